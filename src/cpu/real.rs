@@ -1,0 +1,279 @@
+//! The numbers that kernels compute in (f32, f64), and how stored types become them.
+
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+use crate::dtype::{Float, bf16, f16};
+
+/// A stored floating-point type and the type it is computed in.
+pub trait Store: Float {
+    /// f64 for f64, f32 for the others.
+    type Real: Real;
+    /// Exact.
+    fn widen(self) -> Self::Real;
+    /// Rounded to nearest even.
+    fn narrow(real: Self::Real) -> Self;
+}
+
+/// A type that kernels compute in: f32 or f64.
+pub trait Real:
+    Store<Real = Self>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + std::iter::Sum
+{
+    /// 0
+    const ZERO: Self;
+    /// 1
+    const ONE: Self;
+    /// −∞
+    const NEG_INFINITY: Self;
+    /// The nearest value.
+    fn of(value: f64) -> Self;
+    /// `self · a + b`: fused where the instruction set has it, as everything inside [`super::simd::vectorize`] may assume.
+    fn fma(self, a: Self, b: Self) -> Self;
+    /// eˣ
+    fn exp(self) -> Self;
+    /// ln x
+    fn ln(self) -> Self;
+    /// √x
+    fn sqrt(self) -> Self;
+    /// |x|
+    fn abs(self) -> Self;
+    /// tanh x
+    fn tanh(self) -> Self;
+    /// 1 / (1 + e⁻ˣ)
+    fn sigmoid(self) -> Self;
+    /// xᵖ
+    fn powf(self, p: Self) -> Self;
+    /// Whether it is NaN.
+    fn is_nan(self) -> bool;
+}
+
+impl Store for f64 {
+    type Real = f64;
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(real: f64) -> f64 {
+        real
+    }
+}
+
+impl Store for f32 {
+    type Real = f32;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(real: f32) -> f32 {
+        real
+    }
+}
+
+impl Store for f16 {
+    type Real = f32;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn narrow(real: f32) -> f16 {
+        f16::from_f32(real)
+    }
+}
+
+impl Store for bf16 {
+    type Real = f32;
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+    #[inline(always)]
+    fn narrow(real: f32) -> bf16 {
+        bf16::from_f32(real)
+    }
+}
+
+impl Real for f64 {
+    const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
+    const NEG_INFINITY: f64 = f64::NEG_INFINITY;
+    #[inline(always)]
+    fn of(value: f64) -> f64 {
+        value
+    }
+    #[inline(always)]
+    fn fma(self, a: f64, b: f64) -> f64 {
+        self.mul_add(a, b)
+    }
+    #[inline(always)]
+    fn exp(self) -> f64 {
+        f64::exp(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> f64 {
+        f64::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f64 {
+        f64::abs(self)
+    }
+    #[inline(always)]
+    fn tanh(self) -> f64 {
+        f64::tanh(self)
+    }
+    #[inline(always)]
+    fn sigmoid(self) -> f64 {
+        // e⁻ˣ overflows to ∞ for large negative x, and 1/(1+∞) is the right 0.
+        1.0 / (1.0 + f64::exp(-self))
+    }
+    #[inline(always)]
+    fn powf(self, p: f64) -> f64 {
+        f64::powf(self, p)
+    }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        f64::is_nan(self)
+    }
+}
+
+impl Real for f32 {
+    const ZERO: f32 = 0.0;
+    const ONE: f32 = 1.0;
+    const NEG_INFINITY: f32 = f32::NEG_INFINITY;
+    #[inline(always)]
+    fn of(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
+    fn fma(self, a: f32, b: f32) -> f32 {
+        self.mul_add(a, b)
+    }
+    #[inline(always)]
+    fn exp(self) -> f32 {
+        exp(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> f32 {
+        f32::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
+    }
+    #[inline(always)]
+    fn tanh(self) -> f32 {
+        tanh(self)
+    }
+    #[inline(always)]
+    fn sigmoid(self) -> f32 {
+        1.0 / (1.0 + exp(-self))
+    }
+    #[inline(always)]
+    fn powf(self, p: f32) -> f32 {
+        f32::powf(self, p)
+    }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        f32::is_nan(self)
+    }
+}
+
+/// eˣ without branches, so that a loop over it becomes vector code. Argument reduction in two parts of ln 2 and the
+/// degree-6 polynomial of S. Moshier's Cephes library (`expf`). Below −103.97 it is 0, above 88.72 ∞, NaN stays NaN.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // NaN must survive the clamp: comparisons with it are false, so it takes the arm that is x.
+    let held = if x < -105.0 { -105.0 } else { x };
+    let held = if held > 89.0 { 89.0 } else { held };
+    // Adding and taking away 1.5·2²³ rounds to the nearest integer.
+    const MAGIC: f32 = 12_582_912.0;
+    let shifted = held.mul_add(std::f32::consts::LOG2_E, MAGIC);
+    let n = shifted - MAGIC;
+    let r = n.mul_add(-0.693_359_4, held);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let p = 1.987_569_2e-4f32;
+    let p = p.mul_add(r, 1.398_2e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 0.5);
+    let y = (p * r).mul_add(r, r) + 1.0;
+    // 2ⁿ in two factors: n reaches from −151 to 128, and one exponent field would over- or underflow too early.
+    let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
+    let half = n >> 1;
+    let power = |e: i32| f32::from_bits((e.wrapping_add(127) as u32) << 23);
+    y * power(half) * power(n.wrapping_sub(half))
+}
+
+/// tanh x without branches: the odd polynomial of Cephes' `tanhf` below 0.625, 1 − 2/(e²ˣ + 1) above.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let a = x.abs();
+    let z = x * x;
+    let p = -5.704_988_7e-3f32;
+    let p = p.mul_add(z, 2.063_908_9e-2);
+    let p = p.mul_add(z, -5.373_971_6e-2);
+    let p = p.mul_add(z, 1.333_144_2e-1);
+    let p = p.mul_add(z, -3.333_328_2e-1);
+    let small = (p * z).mul_add(a, a);
+    let large = 1.0 - 2.0 / (exp(a + a) + 1.0);
+    (if a < 0.625 { small } else { large }).copysign(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Distance in units of the last place of the rounded f64 answer.
+    fn ulps(got: f32, want: f64) -> f64 {
+        let nearest = want as f32;
+        if got.to_bits() == nearest.to_bits() || got == nearest {
+            return 0.0;
+        }
+        let ulp = f32::from_bits(nearest.abs().to_bits() + 1) - nearest.abs();
+        (got as f64 - want).abs() / ulp as f64
+    }
+
+    fn worst(f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, low: f32, high: f32) -> f64 {
+        let n = 400_000;
+        (0..=n)
+            .map(|i| low + (high - low) * (i as f32 / n as f32))
+            .map(|x| ulps(f(x), exact(x as f64)))
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn within_two_ulps() {
+        assert!(worst(exp, f64::exp, -87.0, 88.7) <= 2.0);
+        assert!(worst(tanh, f64::tanh, -10.0, 10.0) <= 2.0);
+        assert!(worst(tanh, f64::tanh, -1e-3, 1e-3) <= 2.0);
+        assert!(worst(Real::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0) <= 2.5);
+    }
+
+    #[test]
+    fn ends_and_nan() {
+        assert_eq!((exp(f32::INFINITY), exp(f32::NEG_INFINITY), exp(0.0)), (f32::INFINITY, 0.0, 1.0));
+        assert_eq!((exp(1e30), exp(-1e30)), (f32::INFINITY, 0.0));
+        assert_eq!((tanh(f32::INFINITY), tanh(f32::NEG_INFINITY), tanh(0.0)), (1.0, -1.0, 0.0));
+        assert!(tanh(-0.0).is_sign_negative());
+        assert_eq!((Real::sigmoid(f32::INFINITY), Real::sigmoid(f32::NEG_INFINITY)), (1.0, 0.0));
+        assert!(exp(f32::NAN).is_nan() && tanh(f32::NAN).is_nan() && Real::sigmoid(f32::NAN).is_nan());
+        assert!(exp(-103.0) > 0.0);
+    }
+}

@@ -1,0 +1,157 @@
+//! Element types.
+
+use std::fmt;
+
+pub use half::{bf16, f16};
+
+/// The element type of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE 754 binary64.
+    F64,
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16: storage, computed in f32.
+    F16,
+    /// bfloat16: storage, computed in f32.
+    BF16,
+    /// Unsigned 32-bit integer, for indices.
+    U32,
+    /// Signed 64-bit integer, for indices and targets.
+    I64,
+}
+
+impl DType {
+    /// Bytes per element.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F64 | DType::I64 => 8,
+            DType::F32 | DType::U32 => 4,
+            DType::F16 | DType::BF16 => 2,
+        }
+    }
+
+    /// Whether it is one of the four floating-point types.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    /// PyTorch's name of it, such as `float32`; `u32` is `uint32`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F64 => "float64",
+            DType::F32 => "float32",
+            DType::F16 => "float16",
+            DType::BF16 => "bfloat16",
+            DType::U32 => "uint32",
+            DType::I64 => "int64",
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A Rust type that a tensor can hold.
+pub trait Element:
+    sealed::Sealed + bytemuck::Pod + Default + PartialEq + PartialOrd + Send + Sync + fmt::Debug + fmt::Display
+{
+    /// Its [`DType`].
+    const DTYPE: DType;
+    /// The value as f64; an i64 beyond 2⁵³ is rounded.
+    fn to_f64(self) -> f64;
+    /// The nearest value; out of range saturates for integers and becomes infinite for floats.
+    fn from_f64(value: f64) -> Self;
+}
+
+/// An [`Element`] that is a floating-point type.
+pub trait Float: Element {}
+
+macro_rules! element {
+    ($($t:ty => $dtype:ident, $to:expr, $from:expr;)*) => {$(
+        impl sealed::Sealed for $t {}
+        impl Element for $t {
+            const DTYPE: DType = DType::$dtype;
+            #[inline(always)]
+            fn to_f64(self) -> f64 { $to(self) }
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self { $from(value) }
+        }
+    )*};
+}
+
+element! {
+    f64 => F64, |x| x, |x| x;
+    f32 => F32, |x| x as f64, |x| x as f32;
+    f16 => F16, f16::to_f64, f16::from_f64;
+    bf16 => BF16, bf16::to_f64, bf16::from_f64;
+    u32 => U32, |x| x as f64, |x| x as u32;
+    i64 => I64, |x| x as f64, |x| x as i64;
+}
+
+impl Float for f64 {}
+impl Float for f32 {}
+impl Float for f16 {}
+impl Float for bf16 {}
+
+/// Runs `$body` with `$t` standing for the Rust type of `$dtype`: all six, or only the floating-point ones
+/// (an `Err` naming `$op` otherwise).
+macro_rules! with_dtype {
+    ($dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::dtype::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            $crate::dtype::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::dtype::DType::F16 => {
+                type $t = $crate::dtype::f16;
+                $body
+            }
+            $crate::dtype::DType::BF16 => {
+                type $t = $crate::dtype::bf16;
+                $body
+            }
+            $crate::dtype::DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            $crate::dtype::DType::I64 => {
+                type $t = i64;
+                $body
+            }
+        }
+    };
+    (float $op:expr, $dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::dtype::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            $crate::dtype::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::dtype::DType::F16 => {
+                type $t = $crate::dtype::f16;
+                $body
+            }
+            $crate::dtype::DType::BF16 => {
+                type $t = $crate::dtype::bf16;
+                $body
+            }
+            other => Err($crate::error::Error::dtype($op, other, "a floating-point dtype")),
+        }
+    };
+}
+pub(crate) use with_dtype;

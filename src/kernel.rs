@@ -1,0 +1,384 @@
+//! The interface of a backend: every kernel that the operations above launch, and the words they are described in.
+//!
+//! Both backends implement [`Kernels`]. Shapes and dtypes are checked by the callers; a kernel may rely on them.
+//! A tensor of rank n around one axis is seen as `[outer, n, inner]`.
+
+use crate::{
+    dtype::{DType, Element},
+    error::Result,
+};
+
+/// An elementwise function of one argument.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unary {
+    /// −x
+    Neg,
+    /// eˣ
+    Exp,
+    /// ln x
+    Log,
+    /// √x
+    Sqrt,
+    /// |x|
+    Abs,
+    /// tanh x
+    Tanh,
+    /// 1 / (1 + e⁻ˣ)
+    Sigmoid,
+    /// max(x, 0)
+    Relu,
+    /// xᵖ
+    Powf(f64),
+    /// scale · x + shift
+    Affine {
+        /// The factor.
+        scale: f64,
+        /// The summand.
+        shift: f64,
+    },
+    /// x held inside `[low, high]`
+    Clamp {
+        /// The lower end.
+        low: f64,
+        /// The upper end.
+        high: f64,
+    },
+}
+
+/// An elementwise function of two arguments that broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    /// a + b
+    Add,
+    /// a − b
+    Sub,
+    /// a · b
+    Mul,
+    /// a / b
+    Div,
+}
+
+/// A reduction over one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reduce {
+    /// Σ x
+    Sum,
+    /// Σ x / n
+    Mean,
+    /// max x; NaN if any is NaN
+    Max,
+}
+
+/// `c[i] = alpha · a[i] × b[i] + beta · c[i]` over a batch of row-major matrices: `a` is m×k (k×m if `trans_a`), `b` is
+/// k×n (n×k if `trans_b`), `c` is m×n.
+#[derive(Debug, Clone, Copy)]
+pub struct Gemm {
+    /// Number of matrices.
+    pub batch: usize,
+    /// Rows of c.
+    pub m: usize,
+    /// Columns of c.
+    pub n: usize,
+    /// The summed extent.
+    pub k: usize,
+    /// a is stored k×m.
+    pub trans_a: bool,
+    /// b is stored n×k.
+    pub trans_b: bool,
+    /// Elements from one a to the next: 0 to use one a for all.
+    pub stride_a: usize,
+    /// Elements from one b to the next: 0 to use one b for all.
+    pub stride_b: usize,
+    /// Factor of the product.
+    pub alpha: f64,
+    /// Factor of the old c; with 0 the old c is not read.
+    pub beta: f64,
+}
+
+/// A walk through a buffer: element (i, j, …) is at `offset + i·strides[0] + j·strides[1] + …`.
+#[derive(Debug, Clone, Copy)]
+pub struct Strided<'a> {
+    /// Elements from one index to the next, per dimension.
+    pub strides: &'a [usize],
+    /// Where the walk starts, in elements.
+    pub offset: usize,
+}
+
+/// A distribution to fill a buffer from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Distribution {
+    /// Uniform on `[low, high)`.
+    Uniform {
+        /// The lower end.
+        low: f64,
+        /// The upper end.
+        high: f64,
+    },
+    /// Normal.
+    Normal {
+        /// The mean.
+        mean: f64,
+        /// The standard deviation.
+        std: f64,
+    },
+}
+
+/// A loss of each element of a prediction x against a target t of the same shape.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PointwiseLoss {
+    /// (x − t)²
+    Mse,
+    /// |x − t|
+    L1,
+    /// ½(x − t)² up to `delta`, δ(|x − t| − ½δ) beyond.
+    Huber {
+        /// Where the parabola ends.
+        delta: f64,
+    },
+    /// ½(x − t)²/β up to `beta`, |x − t| − ½β beyond; β = 0 is L1.
+    SmoothL1 {
+        /// Where the parabola ends.
+        beta: f64,
+    },
+    /// −(t ln x + (1 − t) ln(1 − x)), each logarithm held at −100 or above as PyTorch does.
+    Bce,
+    /// [`Bce`](Self::Bce) of sigmoid(x), computed without overflow; see `pos_weight` of the kernel.
+    BceWithLogits,
+    /// t (ln t − x), 0 where t = 0.
+    KlDiv,
+}
+
+/// Negative log-likelihood of classes: `x` is `[outer, classes, inner]` of log-probabilities, the target `[outer, inner]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassLoss {
+    /// Product of the extents before the class axis.
+    pub outer: usize,
+    /// Number of classes C.
+    pub classes: usize,
+    /// Product of the extents behind the class axis.
+    pub inner: usize,
+    /// Targets of this value cost nothing and weigh nothing.
+    pub ignore_index: i64,
+    /// ε: (1 − ε) of the loss is on the target, ε/C on each class.
+    pub label_smoothing: f64,
+}
+
+/// One step of an optimizer over one parameter. Formulas are PyTorch's, named at the optimizers above.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Update {
+    /// state: momentum buffer where `momentum` ≠ 0.
+    Sgd {
+        /// Learning rate.
+        lr: f64,
+        /// Momentum factor μ.
+        momentum: f64,
+        /// Dampening τ of the momentum (0 is passed on the first step, as PyTorch starts the buffer at the gradient).
+        dampening: f64,
+        /// L2 penalty.
+        weight_decay: f64,
+        /// Nesterov momentum.
+        nesterov: bool,
+    },
+    /// state: first moment, second moment, and with `amsgrad` the maximum of the second.
+    Adam {
+        /// Learning rate.
+        lr: f64,
+        /// β₁
+        beta1: f64,
+        /// β₂
+        beta2: f64,
+        /// ε
+        eps: f64,
+        /// L2 penalty, or the decay of the weights themselves if `decoupled`.
+        weight_decay: f64,
+        /// AdamW.
+        decoupled: bool,
+        /// Keep the maximum of the second moments.
+        amsgrad: bool,
+        /// Number of this step, from 1.
+        step: u64,
+    },
+    /// state: square average, then the gradient average if `centered`, then the buffer if `momentum` ≠ 0.
+    RmsProp {
+        /// Learning rate.
+        lr: f64,
+        /// Smoothing α.
+        alpha: f64,
+        /// ε
+        eps: f64,
+        /// L2 penalty.
+        weight_decay: f64,
+        /// Momentum factor.
+        momentum: f64,
+        /// Normalise by the variance.
+        centered: bool,
+    },
+    /// state: sum of squares.
+    Adagrad {
+        /// Learning rate.
+        lr: f64,
+        /// Decay of the learning rate.
+        lr_decay: f64,
+        /// ε
+        eps: f64,
+        /// L2 penalty.
+        weight_decay: f64,
+        /// Number of this step, from 1.
+        step: u64,
+    },
+}
+
+/// What a backend does. `Buffer` is its memory: a length, a dtype, and initialised contents.
+pub trait Kernels {
+    /// Memory of this backend.
+    type Buffer;
+
+    /// `len` elements with unspecified (but initialised) contents.
+    fn alloc(&self, dtype: DType, len: usize) -> Result<Self::Buffer>;
+    /// A copy of host memory.
+    fn upload<T: Element>(&self, host: &[T]) -> Result<Self::Buffer>;
+    /// A copy into host memory of the same length and type.
+    fn download<T: Element>(&self, x: &Self::Buffer, host: &mut [T]) -> Result<()>;
+    /// y = value
+    fn fill(&self, value: f64, y: &mut Self::Buffer) -> Result<()>;
+    /// y = x, between any dtypes; floats to integers truncate.
+    fn cast(&self, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// Copies `shape` elements from one walk to another; with `accumulate` (floats only) adds them.
+    fn copy_strided(
+        &self,
+        shape: &[usize],
+        x: &Self::Buffer,
+        from: Strided<'_>,
+        y: &mut Self::Buffer,
+        to: Strided<'_>,
+        accumulate: bool,
+    ) -> Result<()>;
+
+    /// y = op(x)
+    fn unary(&self, op: Unary, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// dx = dy · op′(x), given x and y = op(x).
+    fn unary_backward(
+        &self,
+        op: Unary,
+        x: &Self::Buffer,
+        y: &Self::Buffer,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// y = op(a, b) over `shape`; a and b are read with their strides (0 where stretched).
+    fn binary(
+        &self,
+        op: Binary,
+        shape: &[usize],
+        a: (&Self::Buffer, &[usize]),
+        b: (&Self::Buffer, &[usize]),
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// y += alpha · x
+    fn axpy(&self, alpha: f64, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// `[outer, n, inner]` → `[outer, inner]`; n = 0 gives 0 for a sum, NaN for a mean, −∞ for a maximum.
+    fn reduce(&self, op: Reduce, dims: (usize, usize, usize), x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// Index (i64) of the first maximum along n; a NaN counts as the maximum, as in PyTorch.
+    fn arg_max(&self, dims: (usize, usize, usize), x: &Self::Buffer, index: &mut Self::Buffer) -> Result<()>;
+    /// dx = 0 but at `index[outer, inner]` of n, where it is dy.
+    fn scatter_axis(
+        &self,
+        dims: (usize, usize, usize),
+        index: &Self::Buffer,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// softmax along n, or its logarithm.
+    fn softmax(&self, log: bool, dims: (usize, usize, usize), x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// dx from y and dy.
+    fn softmax_backward(
+        &self,
+        log: bool,
+        dims: (usize, usize, usize),
+        y: &Self::Buffer,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// See [`Gemm`].
+    fn gemm(&self, g: &Gemm, a: &Self::Buffer, b: &Self::Buffer, c: &mut Self::Buffer) -> Result<()>;
+
+    /// y\[outer, j, inner\] = x\[outer, index\[j\], inner\]; indices (i64) are checked by the caller.
+    fn gather(
+        &self,
+        dims: (usize, usize, usize),
+        index: &Self::Buffer,
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dx = 0, then dx\[outer, index\[j\], inner\] += dy\[outer, j, inner\] in the order of j; an index equal to `skip` adds nothing.
+    fn scatter_add(
+        &self,
+        dims: (usize, usize, usize),
+        index: &Self::Buffer,
+        skip: Option<i64>,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// The least and greatest index (i64), for checking; `None` when there is none.
+    fn index_range(&self, index: &Self::Buffer) -> Result<Option<(i64, i64)>>;
+
+    /// y = x/(1−p) where word i of the stream (see [`crate::rng`]) is a uniform ≥ p, else 0. The same call is its backward.
+    fn dropout(&self, seed: u64, stream: u64, p: f64, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
+    /// Fills from a distribution: the same bits for the same seed on every backend.
+    fn random(&self, distribution: Distribution, seed: u64, stream: u64, y: &mut Self::Buffer) -> Result<()>;
+
+    /// y = loss(x, t), times `weight` where given (same length). `pos_weight` (BCE with logits) has the length of a
+    /// trailing block of x and scales the t term.
+    fn pointwise_loss(
+        &self,
+        loss: PointwiseLoss,
+        x: &Self::Buffer,
+        target: &Self::Buffer,
+        weight: Option<&Self::Buffer>,
+        pos_weight: Option<&Self::Buffer>,
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dx (and, where asked, dtarget) from dy of the same length.
+    #[expect(clippy::too_many_arguments, reason = "one launch: its buffers")]
+    fn pointwise_loss_backward(
+        &self,
+        loss: PointwiseLoss,
+        x: &Self::Buffer,
+        target: &Self::Buffer,
+        weight: Option<&Self::Buffer>,
+        pos_weight: Option<&Self::Buffer>,
+        dy: &Self::Buffer,
+        dx: Option<&mut Self::Buffer>,
+        dtarget: Option<&mut Self::Buffer>,
+    ) -> Result<()>;
+    /// Per-sample loss and per-sample weight (that of the target class; 0 when ignored) from log-probabilities.
+    fn class_loss(
+        &self,
+        loss: &ClassLoss,
+        x: &Self::Buffer,
+        target: &Self::Buffer,
+        weight: Option<&Self::Buffer>,
+        y: &mut Self::Buffer,
+        sample_weight: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dx of the per-sample loss from dy `[outer, inner]`.
+    fn class_loss_backward(
+        &self,
+        loss: &ClassLoss,
+        target: &Self::Buffer,
+        weight: Option<&Self::Buffer>,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+
+    /// One optimizer step in place.
+    fn update(
+        &self,
+        update: &Update,
+        parameter: &mut Self::Buffer,
+        gradient: &Self::Buffer,
+        state: &mut [&mut Self::Buffer],
+    ) -> Result<()>;
+    /// Σ x² in f64, in an order that does not depend on the number of threads.
+    fn sum_of_squares(&self, x: &Self::Buffer) -> Result<f64>;
+}

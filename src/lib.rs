@@ -1,0 +1,26 @@
+//! Recurrent networks (RNN, LSTM, GRU) with hand-written kernels, a small reverse-mode tape and optimizers.
+#![deny(unsafe_code)]
+
+pub mod device;
+pub mod dtype;
+pub mod error;
+mod kernel;
+pub mod rng;
+pub mod shape;
+
+#[allow(unsafe_code, reason = "a backend: vector instructions and raw memory, each block with its reason")]
+mod cpu;
+mod storage;
+
+pub mod tape;
+pub mod tensor;
+
+pub mod ops;
+
+pub use device::Device;
+pub use dtype::DType;
+pub use error::{Error, Result};
+pub use rng::Philox;
+pub use shape::Shape;
+pub use tape::{Parameter, Tape, Var};
+pub use tensor::Tensor;

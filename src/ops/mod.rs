@@ -1,0 +1,1 @@
+//! Differentiable operations: a file per family, forward and backward side by side.

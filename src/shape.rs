@@ -1,0 +1,178 @@
+//! Shapes, strides and axes.
+
+use std::{fmt, ops::Deref};
+
+use crate::error::{Error, Result};
+
+/// The extents of a tensor, outermost first. Rank 0 is a scalar.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// How many elements it holds, or an `Err` where that overflows `usize`.
+    pub fn checked_numel(dims: &[usize], op: &'static str) -> Result<usize> {
+        // Zero first: [0, MAX, MAX] holds nothing, in whatever order its extents are multiplied.
+        if dims.contains(&0) {
+            return Ok(0);
+        }
+        dims.iter()
+            .try_fold(1usize, |n, &d| n.checked_mul(d))
+            .filter(|&n| n <= isize::MAX as usize / 8)
+            .ok_or_else(|| Error::shape(op, format!("{dims:?}"), "fewer elements than memory can hold"))
+    }
+
+    /// How many elements it holds.
+    pub fn numel(&self) -> usize {
+        self.0.iter().product()
+    }
+
+    /// The number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The extents as a slice.
+    pub fn dims(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// Row-major strides, in elements.
+    pub fn strides(&self) -> Vec<usize> {
+        strides(&self.0)
+    }
+
+    /// Turns an axis that may count from the end (−1 is the last) into an index.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an axis outside the rank.
+    pub fn axis(&self, axis: isize, op: &'static str) -> Result<usize> {
+        let rank = self.rank() as isize;
+        let index = if axis < 0 { axis + rank } else { axis };
+        if (0..rank).contains(&index) {
+            Ok(index as usize)
+        } else {
+            Err(Error::shape(
+                op,
+                format!("axis {axis} of a tensor of shape {self}"),
+                format!("an axis in {}..{rank}", -rank),
+            ))
+        }
+    }
+
+    /// Around `axis`: the product of the extents before it, its own, and the product of those after it.
+    pub(crate) fn around(&self, axis: usize) -> (usize, usize, usize) {
+        (self.0[..axis].iter().product(), self.0[axis], self.0[axis + 1..].iter().product())
+    }
+
+    /// The shape with the extent of `axis` replaced.
+    pub(crate) fn with(&self, axis: usize, extent: usize) -> Shape {
+        let mut dims = self.0.clone();
+        dims[axis] = extent;
+        Shape(dims)
+    }
+
+    /// The shape without `axis`.
+    pub(crate) fn without(&self, axis: usize) -> Shape {
+        let mut dims = self.0.clone();
+        dims.remove(axis);
+        Shape(dims)
+    }
+
+    /// The shape that `a` and `b` broadcast to, by NumPy's and PyTorch's rule: aligned at the end, an extent of 1 stretches.
+    pub fn broadcast(a: &Shape, b: &Shape, op: &'static str) -> Result<Shape> {
+        let rank = a.rank().max(b.rank());
+        let extent = |s: &Shape, i: usize| if i + s.rank() < rank { 1 } else { s.0[i + s.rank() - rank] };
+        (0..rank)
+            .map(|i| match (extent(a, i), extent(b, i)) {
+                (x, y) if x == y => Ok(x),
+                (1, y) => Ok(y),
+                (x, 1) => Ok(x),
+                _ => Err(Error::shape(op, format!("{a} and {b}"), "shapes that broadcast")),
+            })
+            .collect::<Result<Vec<_>>>()
+            .map(Shape)
+    }
+
+    /// Strides that read a tensor of this shape as if it had the shape `to`: 0 where it is stretched.
+    pub(crate) fn broadcast_strides(&self, to: &Shape) -> Vec<usize> {
+        let own = self.strides();
+        let lead = to.rank() - self.rank();
+        (0..to.rank()).map(|i| if i < lead || self.0[i - lead] == 1 { 0 } else { own[i - lead] }).collect()
+    }
+}
+
+/// Row-major strides of `dims`, in elements.
+pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    for i in (1..dims.len()).rev() {
+        strides[i - 1] = strides[i] * dims[i];
+    }
+    strides
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl From<&[usize]> for Shape {
+    fn from(dims: &[usize]) -> Self {
+        Shape(dims.to_vec())
+    }
+}
+
+impl From<Vec<usize>> for Shape {
+    fn from(dims: Vec<usize>) -> Self {
+        Shape(dims)
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(dims: [usize; N]) -> Self {
+        Shape(dims.to_vec())
+    }
+}
+
+impl From<&Shape> for Shape {
+    fn from(shape: &Shape) -> Self {
+        shape.clone()
+    }
+}
+
+impl From<usize> for Shape {
+    fn from(extent: usize) -> Self {
+        Shape(vec![extent])
+    }
+}
+
+impl From<()> for Shape {
+    fn from((): ()) -> Self {
+        Shape(Vec::new())
+    }
+}
+
+impl From<(usize, usize)> for Shape {
+    fn from((a, b): (usize, usize)) -> Self {
+        Shape(vec![a, b])
+    }
+}
+
+impl From<(usize, usize, usize)> for Shape {
+    fn from((a, b, c): (usize, usize, usize)) -> Self {
+        Shape(vec![a, b, c])
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}

@@ -1,0 +1,457 @@
+//! The tape: what was computed, so that gradients can be had.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    device::Device,
+    dtype::DType,
+    error::{Error, Result},
+    shape::Shape,
+    tensor::Tensor,
+};
+
+/// The gradients of an entry's outputs, in order (`None` where nothing flowed back) → those of its inputs, in order.
+pub type Backward = Box<dyn FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>>>;
+
+struct Entry {
+    inputs: Vec<Option<usize>>,
+    outputs: Vec<usize>,
+    backward: Backward,
+}
+
+#[derive(Default)]
+struct Record {
+    nodes: usize,
+    entries: Vec<Entry>,
+    /// Nodes that are parameters, and where their gradients go.
+    parameters: HashMap<usize, Parameter>,
+    /// The node of each parameter that was used, so that it has one.
+    known: HashMap<u64, usize>,
+    /// Nodes made by [`Tape::variable`], and their gradients after `backward`.
+    leaves: HashMap<usize, Option<Tensor>>,
+    consumed: bool,
+}
+
+struct Inner {
+    record: RefCell<Record>,
+    recording: Cell<bool>,
+}
+
+/// An append-only record of differentiable operations.
+///
+/// [`backward`](Tape::backward) replays it in reverse, once, and adds into each parameter's gradient. A handle: clones
+/// are the same tape.
+///
+/// ```
+/// use gatefold::{Device, Tape, Tensor};
+/// let tape = Tape::new();
+/// let x = tape.variable(Tensor::new([1.0f32, 2.0, 3.0], &Device::Cpu)?);
+/// x.mul(&x)?.sum()?.backward()?;
+/// assert_eq!(x.grad().unwrap().to_vec::<f32>()?, [2.0, 4.0, 6.0]);
+/// # Ok::<(), gatefold::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tape(Rc<Inner>);
+
+impl Default for Tape {
+    fn default() -> Self {
+        Tape::new()
+    }
+}
+
+impl Tape {
+    /// An empty tape that records.
+    pub fn new() -> Self {
+        Tape(Rc::new(Inner { record: RefCell::default(), recording: Cell::new(true) }))
+    }
+
+    /// A tape that records nothing: for inference.
+    pub fn no_grad() -> Self {
+        Tape(Rc::new(Inner { record: RefCell::default(), recording: Cell::new(false) }))
+    }
+
+    /// Runs `body` without recording, then goes on as before (also after a panic), like PyTorch's `torch.no_grad()`.
+    pub fn with_no_grad<R>(&self, body: impl FnOnce() -> R) -> R {
+        struct Restore<'a>(&'a Cell<bool>, bool);
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.1);
+            }
+        }
+        let _restore = Restore(&self.0.recording, self.0.recording.replace(false));
+        body()
+    }
+
+    /// Whether operations are being recorded.
+    pub fn is_recording(&self) -> bool {
+        self.0.recording.get()
+    }
+
+    /// How many operations have been recorded and not yet replayed.
+    pub fn len(&self) -> usize {
+        self.0.record.borrow().entries.len()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A value that needs no gradient.
+    pub fn constant(&self, value: Tensor) -> Var {
+        Var { tape: self.clone(), node: None, value }
+    }
+
+    /// A value whose gradient is wanted: [`Var::grad`] has it after [`backward`](Self::backward). On a tape that does not
+    /// record, and for integers, the same as [`constant`](Self::constant).
+    pub fn variable(&self, value: Tensor) -> Var {
+        if !self.is_recording() || !value.dtype().is_float() {
+            return self.constant(value);
+        }
+        let mut record = self.0.record.borrow_mut();
+        let node = record.nodes;
+        record.nodes += 1;
+        record.leaves.insert(node, None);
+        drop(record);
+        Var { tape: self.clone(), node: Some(node), value }
+    }
+
+    /// The present value of a parameter; `backward` adds into its gradient unless it is frozen.
+    pub fn parameter(&self, parameter: &Parameter) -> Var {
+        let value = parameter.value();
+        if !self.is_recording() || !parameter.requires_grad() {
+            return self.constant(value);
+        }
+        let mut record = self.0.record.borrow_mut();
+        let fresh = record.nodes;
+        let node = *record.known.entry(parameter.id()).or_insert(fresh);
+        if node == fresh {
+            record.nodes += 1;
+            record.parameters.insert(node, parameter.clone());
+        }
+        drop(record);
+        Var { tape: self.clone(), node: Some(node), value }
+    }
+
+    /// Appends an operation: how every differentiable operation of the crate comes about, and how your own can.
+    ///
+    /// `backward` is called at most once, with a gradient (or `None`) per output, and returns one (or `None`) per input.
+    /// Nothing is recorded, and `backward` dropped, when no input needs a gradient.
+    ///
+    /// # Errors
+    /// [`Error::Tape`] when an input lies on another tape, or the tape was consumed by `backward`.
+    pub fn record(
+        &self,
+        op: &'static str,
+        inputs: &[&Var],
+        outputs: Vec<Tensor>,
+        backward: impl FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) -> Result<Vec<Var>> {
+        if inputs.iter().any(|v| !Rc::ptr_eq(&v.tape.0, &self.0)) {
+            return Err(Error::tape(
+                op,
+                "its inputs lie on different tapes; put them on one, or detach and use Tape::constant",
+            ));
+        }
+        if !self.is_recording() || inputs.iter().all(|v| v.node.is_none()) {
+            return Ok(outputs.into_iter().map(|value| self.constant(value)).collect());
+        }
+        let mut record = self.0.record.borrow_mut();
+        if record.consumed {
+            return Err(Error::tape(
+                op,
+                "backward has consumed this tape; detach the values and go on with a new Tape",
+            ));
+        }
+        let first = record.nodes;
+        record.nodes += outputs.len();
+        let entry = Entry {
+            inputs: inputs.iter().map(|v| v.node).collect(),
+            outputs: (first..record.nodes).collect(),
+            backward: Box::new(backward),
+        };
+        record.entries.push(entry);
+        drop(record);
+        Ok(outputs
+            .into_iter()
+            .enumerate()
+            .map(|(i, value)| {
+                let node = value.dtype().is_float().then_some(first + i);
+                Var { tape: self.clone(), node, value }
+            })
+            .collect())
+    }
+
+    /// Replays the tape in reverse from a scalar and adds into the gradients of parameters and variables.
+    ///
+    /// The tape is consumed: what it saved is freed, and a second `backward` is an `Err`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a loss that has not exactly one element; [`Error::Tape`] for one of another tape, one that needs no gradient, or a
+    /// consumed tape; the first error of an operation's backward.
+    pub fn backward(&self, loss: &Var) -> Result<()> {
+        const OP: &str = "backward";
+        if !Rc::ptr_eq(&loss.tape.0, &self.0) {
+            return Err(Error::tape(OP, "the loss lies on another tape"));
+        }
+        if loss.value.numel() != 1 {
+            return Err(Error::shape(OP, loss.value.shape(), "a loss of one element; reduce it with sum() or mean()"));
+        }
+        let (entries, nodes) = {
+            let mut record = self.0.record.borrow_mut();
+            if record.consumed {
+                return Err(Error::tape(OP, "this tape was consumed by an earlier backward; record a new one"));
+            }
+            if loss.node.is_none() {
+                return Err(Error::tape(
+                    OP,
+                    "nothing recorded led to this loss: no parameter or variable is behind it, or recording was off",
+                ));
+            }
+            record.consumed = true;
+            (std::mem::take(&mut record.entries), record.nodes)
+        };
+        let mut gradients: Vec<Option<Tensor>> = vec![None; nodes];
+        if let Some(node) = loss.node {
+            gradients[node] = Some(Tensor::ones(loss.value.shape(), loss.value.dtype(), &loss.value.device())?);
+        }
+        for entry in entries.into_iter().rev() {
+            let incoming: Vec<_> = entry.outputs.iter().map(|&node| gradients[node].take()).collect();
+            if incoming.iter().all(Option::is_none) {
+                continue;
+            }
+            let outgoing = (entry.backward)(incoming)?;
+            debug_assert_eq!(outgoing.len(), entry.inputs.len());
+            for (node, gradient) in entry.inputs.into_iter().zip(outgoing) {
+                if let (Some(node), Some(gradient)) = (node, gradient) {
+                    match &mut gradients[node] {
+                        Some(sum) => sum.add_scaled(1.0, &gradient)?,
+                        empty => *empty = Some(gradient),
+                    }
+                }
+            }
+        }
+        let mut record = self.0.record.borrow_mut();
+        for (node, parameter) in std::mem::take(&mut record.parameters) {
+            if let Some(gradient) = gradients[node].take() {
+                parameter.accumulate(gradient)?;
+            }
+        }
+        for (node, slot) in &mut record.leaves {
+            *slot = gradients[*node].take();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Tape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.0.record.borrow();
+        f.debug_struct("Tape")
+            .field("entries", &record.entries.len())
+            .field("recording", &self.0.recording.get())
+            .field("consumed", &record.consumed)
+            .finish()
+    }
+}
+
+/// A tensor on a tape: what operations take and return.
+#[derive(Clone)]
+pub struct Var {
+    tape: Tape,
+    node: Option<usize>,
+    value: Tensor,
+}
+
+impl Var {
+    /// The value.
+    pub fn tensor(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// The value, taken out of the tape: to carry a state from one tape to the next.
+    pub fn into_tensor(self) -> Tensor {
+        self.value
+    }
+
+    /// The tape it lies on.
+    pub fn tape(&self) -> &Tape {
+        &self.tape
+    }
+
+    /// The same value without its history.
+    pub fn detach(&self) -> Var {
+        self.tape.constant(self.value.clone())
+    }
+
+    /// Whether gradients flow to it.
+    pub fn requires_grad(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// After `backward`: the gradient of a [`Tape::variable`]. `None` before, for other vars, and where nothing flowed.
+    pub fn grad(&self) -> Option<Tensor> {
+        self.tape.0.record.borrow().leaves.get(&self.node?)?.clone()
+    }
+
+    /// [`Tape::backward`] from this var.
+    pub fn backward(&self) -> Result<()> {
+        self.tape.backward(self)
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> &Shape {
+        self.value.shape()
+    }
+
+    /// The extents as a slice.
+    pub fn dims(&self) -> &[usize] {
+        self.value.dims()
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.value.dtype()
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        self.value.device()
+    }
+
+    /// The one element of a var that has one, as f64.
+    pub fn item(&self) -> Result<f64> {
+        self.value.item()
+    }
+}
+
+impl fmt::Debug for Var {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.value, f)
+    }
+}
+
+struct Slot {
+    id: u64,
+    value: RwLock<Tensor>,
+    gradient: Mutex<Option<Tensor>>,
+    requires_grad: AtomicBool,
+}
+
+/// A tensor that is learned: a value and its accumulated gradient. A handle: clones are the same parameter.
+#[derive(Clone)]
+pub struct Parameter(Arc<Slot>);
+
+impl Parameter {
+    /// A parameter with this value and no gradient.
+    pub fn new(value: Tensor) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Parameter(Arc::new(Slot {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            value: RwLock::new(value),
+            gradient: Mutex::new(None),
+            requires_grad: AtomicBool::new(true),
+        }))
+    }
+
+    /// A number that no other parameter of this process has.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The present value (shared; it does not change when the parameter is updated).
+    pub fn value(&self) -> Tensor {
+        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the value.
+    ///
+    /// # Errors
+    /// Where shape or dtype differ from the present value's. The device may change: the gradient is dropped then.
+    pub fn set_value(&self, value: Tensor) -> Result<()> {
+        let mut slot = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.shape() != value.shape() {
+            return Err(Error::shape("Parameter::set_value", value.shape(), slot.shape()));
+        }
+        if slot.dtype() != value.dtype() {
+            return Err(Error::dtype("Parameter::set_value", value.dtype(), slot.dtype()));
+        }
+        if slot.device() != value.device() {
+            self.zero_grad();
+        }
+        *slot = value;
+        Ok(())
+    }
+
+    /// The accumulated gradient.
+    pub fn grad(&self) -> Option<Tensor> {
+        self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the gradient.
+    ///
+    /// # Errors
+    /// Where it does not have the value's shape, dtype and device.
+    pub fn set_grad(&self, gradient: Option<Tensor>) -> Result<()> {
+        if let Some(gradient) = &gradient {
+            self.value().expect_like("Parameter::set_grad", gradient)?;
+        }
+        *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
+        Ok(())
+    }
+
+    /// Adds into the gradient.
+    pub fn accumulate(&self, gradient: Tensor) -> Result<()> {
+        self.value().expect_like("accumulate a gradient", &gradient)?;
+        match &mut *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(sum) => sum.add_scaled(1.0, &gradient),
+            empty => {
+                *empty = Some(gradient);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets the gradient.
+    pub fn zero_grad(&self) {
+        *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether it is learned.
+    pub fn requires_grad(&self) -> bool {
+        self.0.requires_grad.load(Ordering::Relaxed)
+    }
+
+    /// Freezes (`false`) or thaws it.
+    pub fn set_requires_grad(&self, requires: bool) {
+        self.0.requires_grad.store(requires, Ordering::Relaxed);
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> Shape {
+        self.value().shape().clone()
+    }
+
+    /// Changes value and gradient in place under the locks: what an optimizer does. The gradient is `None` where none
+    /// has been accumulated.
+    pub(crate) fn modify<R>(&self, body: impl FnOnce(&mut Tensor, &mut Option<Tensor>) -> R) -> R {
+        let mut value = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gradient = self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner);
+        body(&mut value, &mut gradient)
+    }
+}
+
+impl fmt::Debug for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parameter containing:\n{:?}", self.value())
+    }
+}

@@ -1,0 +1,454 @@
+//! `Tensor`: a contiguous array on a device.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    device::Device,
+    dtype::{DType, Element, with_dtype},
+    error::{Error, Result},
+    kernel::Distribution,
+    rng::Philox,
+    shape::Shape,
+    storage::{self, Storage},
+};
+
+/// A contiguous, row-major array of any rank on a device.
+///
+/// Cloning shares the memory; writing to shared memory copies it first, so a clone never changes behind its owner.
+///
+/// ```
+/// use gatefold::{Device, Tensor};
+/// let x = Tensor::new([[1.0f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+/// assert_eq!(x.dims(), [2, 2]);
+/// assert_eq!(x.to_vec::<f32>()?, [1.0, 2.0, 3.0, 4.0]);
+/// # Ok::<(), gatefold::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    storage: Arc<Storage>,
+    shape: Shape,
+}
+
+/// Nested arrays, slices and vectors of one element type: what [`Tensor::new`] takes.
+pub trait Nested {
+    /// The element type at the bottom.
+    type Element: Element;
+    /// The extents, and an `Err` where rows differ.
+    fn extents(&self) -> Result<Vec<usize>>;
+    /// Appends the elements in row-major order.
+    fn append(&self, to: &mut Vec<Self::Element>);
+}
+
+macro_rules! nested_scalar {
+    ($($t:ty),*) => {$(
+        impl Nested for $t {
+            type Element = $t;
+            fn extents(&self) -> Result<Vec<usize>> { Ok(Vec::new()) }
+            fn append(&self, to: &mut Vec<$t>) { to.push(*self); }
+        }
+    )*};
+}
+nested_scalar!(f64, f32, half::f16, half::bf16, u32, i64);
+
+impl<T: Nested> Nested for [T] {
+    type Element = T::Element;
+    fn extents(&self) -> Result<Vec<usize>> {
+        let mut extents = vec![self.len()];
+        if let Some(first) = self.first() {
+            let inner = first.extents()?;
+            for row in &self[1..] {
+                let other = row.extents()?;
+                if other != inner {
+                    return Err(Error::shape(
+                        "Tensor::new",
+                        format!("rows of {inner:?} and {other:?}"),
+                        "rows of one shape",
+                    ));
+                }
+            }
+            extents.extend(inner);
+        }
+        Ok(extents)
+    }
+    fn append(&self, to: &mut Vec<T::Element>) {
+        self.iter().for_each(|row| row.append(to));
+    }
+}
+
+impl<T: Nested, const N: usize> Nested for [T; N] {
+    type Element = T::Element;
+    fn extents(&self) -> Result<Vec<usize>> {
+        self.as_slice().extents()
+    }
+    fn append(&self, to: &mut Vec<T::Element>) {
+        self.as_slice().append(to);
+    }
+}
+
+impl<T: Nested> Nested for Vec<T> {
+    type Element = T::Element;
+    fn extents(&self) -> Result<Vec<usize>> {
+        self.as_slice().extents()
+    }
+    fn append(&self, to: &mut Vec<T::Element>) {
+        self.as_slice().append(to);
+    }
+}
+
+impl<T: Nested + ?Sized> Nested for &T {
+    type Element = T::Element;
+    fn extents(&self) -> Result<Vec<usize>> {
+        (**self).extents()
+    }
+    fn append(&self, to: &mut Vec<T::Element>) {
+        (**self).append(to);
+    }
+}
+
+impl Tensor {
+    /// A tensor of nested arrays, slices or vectors; a bare number makes a scalar.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where rows differ in length.
+    pub fn new<N: Nested>(data: N, device: &Device) -> Result<Self> {
+        let extents = data.extents()?;
+        let mut flat = Vec::with_capacity(Shape::checked_numel(&extents, "Tensor::new")?);
+        data.append(&mut flat);
+        Tensor::from_slice(&flat, extents, device)
+    }
+
+    /// A tensor of a flat slice in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the slice is not as long as the shape holds.
+    pub fn from_slice<T: Element>(data: &[T], shape: impl Into<Shape>, device: &Device) -> Result<Self> {
+        let shape = shape.into();
+        if Shape::checked_numel(&shape, "Tensor::from_slice")? != data.len() {
+            return Err(Error::shape(
+                "Tensor::from_slice",
+                format!("{} elements for {shape}", data.len()),
+                "as many as the shape holds",
+            ));
+        }
+        Ok(Tensor { storage: Arc::new(Storage::upload(*device, data)?), shape })
+    }
+
+    /// A tensor of one value.
+    pub fn full(shape: impl Into<Shape>, value: f64, dtype: DType, device: &Device) -> Result<Self> {
+        let mut tensor = Tensor::uninit(shape, dtype, *device)?;
+        storage::fill(value, tensor.storage_mut()?)?;
+        Ok(tensor)
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Self> {
+        Tensor::full(shape, 0.0, dtype, device)
+    }
+
+    /// A tensor of ones.
+    pub fn ones(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Self> {
+        Tensor::full(shape, 1.0, dtype, device)
+    }
+
+    /// Uniform numbers in `[low, high)`: the same bits for the same generator on every device.
+    pub fn uniform(
+        shape: impl Into<Shape>,
+        low: f64,
+        high: f64,
+        dtype: DType,
+        device: &Device,
+        rng: &mut Philox,
+    ) -> Result<Self> {
+        if !(low.is_finite() && high.is_finite() && low <= high) {
+            return Err(Error::argument("Tensor::uniform", format!("[{low}, {high})"), "finite bounds, low ≤ high"));
+        }
+        Tensor::random(shape.into(), Distribution::Uniform { low, high }, dtype, device, rng)
+    }
+
+    /// Normal numbers of the given mean and standard deviation.
+    pub fn normal(
+        shape: impl Into<Shape>,
+        mean: f64,
+        std: f64,
+        dtype: DType,
+        device: &Device,
+        rng: &mut Philox,
+    ) -> Result<Self> {
+        if !(mean.is_finite() && std.is_finite() && std >= 0.0) {
+            return Err(Error::argument("Tensor::normal", format!("mean {mean}, std {std}"), "finite, std ≥ 0"));
+        }
+        Tensor::random(shape.into(), Distribution::Normal { mean, std }, dtype, device, rng)
+    }
+
+    fn random(
+        shape: Shape,
+        distribution: Distribution,
+        dtype: DType,
+        device: &Device,
+        rng: &mut Philox,
+    ) -> Result<Self> {
+        if !dtype.is_float() {
+            return Err(Error::dtype("random tensor", dtype, "a floating-point dtype"));
+        }
+        let mut tensor = Tensor::uninit(shape, dtype, *device)?;
+        storage::random(distribution, rng.split(), 0, tensor.storage_mut()?)?;
+        Ok(tensor)
+    }
+
+    /// A tensor whose contents a kernel is about to write.
+    pub(crate) fn uninit(shape: impl Into<Shape>, dtype: DType, device: Device) -> Result<Self> {
+        let shape = shape.into();
+        let len = Shape::checked_numel(&shape, "allocate")?;
+        Ok(Tensor { storage: Arc::new(Storage::alloc(device, dtype, len)?), shape })
+    }
+
+    /// An uninitialised tensor of the same dtype and device.
+    pub(crate) fn like(&self, shape: impl Into<Shape>) -> Result<Self> {
+        Tensor::uninit(shape, self.dtype(), self.device())
+    }
+
+    /// The extents.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The extents as a slice.
+    pub fn dims(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.shape.rank()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.storage.len()
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.storage.dtype()
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> Device {
+        self.storage.device()
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The storage, to write: copied first when it is shared.
+    pub(crate) fn storage_mut(&mut self) -> Result<&mut Storage> {
+        if Arc::get_mut(&mut self.storage).is_none() {
+            let mut copy = Storage::alloc(self.device(), self.dtype(), self.numel())?;
+            storage::cast(&self.storage, &mut copy)?;
+            self.storage = Arc::new(copy);
+        }
+        Ok(Arc::get_mut(&mut self.storage).expect("a storage made just now has one owner"))
+    }
+
+    /// The elements in row-major order, as a vector of the tensor's own element type.
+    ///
+    /// # Errors
+    /// [`Error::DType`] when `T` is not the tensor's dtype; convert with [`to_dtype`](Self::to_dtype) first.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        if T::DTYPE != self.dtype() {
+            return Err(Error::dtype("to_vec", self.dtype(), T::DTYPE));
+        }
+        let mut host = vec![T::default(); self.numel()];
+        storage::download(&self.storage, &mut host)?;
+        Ok(host)
+    }
+
+    /// The elements as f64, whatever the dtype.
+    pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
+        with_dtype!(self.dtype(), T => Ok(self.to_vec::<T>()?.into_iter().map(Element::to_f64).collect()))
+    }
+
+    /// The one element of a tensor that has one, as f64.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when it has none or several.
+    pub fn item(&self) -> Result<f64> {
+        if self.numel() != 1 {
+            return Err(Error::shape("item", &self.shape, "one element"));
+        }
+        Ok(self.to_f64_vec()?[0])
+    }
+
+    /// The same numbers in another dtype (shared when it is the same). Floats to integers truncate towards zero.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        if dtype == self.dtype() {
+            return Ok(self.clone());
+        }
+        let mut out = Tensor::uninit(self.shape.clone(), dtype, self.device())?;
+        storage::cast(&self.storage, out.storage_mut()?)?;
+        Ok(out)
+    }
+
+    /// The same numbers on another device (shared when it is the same).
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        if *device == self.device() {
+            return Ok(self.clone());
+        }
+        with_dtype!(self.dtype(), T => Tensor::from_slice(&self.to_vec::<T>()?, self.shape.clone(), device))
+    }
+
+    /// The same elements in another shape; the memory is shared. Of `usize` extents; see [`crate::Var::reshape`] for −1.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if Shape::checked_numel(&shape, "reshape")? != self.numel() {
+            return Err(Error::shape("reshape", format!("{} to {shape}", self.shape), "as many elements"));
+        }
+        Ok(Tensor { storage: self.storage.clone(), shape })
+    }
+
+    /// `self += alpha · other`, in place (copied first when shared).
+    pub fn add_scaled(&mut self, alpha: f64, other: &Tensor) -> Result<()> {
+        self.expect_like("add_scaled", other)?;
+        if !self.dtype().is_float() {
+            return Err(Error::dtype("add_scaled", self.dtype(), "a floating-point dtype"));
+        }
+        storage::axpy(alpha, &other.storage, self.storage_mut()?)
+    }
+
+    /// `Err` unless `other` has this shape, dtype and device.
+    pub(crate) fn expect_like(&self, op: &'static str, other: &Tensor) -> Result<()> {
+        if self.shape != other.shape {
+            return Err(Error::shape(op, &other.shape, &self.shape));
+        }
+        self.expect_kin(op, other)
+    }
+
+    /// `Err` unless `other` has this dtype and device.
+    pub(crate) fn expect_kin(&self, op: &'static str, other: &Tensor) -> Result<()> {
+        if self.dtype() != other.dtype() {
+            return Err(Error::dtype(op, other.dtype(), self.dtype()));
+        }
+        if self.device() != other.device() {
+            return Err(Error::device(op, other.device(), self.device()));
+        }
+        Ok(())
+    }
+
+    /// `Err` unless the dtype is a floating-point one.
+    pub(crate) fn expect_float(&self, op: &'static str) -> Result<()> {
+        if self.dtype().is_float() { Ok(()) } else { Err(Error::dtype(op, self.dtype(), "a floating-point dtype")) }
+    }
+
+    /// Integer indices as i64 (u32 is converted), `Err` for floats.
+    pub(crate) fn as_index(&self, op: &'static str) -> Result<Tensor> {
+        match self.dtype() {
+            DType::I64 | DType::U32 => self.to_dtype(DType::I64),
+            other => Err(Error::dtype(op, other, "int64 or uint32 indices")),
+        }
+    }
+}
+
+/// Prints as PyTorch does: `tensor([[1., 2.], [3., 4.]])`, four decimals, long axes shortened to three at each end,
+/// the dtype unless it is float32 or int64.
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(values) = self.to_f64_vec() else {
+            return write!(f, "tensor(<unreadable>, shape={})", self.shape);
+        };
+        let print = Print::of(&values, self.dtype(), self.numel() > 1000);
+        f.write_str("tensor(")?;
+        if self.numel() == 0 {
+            write!(f, "[], size={}", self.shape)?;
+        } else {
+            print.axis(f, &self.shape, &values, 7)?;
+        }
+        if self.device() != Device::Cpu {
+            write!(f, ", device='{}'", self.device())?;
+        }
+        if !matches!(self.dtype(), DType::F32 | DType::I64) {
+            write!(f, ", dtype={}", self.dtype())?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Display for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// How the numbers of one tensor are written, decided over all of them as PyTorch decides it.
+struct Print {
+    integers: bool,
+    whole: bool,
+    scientific: bool,
+    width: usize,
+    summarize: bool,
+}
+
+impl Print {
+    const EDGE: usize = 3;
+
+    fn of(values: &[f64], dtype: DType, summarize: bool) -> Self {
+        let finite = || values.iter().copied().filter(|v| v.is_finite());
+        let nonzero = || finite().map(f64::abs).filter(|&v| v != 0.0);
+        let (low, high) = nonzero().fold((f64::INFINITY, 0f64), |(l, h), v| (l.min(v), h.max(v)));
+        let whole = finite().all(|v| v == v.ceil());
+        let scientific =
+            if whole { high / low > 1000.0 && high > 1e8 } else { high / low > 1000.0 || high > 1e8 || low < 1e-4 };
+        let mut print = Print { integers: !dtype.is_float(), whole, scientific, width: 0, summarize };
+        // A shortened tensor shows few numbers; measuring them all would only widen the columns.
+        print.width = values.iter().take(1000).map(|&v| print.number(v).len()).max().unwrap_or(0);
+        print
+    }
+
+    fn number(&self, v: f64) -> String {
+        if self.integers {
+            format!("{v}")
+        } else if v.is_nan() {
+            "nan".into()
+        } else if v.is_infinite() {
+            if v > 0.0 { "inf".into() } else { "-inf".into() }
+        } else if self.scientific {
+            let text = format!("{v:.4e}");
+            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
+            format!("{mantissa}e{sign}{digits:0>2}")
+        } else if self.whole {
+            format!("{v:.0}.")
+        } else {
+            format!("{v:.4}")
+        }
+    }
+
+    fn axis(&self, f: &mut fmt::Formatter<'_>, dims: &[usize], values: &[f64], indent: usize) -> fmt::Result {
+        let Some((&extent, rest)) = dims.split_first() else {
+            let text = self.number(values[0]);
+            return write!(f, "{text:>width$}", width = if indent == 7 { 0 } else { self.width });
+        };
+        let stride = values.len() / extent.max(1);
+        let indent = indent + 1;
+        f.write_str("[")?;
+        let mut i = 0;
+        while i < extent {
+            if i > 0 {
+                f.write_str(",")?;
+                if rest.is_empty() {
+                    f.write_str(" ")?;
+                } else {
+                    write!(f, "{}{:indent$}", "\n".repeat(rest.len()), "")?;
+                }
+            }
+            if self.summarize && extent > 2 * Print::EDGE && i == Print::EDGE {
+                f.write_str("...")?;
+                i = extent - Print::EDGE;
+                continue;
+            }
+            self.axis(f, rest, &values[i * stride..(i + 1) * stride], indent)?;
+            i += 1;
+        }
+        f.write_str("]")
+    }
+}
