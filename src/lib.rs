@@ -12,6 +12,9 @@ pub mod shape;
 mod cpu;
 mod storage;
 
+#[allow(unsafe_code, reason = "the raw layer: pointers of foreign frameworks")]
+pub mod recurrent;
+
 pub mod tape;
 pub mod tensor;
 

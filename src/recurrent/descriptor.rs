@@ -1,0 +1,269 @@
+//! What a recurrent network is: cell, sizes, options, and the parameters that follow from them.
+
+use std::fmt;
+
+use crate::{
+    dtype::DType,
+    error::{Error, Result},
+};
+
+/// The nonlinearity of the Elman network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Nonlinearity {
+    /// tanh
+    #[default]
+    Tanh,
+    /// max(x, 0)
+    Relu,
+}
+
+/// The recurrence of one time step.
+///
+/// Row blocks of the weights are in PyTorch's gate order. σ is the logistic function, ∘ the elementwise product.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// Elman 1990: h′ = f(W_ih x + b_ih + W_hh h + b_hh).
+    Rnn(Nonlinearity),
+    /// Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; gates i f g o:
+    /// c′ = σ(f) ∘ c + σ(i) ∘ tanh(g), h′ = σ(o) ∘ tanh(c′). With a projection (Sak et al. 2014) h′ = W_hr (σ(o) ∘ tanh(c′)).
+    Lstm,
+    /// The LSTM with peepholes of Gers & Schmidhuber 2000, as Graves 2013 (eq. 7–11) writes it: p_i ∘ c is added to i, p_f ∘ c
+    /// to f and p_o ∘ c′ to o, with diagonal weights.
+    LstmPeephole,
+    /// The GRU of PyTorch and cuDNN, gates r z n, with the reset gate after the product:
+    /// n = tanh(W_in x + b_in + r ∘ (W_hn h + b_hn)), h′ = (1 − z) ∘ n + z ∘ h.
+    Gru,
+    /// The GRU of Cho et al. 2014 with the reset gate before the product: n = tanh(W_in x + b_in + W_hn (r ∘ h) + b_hn), and
+    /// h′ = (1 − z) ∘ n + z ∘ h as in [`Gru`](Cell::Gru) (ONNX's `linear_before_reset = 0`).
+    GruResetBefore,
+}
+
+impl Cell {
+    /// Row blocks of the weights: 1 for an Elman network, 4 for an LSTM, 3 for a GRU.
+    pub const fn gates(self) -> usize {
+        match self {
+            Cell::Rnn(_) => 1,
+            Cell::Lstm | Cell::LstmPeephole => 4,
+            Cell::Gru | Cell::GruResetBefore => 3,
+        }
+    }
+
+    /// Whether it has a cell state c beside h.
+    pub const fn has_cell_state(self) -> bool {
+        matches!(self, Cell::Lstm | Cell::LstmPeephole)
+    }
+}
+
+/// What a parameter is to its layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParameterKind {
+    /// Input weights `(gates · hidden, input)`.
+    WeightIh,
+    /// Recurrent weights `(gates · hidden, proj or hidden)`.
+    WeightHh,
+    /// Input biases `(gates · hidden)`.
+    BiasIh,
+    /// Recurrent biases `(gates · hidden)`.
+    BiasHh,
+    /// Projection `(proj, hidden)`.
+    WeightHr,
+    /// Peephole weights `(3 · hidden)`: p_i, p_f, p_o.
+    WeightPeephole,
+}
+
+/// One parameter: where it belongs and what it looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterSpec {
+    /// What it is to its layer.
+    pub kind: ParameterKind,
+    /// Layer, from 0.
+    pub layer: usize,
+    /// 0 forward, 1 reverse.
+    pub direction: usize,
+    /// Extents.
+    pub shape: Vec<usize>,
+}
+
+impl ParameterSpec {
+    /// PyTorch's name, such as `weight_ih_l0` or `bias_hh_l1_reverse`; the peephole's is `weight_peephole_l0`.
+    pub fn name(&self) -> String {
+        let kind = match self.kind {
+            ParameterKind::WeightIh => "weight_ih",
+            ParameterKind::WeightHh => "weight_hh",
+            ParameterKind::BiasIh => "bias_ih",
+            ParameterKind::BiasHh => "bias_hh",
+            ParameterKind::WeightHr => "weight_hr",
+            ParameterKind::WeightPeephole => "weight_peephole",
+        };
+        format!("{kind}_l{}{}", self.layer, if self.direction == 1 { "_reverse" } else { "" })
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A recurrent network: everything but the numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Descriptor {
+    /// The recurrence.
+    pub cell: Cell,
+    /// Features of the input.
+    pub input_size: usize,
+    /// Units H.
+    pub hidden_size: usize,
+    /// Size of the projected hidden state (LSTM cells only); 0 for none.
+    pub proj_size: usize,
+    /// Stacked layers.
+    pub num_layers: usize,
+    /// Each layer runs in both directions.
+    pub bidirectional: bool,
+    /// Biases b_ih and b_hh.
+    pub bias: bool,
+    /// Probability of zeroing each output of every layer but the last, in training.
+    pub dropout: f64,
+    /// Type of inputs, outputs and parameters.
+    pub dtype: DType,
+}
+
+impl Descriptor {
+    /// One layer, one direction, with biases, in f32.
+    pub fn new(cell: Cell, input_size: usize, hidden_size: usize) -> Self {
+        Descriptor {
+            cell,
+            input_size,
+            hidden_size,
+            proj_size: 0,
+            num_layers: 1,
+            bidirectional: false,
+            bias: true,
+            dropout: 0.0,
+            dtype: DType::F32,
+        }
+    }
+
+    /// 2 if bidirectional, else 1.
+    pub fn directions(&self) -> usize {
+        1 + usize::from(self.bidirectional)
+    }
+
+    /// Size of h: the projection's, or the number of units.
+    pub fn output_size(&self) -> usize {
+        if self.proj_size > 0 { self.proj_size } else { self.hidden_size }
+    }
+
+    /// Features that a layer reads: the input's for layer 0, else both directions of the layer below.
+    pub fn layer_input_size(&self, layer: usize) -> usize {
+        if layer == 0 { self.input_size } else { self.directions() * self.output_size() }
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a zero size, a projection that is not smaller than `hidden_size` or stands with a cell that is not an
+    /// LSTM, and a dropout outside `[0, 1]`; [`Error::DType`] for integers; [`Error::Shape`] where sizes overflow.
+    pub fn validate(&self) -> Result<()> {
+        const OP: &str = "recurrent descriptor";
+        for (name, size) in
+            [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
+        {
+            if size == 0 {
+                return Err(Error::argument(OP, format!("{name} = 0"), "at least 1"));
+            }
+        }
+        if self.proj_size > 0 && !self.cell.has_cell_state() {
+            return Err(Error::argument(
+                OP,
+                format!("proj_size = {} with {:?}", self.proj_size, self.cell),
+                "an LSTM cell",
+            ));
+        }
+        if self.proj_size >= self.hidden_size && self.proj_size > 0 {
+            return Err(Error::argument(
+                OP,
+                format!("proj_size = {}", self.proj_size),
+                format!("less than hidden_size = {}", self.hidden_size),
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.dropout) {
+            return Err(Error::argument(OP, format!("dropout = {}", self.dropout), "a probability in [0, 1]"));
+        }
+        if !self.dtype.is_float() {
+            return Err(Error::dtype(OP, self.dtype, "a floating-point dtype"));
+        }
+        let widest = self.input_size.max(self.hidden_size.saturating_mul(2));
+        let too_large = || Error::shape(OP, format!("{self:?}"), "weights that memory can hold");
+        self.hidden_size
+            .checked_mul(4)
+            .and_then(|n| n.checked_mul(widest))
+            .and_then(|n| n.checked_mul(self.num_layers))
+            .filter(|&n| n <= isize::MAX as usize / 64)
+            .map(|_| ())
+            .ok_or_else(too_large)
+    }
+
+    /// The parameters of one layer and direction, in PyTorch's order: `weight_ih`, `weight_hh`, then the biases, the projection and
+    /// the peepholes where they exist.
+    pub fn layer_parameters(&self, layer: usize, direction: usize) -> Vec<ParameterSpec> {
+        let rows = self.cell.gates() * self.hidden_size;
+        let mut specs = Vec::with_capacity(6);
+        let mut add = |kind, shape| specs.push(ParameterSpec { kind, layer, direction, shape });
+        add(ParameterKind::WeightIh, vec![rows, self.layer_input_size(layer)]);
+        add(ParameterKind::WeightHh, vec![rows, self.output_size()]);
+        if self.bias {
+            add(ParameterKind::BiasIh, vec![rows]);
+            add(ParameterKind::BiasHh, vec![rows]);
+        }
+        if self.proj_size > 0 {
+            add(ParameterKind::WeightHr, vec![self.proj_size, self.hidden_size]);
+        }
+        if self.cell == Cell::LstmPeephole {
+            add(ParameterKind::WeightPeephole, vec![3 * self.hidden_size]);
+        }
+        specs
+    }
+
+    /// All parameters: layer by layer, within a layer forward before reverse. [`super::Forward::parameters`] are in this order.
+    pub fn parameters(&self) -> Vec<ParameterSpec> {
+        (0..self.num_layers)
+            .flat_map(|layer| (0..self.directions()).map(move |direction| (layer, direction)))
+            .flat_map(|(layer, direction)| self.layer_parameters(layer, direction))
+            .collect()
+    }
+}
+
+/// As PyTorch prints the module: `LSTM(100, 20, num_layers=4)`; what has its default value is left out.
+impl fmt::Display for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.cell {
+            Cell::Rnn(_) => "RNN",
+            Cell::Lstm | Cell::LstmPeephole => "LSTM",
+            Cell::Gru | Cell::GruResetBefore => "GRU",
+        };
+        write!(f, "{name}({}, {}", self.input_size, self.hidden_size)?;
+        if self.proj_size > 0 {
+            write!(f, ", proj_size={}", self.proj_size)?;
+        }
+        if self.num_layers != 1 {
+            write!(f, ", num_layers={}", self.num_layers)?;
+        }
+        if !self.bias {
+            f.write_str(", bias=False")?;
+        }
+        if self.dropout != 0.0 {
+            write!(f, ", dropout={:?}", self.dropout)?;
+        }
+        if self.bidirectional {
+            f.write_str(", bidirectional=True")?;
+        }
+        match self.cell {
+            Cell::Rnn(Nonlinearity::Relu) => f.write_str(", nonlinearity=relu")?,
+            Cell::LstmPeephole => f.write_str(", peephole=True")?,
+            Cell::GruResetBefore => f.write_str(", reset_after=False")?,
+            _ => {}
+        }
+        f.write_str(")")
+    }
+}

@@ -1,0 +1,9 @@
+//! The raw layer: recurrent networks over memory that the caller owns, with no tensor and no tape.
+
+mod buffer;
+mod descriptor;
+mod plan;
+
+pub use buffer::{Buf, BufMut};
+pub use descriptor::{Cell, Descriptor, Nonlinearity, ParameterKind, ParameterSpec};
+pub use plan::{Backward, Forward, Layout, Plan, Sequence, Shape, Stream};
