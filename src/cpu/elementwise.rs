@@ -19,11 +19,10 @@ fn map<T: Store>(x: &[T], y: &mut [T], f: impl Fn(T::Real) -> T::Real + Copy + S
         let x = &x[start..start + y.len()];
         vectorize(
             #[inline(always)]
-            || {
-                y.iter_mut().zip(x).for_each(
-                    #[inline(always)]
-                    |(y, &x)| *y = T::narrow(f(x.widen())),
-                )
+            move || {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = T::narrow(f(x.widen()));
+                }
             },
         );
     });
@@ -35,18 +34,40 @@ fn map2<T: Store>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T::Real, T::Real) ->
         let (a, b) = (&a[start..start + y.len()], &b[start..start + y.len()]);
         vectorize(
             #[inline(always)]
-            || row(a, b, y, f),
+            move || row(a, b, y, f),
         );
     });
+}
+
+/// [`map`] and [`map2`] of closures that are sure to be compiled into them.
+macro_rules! map {
+    ($x:expr, $y:expr, |$v:pat_param| $f:expr) => {
+        map(
+            $x,
+            $y,
+            #[inline(always)]
+            |$v| $f,
+        )
+    };
+}
+macro_rules! map2 {
+    ($a:expr, $b:expr, $y:expr, |$v:pat_param, $w:pat_param| $f:expr) => {
+        map2(
+            $a,
+            $b,
+            $y,
+            #[inline(always)]
+            |$v, $w| $f,
+        )
+    };
 }
 
 /// y = f(a, b) over slices of one length.
 #[inline(always)]
 fn row<T: Store>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T::Real, T::Real) -> T::Real) {
-    y.iter_mut().zip(a).zip(b).for_each(
-        #[inline(always)]
-        |((y, &a), &b)| *y = T::narrow(f(a.widen(), b.widen())),
-    );
+    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+        *y = T::narrow(f(a.widen(), b.widen()));
+    }
 }
 
 /// y = op(x)
@@ -61,96 +82,31 @@ fn unary_of<T: Store>(op: Unary, x: &[T], y: &mut [T]) {
     let of = T::Real::of;
     let (zero, one) = (T::Real::ZERO, T::Real::ONE);
     match op {
-        Unary::Neg => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| -x,
-        ),
-        Unary::Exp => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| x.exp(),
-        ),
-        Unary::Log => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| x.ln(),
-        ),
-        Unary::Sqrt => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| x.sqrt(),
-        ),
-        Unary::Abs => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| x.abs(),
-        ),
-        Unary::Tanh => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| x.tanh(),
-        ),
-        Unary::Sigmoid => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| x.sigmoid(),
-        ),
+        Unary::Neg => map!(x, y, |x| -x),
+        Unary::Exp => map!(x, y, |x| x.exp()),
+        Unary::Log => map!(x, y, |x| x.ln()),
+        Unary::Sqrt => map!(x, y, |x| x.sqrt()),
+        Unary::Abs => map!(x, y, |x| x.abs()),
+        Unary::Tanh => map!(x, y, |x| x.tanh()),
+        Unary::Sigmoid => map!(x, y, |x| x.sigmoid()),
         // Comparisons with NaN are false: here and in the clamp it takes the arm that is x.
-        Unary::Relu => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| if x <= zero { zero } else { x },
-        ),
-        Unary::Powf(2.0) => map(
-            x,
-            y,
-            #[inline(always)]
-            |x| x * x,
-        ),
-        Unary::Powf(0.0) => map(
-            x,
-            y,
-            #[inline(always)]
-            |_| one,
-        ),
+        Unary::Relu => map!(x, y, |x| if x <= zero { zero } else { x }),
+        Unary::Powf(2.0) => map!(x, y, |x| x * x),
+        Unary::Powf(0.0) => map!(x, y, |_| one),
         Unary::Powf(p) => {
             let p = of(p);
-            map(
-                x,
-                y,
-                #[inline(always)]
-                |x| x.powf(p),
-            );
+            map!(x, y, |x| x.powf(p));
         }
         Unary::Affine { scale, shift } => {
             let (scale, shift) = (of(scale), of(shift));
-            map(
-                x,
-                y,
-                #[inline(always)]
-                |x| x * scale + shift,
-            );
+            map!(x, y, |x| x * scale + shift);
         }
         Unary::Clamp { low, high } => {
             let (low, high) = (of(low), of(high));
-            map(
-                x,
-                y,
-                #[inline(always)]
-                |x| {
-                    let x = if x < low { low } else { x };
-                    if x > high { high } else { x }
-                },
-            );
+            map!(x, y, |x| {
+                let x = if x < low { low } else { x };
+                if x > high { high } else { x }
+            });
         }
     }
 }
@@ -167,110 +123,35 @@ fn unary_backward_of<T: Store>(op: Unary, x: &[T], y: &[T], dy: &[T], dx: &mut [
     let of = T::Real::of;
     let (zero, one) = (T::Real::ZERO, T::Real::ONE);
     match op {
-        Unary::Neg => map(
-            dy,
-            dx,
-            #[inline(always)]
-            |dy| -dy,
-        ),
-        Unary::Exp => map2(
-            y,
-            dy,
-            dx,
-            #[inline(always)]
-            |y, dy| dy * y,
-        ),
-        Unary::Log => map2(
-            x,
-            dy,
-            dx,
-            #[inline(always)]
-            |x, dy| dy / x,
-        ),
-        Unary::Sqrt => map2(
-            y,
-            dy,
-            dx,
-            #[inline(always)]
-            |y, dy| dy / (y + y),
-        ),
-        Unary::Abs => map2(
-            x,
-            dy,
-            dx,
-            #[inline(always)]
-            |x, dy| {
-                dy * if x > zero {
-                    one
-                } else if x < zero {
-                    -one
-                } else {
-                    zero
-                }
-            },
-        ),
-        Unary::Tanh => map2(
-            y,
-            dy,
-            dx,
-            #[inline(always)]
-            |y, dy| dy * (one - y * y),
-        ),
-        Unary::Sigmoid => map2(
-            y,
-            dy,
-            dx,
-            #[inline(always)]
-            |y, dy| dy * (y * (one - y)),
-        ),
-        Unary::Relu => map2(
-            x,
-            dy,
-            dx,
-            #[inline(always)]
-            |x, dy| if x <= zero { zero } else { dy },
-        ),
-        Unary::Powf(0.0) => map(
-            dy,
-            dx,
-            #[inline(always)]
-            |_| zero,
-        ),
-        Unary::Powf(2.0) => map2(
-            x,
-            dy,
-            dx,
-            #[inline(always)]
-            |x, dy| dy * (x + x),
-        ),
+        Unary::Neg => map!(dy, dx, |dy| -dy),
+        Unary::Exp => map2!(y, dy, dx, |y, dy| dy * y),
+        Unary::Log => map2!(x, dy, dx, |x, dy| dy / x),
+        Unary::Sqrt => map2!(y, dy, dx, |y, dy| dy / (y + y)),
+        Unary::Abs => map2!(x, dy, dx, |x, dy| {
+            dy * if x > zero {
+                one
+            } else if x < zero {
+                -one
+            } else {
+                zero
+            }
+        }),
+        Unary::Tanh => map2!(y, dy, dx, |y, dy| dy * (one - y * y)),
+        Unary::Sigmoid => map2!(y, dy, dx, |y, dy| dy * (y * (one - y))),
+        Unary::Relu => map2!(x, dy, dx, |x, dy| if x <= zero { zero } else { dy }),
+        Unary::Powf(0.0) => map!(dy, dx, |_| zero),
+        Unary::Powf(2.0) => map2!(x, dy, dx, |x, dy| dy * (x + x)),
         Unary::Powf(p) => {
             let (p, less) = (of(p), of(p - 1.0));
-            map2(
-                x,
-                dy,
-                dx,
-                #[inline(always)]
-                |x, dy| dy * (p * x.powf(less)),
-            );
+            map2!(x, dy, dx, |x, dy| dy * (p * x.powf(less)));
         }
         Unary::Affine { scale, .. } => {
             let scale = of(scale);
-            map(
-                dy,
-                dx,
-                #[inline(always)]
-                |dy| dy * scale,
-            );
+            map!(dy, dx, |dy| dy * scale);
         }
         Unary::Clamp { low, high } => {
             let (low, high) = (of(low), of(high));
-            map2(
-                x,
-                dy,
-                dx,
-                #[inline(always)]
-                |x, dy| if x >= low && x <= high { dy } else { zero },
-            );
+            map2!(x, dy, dx, |x, dy| if x >= low && x <= high { dy } else { zero });
         }
     }
 }
@@ -311,27 +192,18 @@ fn broadcast<T: Store>(
         (true, [1, 1]) => map2(a, b, y, f),
         (true, [1, 0]) => {
             let b = b[0].widen();
-            map(
-                a,
-                y,
-                #[inline(always)]
-                |a| f(a, b),
-            );
+            map!(a, y, |a| f(a, b));
         }
         (true, [0, 1]) => {
             let a = a[0].widen();
-            map(
-                b,
-                y,
-                #[inline(always)]
-                |b| f(a, b),
-            );
+            map!(b, y, |b| f(a, b));
         }
         _ => split::rows(y, extent, extent, |first, y| {
+            let points = walk.points(first);
             vectorize(
                 #[inline(always)]
-                || {
-                    for (y, [i, j]) in y.chunks_exact_mut(extent).zip(walk.points(first)) {
+                move || {
+                    for (y, [i, j]) in y.chunks_exact_mut(extent).zip(points) {
                         stretched(strides, &a[i..], &b[j..], y, f);
                     }
                 },
@@ -354,17 +226,15 @@ fn stretched<T: Store>(
         [1, 1] => row(&a[..n], &b[..n], y, f),
         [1, 0] => {
             let b = b[0].widen();
-            y.iter_mut().zip(&a[..n]).for_each(
-                #[inline(always)]
-                |(y, &a)| *y = T::narrow(f(a.widen(), b)),
-            );
+            for (y, &a) in y.iter_mut().zip(&a[..n]) {
+                *y = T::narrow(f(a.widen(), b));
+            }
         }
         [0, 1] => {
             let a = a[0].widen();
-            y.iter_mut().zip(&b[..n]).for_each(
-                #[inline(always)]
-                |(y, &b)| *y = T::narrow(f(a, b.widen())),
-            );
+            for (y, &b) in y.iter_mut().zip(&b[..n]) {
+                *y = T::narrow(f(a, b.widen()));
+            }
         }
         [s, t] => {
             for (k, y) in y.iter_mut().enumerate() {
@@ -383,13 +253,9 @@ pub fn axpy(alpha: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
             let x = &x[start..start + y.len()];
             vectorize(
                 #[inline(always)]
-                || {
-                    y.iter_mut().zip(x).for_each(
-                        #[inline(always)]
-                        |(y, &x)| *y = T::narrow(x.widen() * alpha + y.widen()),
-                    );
-                },
-            );
+                move || {
+                    for (y, &x) in y.iter_mut().zip(x) { *y = T::narrow(x.widen() * alpha + y.widen()); }
+                });
         });
         Ok(())
     })
