@@ -1,6 +1,7 @@
 //! The CPU backend.
 
 mod buffer;
+pub mod gemm;
 pub mod real;
 pub mod simd;
 mod stub;
