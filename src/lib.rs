@@ -1,6 +1,7 @@
 //! Recurrent networks (RNN, LSTM, GRU) with hand-written kernels, a small reverse-mode tape and optimizers.
 #![deny(unsafe_code)]
 
+mod cell;
 pub mod device;
 pub mod dtype;
 pub mod error;

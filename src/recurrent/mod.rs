@@ -4,6 +4,7 @@ mod buffer;
 mod descriptor;
 mod plan;
 
+pub use crate::cell::{Cell, Nonlinearity};
 pub use buffer::{Buf, BufMut};
-pub use descriptor::{Cell, Descriptor, Nonlinearity, ParameterKind, ParameterSpec};
+pub use descriptor::{Descriptor, ParameterKind, ParameterSpec};
 pub use plan::{Backward, Forward, Layout, Plan, Sequence, Shape, Stream};
