@@ -9,6 +9,7 @@ mod elementwise;
 mod extents;
 mod index;
 mod matmul;
+pub(crate) mod recurrent;
 mod reduce;
 mod shape;
 mod slice;

@@ -299,7 +299,15 @@ impl<T: GemmReal> Forward<'_, T> {
             let skip = self.zero && s == 0;
             if !skip {
                 // SAFETY: h is n × r, gates n × g.
-                unsafe { gemm_packed((n, direct, r), Mat::new(h, n, r, r, 1), w_direct, MatMut::new(gates, n, direct, g), true) }
+                unsafe {
+                    gemm_packed(
+                        (n, direct, r),
+                        Mat::new(h, n, r, r, 1),
+                        w_direct,
+                        MatMut::new(gates, n, direct, g),
+                        true,
+                    )
+                }
             }
             match e.cell {
                 Cell::Gru => {
@@ -308,14 +316,25 @@ impl<T: GemmReal> Forward<'_, T> {
                     } else {
                         // SAFETY: extra is n × H.
                         unsafe {
-                            gemm_packed((n, other, r), Mat::new(h, n, r, r, 1), w_other, MatMut::new(extra, n, other, other), false);
+                            gemm_packed(
+                                (n, other, r),
+                                Mat::new(h, n, r, r, 1),
+                                w_other,
+                                MatMut::new(extra, n, other, other),
+                                false,
+                            );
                         }
                     }
                     vectorize(
                         #[inline(always)]
                         || {
                             for b in 0..n {
-                                rows::gru(&mut gates[b * g..][..g], self.bias, &mut extra[b * h_units..][..h_units], &mut h[b * r..][..r]);
+                                rows::gru(
+                                    &mut gates[b * g..][..g],
+                                    self.bias,
+                                    &mut extra[b * h_units..][..h_units],
+                                    &mut h[b * r..][..r],
+                                );
                             }
                         },
                     );
@@ -325,7 +344,12 @@ impl<T: GemmReal> Forward<'_, T> {
                         #[inline(always)]
                         || {
                             for b in 0..n {
-                                rows::gru_before_gates(&mut gates[b * g..][..g], self.bias, &h[b * r..][..r], &mut extra[b * h_units..][..h_units]);
+                                rows::gru_before_gates(
+                                    &mut gates[b * g..][..g],
+                                    self.bias,
+                                    &h[b * r..][..r],
+                                    &mut extra[b * h_units..][..h_units],
+                                );
                             }
                         },
                     );
@@ -333,7 +357,13 @@ impl<T: GemmReal> Forward<'_, T> {
                         let candidates = &mut gates[direct..];
                         // SAFETY: the last H columns of the n gate rows.
                         unsafe {
-                            gemm_packed((n, other, r), Mat::new(extra, n, r, r, 1), w_other, MatMut::new(candidates, n, other, g), true);
+                            gemm_packed(
+                                (n, other, r),
+                                Mat::new(extra, n, r, r, 1),
+                                w_other,
+                                MatMut::new(candidates, n, other, g),
+                                true,
+                            );
                         }
                     }
                     vectorize(
@@ -376,7 +406,13 @@ impl<T: GemmReal> Forward<'_, T> {
                     if e.projected() {
                         // SAFETY: extra is n × H, h n × R.
                         unsafe {
-                            gemm_packed((n, r, h_units), Mat::new(extra, n, h_units, h_units, 1), w_hr, MatMut::new(h, n, r, r), false);
+                            gemm_packed(
+                                (n, r, h_units),
+                                Mat::new(extra, n, h_units, h_units, 1),
+                                w_hr,
+                                MatMut::new(h, n, r, r),
+                                false,
+                            );
                         }
                     }
                     if let Some(cells) = &self.cells {
@@ -478,14 +514,31 @@ impl<T: GemmReal> Backward<'_, T> {
                         #[inline(always)]
                         || {
                             for b in 0..n {
-                                rows::gru_backward(&mut gates[b * g..][..g], &mut extra[b * h_units..][..h_units], h_before(b), &mut dh[b * r..][..r]);
+                                rows::gru_backward(
+                                    &mut gates[b * g..][..g],
+                                    &mut extra[b * h_units..][..h_units],
+                                    h_before(b),
+                                    &mut dh[b * r..][..r],
+                                );
                             }
                         },
                     );
                     // SAFETY: gates is n × g, extra n × H, dh n × r.
                     unsafe {
-                        gemm_packed((n, r, direct), Mat::new(gates, n, g, direct, 1), w_direct, MatMut::new(dh, n, r, r), true);
-                        gemm_packed((n, r, other), Mat::new(extra, n, other, other, 1), w_other, MatMut::new(dh, n, r, r), true);
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            true,
+                        );
+                        gemm_packed(
+                            (n, r, other),
+                            Mat::new(extra, n, other, other, 1),
+                            w_other,
+                            MatMut::new(dh, n, r, r),
+                            true,
+                        );
                     }
                 }
                 Cell::GruResetBefore => {
@@ -495,25 +548,46 @@ impl<T: GemmReal> Backward<'_, T> {
                         #[inline(always)]
                         || {
                             for b in 0..n {
-                                rows::gru_before_state_backward(&mut gates[b * g..][..g], h_before(b), &mut dh[b * r..][..r]);
+                                rows::gru_before_state_backward(
+                                    &mut gates[b * g..][..g],
+                                    h_before(b),
+                                    &mut dh[b * r..][..r],
+                                );
                             }
                         },
                     );
                     // SAFETY: the last H columns of the n gate rows; dq is n × H.
                     unsafe {
-                        gemm_packed((n, r, other), Mat::new(&gates[direct..], n, g, other, 1), w_other, MatMut::new(dq, n, r, r), false);
+                        gemm_packed(
+                            (n, r, other),
+                            Mat::new(&gates[direct..], n, g, other, 1),
+                            w_other,
+                            MatMut::new(dq, n, r, r),
+                            false,
+                        );
                     }
                     vectorize(
                         #[inline(always)]
                         || {
                             for b in 0..n {
-                                rows::gru_before_gates_backward(&mut gates[b * g..][..g], h_before(b), &dq[b * h_units..][..h_units], &mut dh[b * r..][..r]);
+                                rows::gru_before_gates_backward(
+                                    &mut gates[b * g..][..g],
+                                    h_before(b),
+                                    &dq[b * h_units..][..h_units],
+                                    &mut dh[b * r..][..r],
+                                );
                             }
                         },
                     );
                     // SAFETY: gates is n × g, dh n × r.
                     unsafe {
-                        gemm_packed((n, r, direct), Mat::new(gates, n, g, direct, 1), w_direct, MatMut::new(dh, n, r, r), true);
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            true,
+                        );
                     }
                 }
                 Cell::Rnn(nonlinearity) => {
@@ -531,7 +605,13 @@ impl<T: GemmReal> Backward<'_, T> {
                     );
                     // SAFETY: gates is n × g, dh n × r.
                     unsafe {
-                        gemm_packed((n, r, direct), Mat::new(gates, n, g, direct, 1), w_direct, MatMut::new(dh, n, r, r), false);
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            false,
+                        );
                     }
                 }
                 Cell::Lstm | Cell::LstmPeephole => {
@@ -540,7 +620,13 @@ impl<T: GemmReal> Backward<'_, T> {
                         unsafe {
                             self.projected.part(row * r, n * r).copy_from_slice(dh);
                             let draw = self.scratch.part(first * h_units, n * h_units);
-                            gemm_packed((n, h_units, r), Mat::new(dh, n, r, r, 1), w_hr, MatMut::new(draw, n, h_units, h_units), false);
+                            gemm_packed(
+                                (n, h_units, r),
+                                Mat::new(dh, n, r, r, 1),
+                                w_hr,
+                                MatMut::new(draw, n, h_units, h_units),
+                                false,
+                            );
                             &*draw
                         }
                     } else {
@@ -567,7 +653,13 @@ impl<T: GemmReal> Backward<'_, T> {
                     );
                     // SAFETY: gates is n × g, dh n × r.
                     unsafe {
-                        gemm_packed((n, r, direct), Mat::new(gates, n, g, direct, 1), w_direct, MatMut::new(dh, n, r, r), false);
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            false,
+                        );
                     }
                 }
             }
@@ -625,10 +717,19 @@ pub fn parameter_gradients<T: GemmReal>(k: &Kept<'_, T>, to: Gradients<'_, T>, a
         }
         let direct = e.direct();
         let b = Mat::new(states, rows, r, r, 1);
-        product((direct, r, rows), Mat::new(k.gates, direct, 1, rows, g), b, MatMut::new(hh, direct, r, r), T::ONE, beta);
+        product(
+            (direct, r, rows),
+            Mat::new(k.gates, direct, 1, rows, g),
+            b,
+            MatMut::new(hh, direct, r, r),
+            T::ONE,
+            beta,
+        );
         let hh = &mut hh[direct * r..];
         match e.cell {
-            Cell::Gru => product((h, r, rows), Mat::new(k.extra, h, 1, rows, h), b, MatMut::new(hh, h, r, r), T::ONE, beta),
+            Cell::Gru => {
+                product((h, r, rows), Mat::new(k.extra, h, 1, rows, h), b, MatMut::new(hh, h, r, r), T::ONE, beta)
+            }
             Cell::GruResetBefore => {
                 let a = Mat::new(&k.gates[direct..], h, 1, rows, g);
                 product((h, r, rows), a, Mat::new(k.extra, rows, r, r, 1), MatMut::new(hh, h, r, r), T::ONE, beta);

@@ -36,11 +36,7 @@ pub fn rnn<T: Real, const RELU: bool>(a: &mut [T], bias: &[T], h: &mut [T]) {
     for j in 0..n {
         let x = a[j] + bias[j];
         // NaN stays NaN: only a number below zero becomes zero.
-        let y = if RELU {
-            if x < T::ZERO { T::ZERO } else { x }
-        } else {
-            x.tanh()
-        };
+        let y = if RELU { if x < T::ZERO { T::ZERO } else { x } } else { x.tanh() };
         a[j] = y;
         h[j] = y;
     }
@@ -53,11 +49,7 @@ pub fn rnn_backward<T: Real, const RELU: bool>(a: &mut [T], dh: &[T]) {
     let a = &mut a[..n];
     for j in 0..n {
         let y = a[j];
-        a[j] = if RELU {
-            if y > T::ZERO || y.is_nan() { dh[j] } else { T::ZERO }
-        } else {
-            dh[j] * (T::ONE - y * y)
-        };
+        a[j] = if RELU { if y > T::ZERO || y.is_nan() { dh[j] } else { T::ZERO } } else { dh[j] * (T::ONE - y * y) };
     }
 }
 
@@ -68,7 +60,8 @@ pub fn lstm<T: Real, const PEEP: bool>(gates: &mut [T], bias: &[T], peep: &[T], 
     let (gi, gf, gg, go) = split4(gates, n);
     let (bi, bf, bg, bo) = (&bias[..n], &bias[n..][..n], &bias[2 * n..][..n], &bias[3 * n..][..n]);
     let c = &mut c[..n];
-    let (pi, pf, po) = if PEEP { (&peep[..n], &peep[n..][..n], &peep[2 * n..][..n]) } else { (&bias[..n], &bias[..n], &bias[..n]) };
+    let (pi, pf, po) =
+        if PEEP { (&peep[..n], &peep[n..][..n], &peep[2 * n..][..n]) } else { (&bias[..n], &bias[..n], &bias[..n]) };
     for j in 0..n {
         let (mut i, mut f, mut o) = (gi[j] + bi[j], gf[j] + bf[j], go[j] + bo[j]);
         if PEEP {
