@@ -1,6 +1,7 @@
 //! Recurrent networks (RNN, LSTM, GRU) with hand-written kernels, a small reverse-mode tape and optimizers.
 #![deny(unsafe_code)]
 
+mod cell;
 pub mod device;
 pub mod dtype;
 pub mod error;
@@ -20,10 +21,12 @@ pub mod tensor;
 
 pub mod ops;
 
+pub mod nn;
+
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use rng::Philox;
 pub use shape::Shape;
-pub use tape::{Parameter, Tape, Var};
+pub use tape::{HasParameters, Parameter, Tape, Var};
 pub use tensor::Tensor;

@@ -2,13 +2,14 @@
 
 mod buffer;
 mod elementwise;
-mod gemm;
+pub mod gemm;
 mod index;
 mod loss;
 mod memory;
 mod optimizer;
-mod random;
+pub mod random;
 pub mod real;
+pub mod recurrent;
 mod reduce;
 pub mod simd;
 mod softmax;

@@ -1,7 +1,7 @@
 //! What Philox words become: masks, uniform and normal numbers. Element i is a function of the seed, the stream and i.
 
 use super::{
-    Buffer, memory,
+    Buffer,
     real::{Real, Store},
     simd::vectorize,
     split,
@@ -59,30 +59,32 @@ fn fill<T: Send>(
 
 /// y = x/(1−p) where the uniform of its word is at least p, else 0.
 pub fn dropout(seed: u64, stream: u64, p: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    if p <= 0.0 {
-        return memory::cast(x, y);
-    }
-    if p >= 1.0 {
-        return memory::fill(0.0, y);
-    }
     with_dtype!(float "dropout", y.dtype(), T => {
-        let x = x.slice::<T>();
-        let (zero, scale) = (<T as Store>::Real::ZERO, <T as Store>::Real::of(1.0 / (1.0 - p)));
-        let p = p as f32;
-        fill(
-            (seed, stream),
-            1,
-            y.slice_mut::<T>(),
-            #[inline(always)]
-            move |first, words, y| {
-                let x = &x[first..first + y.len()];
-                for ((y, x), &word) in y.iter_mut().zip(x).zip(words) {
-                    *y = T::narrow(if rng::unit(word) >= p { x.widen() * scale } else { zero });
-                }
-            },
-        );
+        dropout_slice::<T>(seed, stream, p, x.slice(), y.slice_mut());
         Ok(())
     })
+}
+
+/// [`dropout`] over slices, for the recurrent layers.
+pub fn dropout_slice<T: Store>(seed: u64, stream: u64, p: f64, x: &[T], y: &mut [T]) {
+    if p <= 0.0 || p >= 1.0 {
+        return split::over(y, |start, y| {
+            if p <= 0.0 { y.copy_from_slice(&x[start..start + y.len()]) } else { y.fill(T::default()) }
+        });
+    }
+    let (zero, scale, p) = (T::Real::ZERO, T::Real::of(1.0 / (1.0 - p)), p as f32);
+    fill(
+        (seed, stream),
+        1,
+        y,
+        #[inline(always)]
+        move |first, words, y| {
+            let x = &x[first..first + y.len()];
+            for ((y, x), &word) in y.iter_mut().zip(x).zip(words) {
+                *y = T::narrow(if rng::unit(word) >= p { x.widen() * scale } else { zero });
+            }
+        },
+    );
 }
 
 /// Fills from a distribution.

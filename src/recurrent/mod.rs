@@ -1,9 +1,14 @@
 //! The raw layer: recurrent networks over memory that the caller owns, with no tensor and no tape.
 
 mod buffer;
+mod cpu;
 mod descriptor;
 mod plan;
 
+pub use crate::cell::{Cell, Nonlinearity};
 pub use buffer::{Buf, BufMut};
-pub use descriptor::{Cell, Descriptor, Nonlinearity, ParameterKind, ParameterSpec};
+pub use descriptor::{Descriptor, ParameterKind, ParameterSpec};
 pub use plan::{Backward, Forward, Layout, Plan, Sequence, Shape, Stream};
+
+#[cfg(test)]
+mod tests;

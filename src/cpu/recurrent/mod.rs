@@ -1,0 +1,803 @@
+//! One layer in one direction over a whole batch of sequences.
+//!
+//! Rows are packed as PyTorch packs them: the sequences that reach step t, longest first, stand at `offset(t)..offset(t) +
+//! active(t)`. Each task takes a range of sequences through all time steps, alone: sequences do not depend on each other, so
+//! there is nothing to wait for between steps. Per step there is one product with the packed recurrent weights and
+//! one pass over the gates; nothing is allocated.
+
+mod rows;
+
+use super::{
+    gemm::{GemmReal, Mat, MatMut, gemm_packed, pack, packed_len, product},
+    simd::vectorize,
+};
+use crate::cell::{Cell, Nonlinearity};
+
+/// Which sequences are there at each step.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// Sequences at step t; never grows with t.
+    active: Vec<usize>,
+    /// First row of step t, and behind the last the number of rows.
+    offset: Vec<usize>,
+}
+
+impl Steps {
+    /// Refills from the number of sequences per step.
+    pub fn refill(&mut self, active: impl Iterator<Item = usize>) {
+        self.active.clear();
+        self.offset.clear();
+        self.offset.push(0);
+        let mut rows = 0;
+        for n in active {
+            self.active.push(n);
+            rows += n;
+            self.offset.push(rows);
+        }
+    }
+
+    /// Number of steps.
+    pub fn len(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Rows in all.
+    pub fn rows(&self) -> usize {
+        self.offset[self.len()]
+    }
+
+    /// Sequences.
+    pub fn batch(&self) -> usize {
+        self.active.first().copied().unwrap_or(0)
+    }
+
+    /// Sequences at step t.
+    pub fn active(&self, t: usize) -> usize {
+        self.active[t]
+    }
+
+    /// First row of step t.
+    pub fn offset(&self, t: usize) -> usize {
+        self.offset[t]
+    }
+
+    /// The step that the recurrence takes as its s-th.
+    fn step(&self, s: usize, reverse: bool) -> usize {
+        if reverse { self.len() - 1 - s } else { s }
+    }
+
+    /// The row of sequence b in the step before t in the direction of the recurrence, if it has one.
+    fn before(&self, t: usize, b: usize, reverse: bool) -> Option<usize> {
+        let t = if reverse { t + 1 } else { t.checked_sub(1)? };
+        (t < self.len() && b < self.active[t]).then(|| self.offset[t] + b)
+    }
+
+    /// Where to cut the sequences into `parts` of about as many rows.
+    pub fn cut(&self, part: usize, parts: usize) -> usize {
+        let target = self.rows() * part / parts;
+        if part == parts {
+            return self.batch();
+        }
+        // A sequence b is as long as there are steps with more than b sequences.
+        let (mut sum, mut b) = (0, 0);
+        let mut length = self.len();
+        while sum < target && b < self.batch() {
+            while length > 0 && self.active[length - 1] <= b {
+                length -= 1;
+            }
+            sum += length;
+            b += 1;
+        }
+        b
+    }
+}
+
+/// Memory that tasks share, each writing rows of its own.
+#[derive(Clone, Copy)]
+pub struct Shared<T> {
+    ptr: *mut T,
+    len: usize,
+}
+
+// SAFETY: tasks that share it write disjoint rows, which each use states.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub fn new(slice: &mut [T]) -> Self {
+        Shared { ptr: slice.as_mut_ptr(), len: slice.len() }
+    }
+
+    /// # Safety
+    /// Nobody else uses these elements meanwhile.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the caller vouches for disjoint ranges")]
+    unsafe fn part(&self, at: usize, len: usize) -> &mut [T] {
+        assert!(at + len <= self.len, "rows outside their buffer");
+        // SAFETY: inside the slice it was made of, and the caller vouches for exclusive use.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
+    }
+}
+
+/// The parameters of one layer and direction.
+#[derive(Clone, Copy)]
+pub struct Weights<'a, T> {
+    /// `(G·H, I)`
+    pub ih: &'a [T],
+    /// `(G·H, R)`
+    pub hh: &'a [T],
+    /// `(G·H)` each.
+    pub bias: Option<(&'a [T], &'a [T])>,
+    /// `(R, H)`
+    pub hr: Option<&'a [T]>,
+    /// `(3·H)`
+    pub peephole: Option<&'a [T]>,
+}
+
+/// The extents of one layer and direction.
+#[derive(Debug, Clone, Copy)]
+pub struct Extents {
+    pub cell: Cell,
+    /// I
+    pub input: usize,
+    /// H
+    pub hidden: usize,
+    /// R
+    pub output: usize,
+    /// Runs from the last step to the first.
+    pub reverse: bool,
+}
+
+impl Extents {
+    fn gates(&self) -> usize {
+        self.cell.gates() * self.hidden
+    }
+
+    /// Numbers per row kept beside gates and c: the GRU's W_hn h (or r ∘ h), the projected LSTM's h before projection.
+    pub fn extra(&self) -> usize {
+        match self.cell {
+            Cell::Gru | Cell::GruResetBefore => self.hidden,
+            Cell::Lstm | Cell::LstmPeephole if self.output != self.hidden => self.hidden,
+            _ => 0,
+        }
+    }
+
+    /// Columns of the recurrent product that go into the gates; the GRU's others go elsewhere.
+    fn direct(&self) -> usize {
+        match self.cell {
+            Cell::Gru | Cell::GruResetBefore => 2 * self.hidden,
+            _ => self.gates(),
+        }
+    }
+
+    fn projected(&self) -> bool {
+        self.output != self.hidden
+    }
+
+    /// Room for the packed weights of a forward pass.
+    pub fn forward_pack_len<T: GemmReal>(&self) -> usize {
+        let other = self.gates() - self.direct();
+        packed_len::<T>(self.output, self.direct())
+            + packed_len::<T>(self.output, other)
+            + if self.projected() { packed_len::<T>(self.hidden, self.output) } else { 0 }
+    }
+
+    /// Room for the packed weights of a backward pass.
+    pub fn backward_pack_len<T: GemmReal>(&self) -> usize {
+        let other = self.gates() - self.direct();
+        packed_len::<T>(self.direct(), self.output)
+            + packed_len::<T>(other, self.output)
+            + if self.projected() { packed_len::<T>(self.output, self.hidden) } else { 0 }
+    }
+}
+
+/// Forward of one layer and direction.
+pub struct Forward<'a, T> {
+    pub extents: Extents,
+    pub steps: &'a Steps,
+    pub weights: Weights<'a, T>,
+    /// Whether h and c start at zero, so that the first step needs no product.
+    pub zero: bool,
+    /// Keeps what the backward pass needs.
+    pub training: bool,
+    /// `(rows, G·H)`: activations afterwards.
+    pub gates: Shared<T>,
+    /// `(rows, H)` in training, `(B, H)` otherwise; empty where [`Extents::extra`] is 0.
+    pub extra: Shared<T>,
+    /// `(rows, H)`: c of every step of an LSTM, in training; else empty.
+    pub cells: Shared<T>,
+    /// `(B, R)`: initial, then last.
+    pub h: Shared<T>,
+    /// `(B, H)`: initial, then last.
+    pub c: Shared<T>,
+    /// y: rows `stride` apart, this direction's columns from `column`.
+    pub y: Shared<T>,
+    pub stride: usize,
+    pub column: usize,
+    /// 4·H: see [`fill_bias`].
+    pub bias: &'a [T],
+    /// See [`pack_forward`].
+    pub packed: &'a [T],
+}
+
+/// The biases as the cells add them: the sum of both, but for the n gate of [`Cell::Gru`] the input's, and behind it the state's.
+pub fn fill_bias<T: GemmReal>(extents: &Extents, weights: &Weights<'_, T>, to: &mut [T]) {
+    to.fill(T::ZERO);
+    let Some((ih, hh)) = weights.bias else { return };
+    let split = if extents.cell == Cell::Gru { 2 * extents.hidden } else { extents.gates() };
+    for j in 0..extents.gates() {
+        if j < split {
+            to[j] = ih[j] + hh[j];
+        } else {
+            to[j] = ih[j];
+            to[j + extents.hidden] = hh[j];
+        }
+    }
+}
+
+/// Packs W_hhᵀ (and W_hrᵀ) for the forward steps.
+pub fn pack_forward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, to: &mut [T]) {
+    let (r, direct, other) = (e.output, e.direct(), e.gates() - e.direct());
+    let (first, rest) = to.split_at_mut(packed_len::<T>(r, direct));
+    pack(Mat::new(weights.hh, r, 1, direct, r), r, direct, first);
+    let (second, third) = rest.split_at_mut(packed_len::<T>(r, other));
+    if other > 0 {
+        pack(Mat::new(&weights.hh[direct * r..], r, 1, other, r), r, other, second);
+    }
+    if let Some(hr) = weights.hr {
+        pack(Mat::new(hr, e.hidden, 1, r, e.hidden), e.hidden, r, third);
+    }
+}
+
+/// Packs W_hh (and W_hr) for the backward steps.
+pub fn pack_backward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, to: &mut [T]) {
+    let (r, direct, other) = (e.output, e.direct(), e.gates() - e.direct());
+    let (first, rest) = to.split_at_mut(packed_len::<T>(direct, r));
+    pack(Mat::new(weights.hh, direct, r, r, 1), direct, r, first);
+    let (second, third) = rest.split_at_mut(packed_len::<T>(other, r));
+    if other > 0 {
+        pack(Mat::new(&weights.hh[direct * r..], other, r, r, 1), other, r, second);
+    }
+    if let Some(hr) = weights.hr {
+        pack(Mat::new(hr, r, e.hidden, e.hidden, 1), r, e.hidden, third);
+    }
+}
+
+/// gates = x W_ihᵀ for all rows at once.
+pub fn input_product<T: GemmReal>(e: &Extents, rows: usize, x: &[T], w_ih: &[T], gates: &mut [T]) {
+    let (g, i) = (e.gates(), e.input);
+    let (a, b) = (Mat::new(x, rows, i, i, 1), Mat::new(w_ih, i, 1, g, i));
+    product((rows, g, i), a, b, MatMut::new(gates, rows, g, g), T::ONE, T::ZERO);
+}
+
+impl<T: GemmReal> Forward<'_, T> {
+    /// Takes the sequences `first..last` through all steps. Called with disjoint ranges by several threads.
+    pub fn run(&self, first: usize, last: usize) {
+        let e = &self.extents;
+        let (h_units, r, g) = (e.hidden, e.output, e.gates());
+        let direct = e.direct();
+        let other = g - direct;
+        let (w_direct, rest) = self.packed.split_at(packed_len::<T>(r, direct));
+        let (w_other, w_hr) = rest.split_at(packed_len::<T>(r, other));
+        let peep = self.weights.peephole.unwrap_or(&[]);
+        for s in 0..self.steps.len() {
+            let t = self.steps.step(s, e.reverse);
+            let n = self.steps.active(t).min(last).saturating_sub(first);
+            if n == 0 {
+                continue;
+            }
+            let row = self.steps.offset(t) + first;
+            let extra_row = if self.training { row } else { first };
+            // SAFETY: all of these are rows of the sequences first..last, which this task alone touches.
+            let (gates, h, c, extra) = unsafe {
+                (
+                    self.gates.part(row * g, n * g),
+                    self.h.part(first * r, n * r),
+                    if e.cell.has_cell_state() { self.c.part(first * h_units, n * h_units) } else { &mut [] },
+                    if e.extra() > 0 { self.extra.part(extra_row * h_units, n * h_units) } else { &mut [] },
+                )
+            };
+            let skip = self.zero && s == 0;
+            if !skip {
+                // SAFETY: h is n × r, gates n × g.
+                unsafe {
+                    gemm_packed(
+                        (n, direct, r),
+                        Mat::new(h, n, r, r, 1),
+                        w_direct,
+                        MatMut::new(gates, n, direct, g),
+                        true,
+                    )
+                }
+            }
+            match e.cell {
+                Cell::Gru => {
+                    if skip {
+                        extra.fill(T::ZERO);
+                    } else {
+                        // SAFETY: extra is n × H.
+                        unsafe {
+                            gemm_packed(
+                                (n, other, r),
+                                Mat::new(h, n, r, r, 1),
+                                w_other,
+                                MatMut::new(extra, n, other, other),
+                                false,
+                            );
+                        }
+                    }
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                rows::gru(
+                                    &mut gates[b * g..][..g],
+                                    self.bias,
+                                    &mut extra[b * h_units..][..h_units],
+                                    &mut h[b * r..][..r],
+                                );
+                            }
+                        },
+                    );
+                }
+                Cell::GruResetBefore => {
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                rows::gru_before_gates(
+                                    &mut gates[b * g..][..g],
+                                    self.bias,
+                                    &h[b * r..][..r],
+                                    &mut extra[b * h_units..][..h_units],
+                                );
+                            }
+                        },
+                    );
+                    if !skip {
+                        let candidates = &mut gates[direct..];
+                        // SAFETY: the last H columns of the n gate rows.
+                        unsafe {
+                            gemm_packed(
+                                (n, other, r),
+                                Mat::new(extra, n, r, r, 1),
+                                w_other,
+                                MatMut::new(candidates, n, other, g),
+                                true,
+                            );
+                        }
+                    }
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                rows::gru_before_state(&mut gates[b * g..][..g], self.bias, &mut h[b * r..][..r]);
+                            }
+                        },
+                    );
+                }
+                Cell::Rnn(nonlinearity) => vectorize(
+                    #[inline(always)]
+                    || {
+                        for b in 0..n {
+                            let (gates, h) = (&mut gates[b * g..][..g], &mut h[b * r..][..r]);
+                            match nonlinearity {
+                                Nonlinearity::Tanh => rows::rnn::<T, false>(gates, self.bias, h),
+                                Nonlinearity::Relu => rows::rnn::<T, true>(gates, self.bias, h),
+                            }
+                        }
+                    },
+                ),
+                Cell::Lstm | Cell::LstmPeephole => {
+                    let raw = if e.projected() { &mut *extra } else { &mut *h };
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                let (gates, c) = (&mut gates[b * g..][..g], &mut c[b * h_units..][..h_units]);
+                                let h = &mut raw[b * h_units..][..h_units];
+                                if e.cell == Cell::LstmPeephole {
+                                    rows::lstm::<T, true>(gates, self.bias, peep, c, h);
+                                } else {
+                                    rows::lstm::<T, false>(gates, self.bias, peep, c, h);
+                                }
+                            }
+                        },
+                    );
+                    if e.projected() {
+                        // SAFETY: extra is n × H, h n × R.
+                        unsafe {
+                            gemm_packed(
+                                (n, r, h_units),
+                                Mat::new(extra, n, h_units, h_units, 1),
+                                w_hr,
+                                MatMut::new(h, n, r, r),
+                                false,
+                            );
+                        }
+                    }
+                    if self.training {
+                        // SAFETY: this step's rows of the task's sequences.
+                        unsafe { self.cells.part(row * h_units, n * h_units) }.copy_from_slice(c);
+                    }
+                }
+            }
+            for b in 0..n {
+                // SAFETY: this direction's columns of this task's rows.
+                unsafe { self.y.part((row + b) * self.stride + self.column, r) }.copy_from_slice(&h[b * r..][..r]);
+            }
+        }
+    }
+}
+
+/// Backward through time of one layer and direction.
+pub struct Backward<'a, T> {
+    pub extents: Extents,
+    pub steps: &'a Steps,
+    pub weights: Weights<'a, T>,
+    /// `(rows, G·H)`: activations, afterwards the gradients of the pre-activations.
+    pub gates: Shared<T>,
+    /// `(rows, H)`: as the forward pass left it; for [`Cell::Gru`] afterwards the gradient of W_hn h + b_hn.
+    pub extra: Shared<T>,
+    /// `(rows, H)`
+    pub cells: &'a [T],
+    /// y of the forward pass: rows `stride` apart, from `column`.
+    pub y: &'a [T],
+    /// Gradient of y in the same places, if any.
+    pub dy: Option<&'a [T]>,
+    pub stride: usize,
+    pub column: usize,
+    /// `(B, R)`
+    pub h0: &'a [T],
+    /// `(B, H)`
+    pub c0: &'a [T],
+    /// `(B, R)`: gradient of the last h, afterwards of the initial one.
+    pub dh: Shared<T>,
+    /// `(B, H)`
+    pub dc: Shared<T>,
+    /// `(B, H)`: scratch where there is a projection or the reset gate comes first.
+    pub scratch: Shared<T>,
+    /// `(rows, R)`: gradient of h after projection, where there is one.
+    pub projected: Shared<T>,
+    /// See [`pack_backward`].
+    pub packed: &'a [T],
+}
+
+impl<T: GemmReal> Backward<'_, T> {
+    /// Takes the sequences `first..last` back through all steps. Called with disjoint ranges by several threads.
+    pub fn run(&self, first: usize, last: usize) {
+        let e = &self.extents;
+        let (h_units, r, g) = (e.hidden, e.output, e.gates());
+        let direct = e.direct();
+        let other = g - direct;
+        let (w_direct, rest) = self.packed.split_at(packed_len::<T>(direct, r));
+        let (w_other, w_hr) = rest.split_at(packed_len::<T>(other, r));
+        let peep = self.weights.peephole.unwrap_or(&[]);
+        for s in (0..self.steps.len()).rev() {
+            let t = self.steps.step(s, e.reverse);
+            let n = self.steps.active(t).min(last).saturating_sub(first);
+            if n == 0 {
+                continue;
+            }
+            let row = self.steps.offset(t) + first;
+            // SAFETY: all of these are rows of the sequences first..last, which this task alone touches.
+            let (gates, dh, dc, extra) = unsafe {
+                (
+                    self.gates.part(row * g, n * g),
+                    self.dh.part(first * r, n * r),
+                    if e.cell.has_cell_state() { self.dc.part(first * h_units, n * h_units) } else { &mut [] },
+                    if e.extra() > 0 { self.extra.part(row * h_units, n * h_units) } else { &mut [] },
+                )
+            };
+            if let Some(dy) = self.dy {
+                vectorize(
+                    #[inline(always)]
+                    || {
+                        for b in 0..n {
+                            let dy = &dy[(row + b) * self.stride + self.column..][..r];
+                            dh[b * r..][..r].iter_mut().zip(dy).for_each(|(d, &y)| *d += y);
+                        }
+                    },
+                );
+            }
+            let h_before = |b: usize| match self.steps.before(t, first + b, e.reverse) {
+                Some(row) => &self.y[row * self.stride + self.column..][..r],
+                None => &self.h0[(first + b) * r..][..r],
+            };
+            match e.cell {
+                Cell::Gru => {
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                rows::gru_backward(
+                                    &mut gates[b * g..][..g],
+                                    &mut extra[b * h_units..][..h_units],
+                                    h_before(b),
+                                    &mut dh[b * r..][..r],
+                                );
+                            }
+                        },
+                    );
+                    // SAFETY: gates is n × g, extra n × H, dh n × r.
+                    unsafe {
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            true,
+                        );
+                        gemm_packed(
+                            (n, r, other),
+                            Mat::new(extra, n, other, other, 1),
+                            w_other,
+                            MatMut::new(dh, n, r, r),
+                            true,
+                        );
+                    }
+                }
+                Cell::GruResetBefore => {
+                    // SAFETY: scratch rows of this task's sequences.
+                    let dq = unsafe { self.scratch.part(first * h_units, n * h_units) };
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                rows::gru_before_state_backward(
+                                    &mut gates[b * g..][..g],
+                                    h_before(b),
+                                    &mut dh[b * r..][..r],
+                                );
+                            }
+                        },
+                    );
+                    // SAFETY: the last H columns of the n gate rows; dq is n × H.
+                    unsafe {
+                        gemm_packed(
+                            (n, r, other),
+                            Mat::new(&gates[direct..], n, g, other, 1),
+                            w_other,
+                            MatMut::new(dq, n, r, r),
+                            false,
+                        );
+                    }
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                rows::gru_before_gates_backward(
+                                    &mut gates[b * g..][..g],
+                                    h_before(b),
+                                    &dq[b * h_units..][..h_units],
+                                    &mut dh[b * r..][..r],
+                                );
+                            }
+                        },
+                    );
+                    // SAFETY: gates is n × g, dh n × r.
+                    unsafe {
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            true,
+                        );
+                    }
+                }
+                Cell::Rnn(nonlinearity) => {
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                let (gates, dh) = (&mut gates[b * g..][..g], &dh[b * r..][..r]);
+                                match nonlinearity {
+                                    Nonlinearity::Tanh => rows::rnn_backward::<T, false>(gates, dh),
+                                    Nonlinearity::Relu => rows::rnn_backward::<T, true>(gates, dh),
+                                }
+                            }
+                        },
+                    );
+                    // SAFETY: gates is n × g, dh n × r.
+                    unsafe {
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            false,
+                        );
+                    }
+                }
+                Cell::Lstm | Cell::LstmPeephole => {
+                    let draw = if e.projected() {
+                        // SAFETY: rows of this task's sequences; dh is n × R, the scratch n × H.
+                        unsafe {
+                            self.projected.part(row * r, n * r).copy_from_slice(dh);
+                            let draw = self.scratch.part(first * h_units, n * h_units);
+                            gemm_packed(
+                                (n, h_units, r),
+                                Mat::new(dh, n, r, r, 1),
+                                w_hr,
+                                MatMut::new(draw, n, h_units, h_units),
+                                false,
+                            );
+                            &*draw
+                        }
+                    } else {
+                        &*dh
+                    };
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for b in 0..n {
+                                let c_before = match self.steps.before(t, first + b, e.reverse) {
+                                    Some(row) => &self.cells[row * h_units..][..h_units],
+                                    None => &self.c0[(first + b) * h_units..][..h_units],
+                                };
+                                let gates = &mut gates[b * g..][..g];
+                                let c = &self.cells[(row + b) * h_units..][..h_units];
+                                let (dh, dc) = (&draw[b * h_units..][..h_units], &mut dc[b * h_units..][..h_units]);
+                                if e.cell == Cell::LstmPeephole {
+                                    rows::lstm_backward::<T, true>(gates, peep, c, c_before, dh, dc);
+                                } else {
+                                    rows::lstm_backward::<T, false>(gates, peep, c, c_before, dh, dc);
+                                }
+                            }
+                        },
+                    );
+                    // SAFETY: gates is n × g, dh n × r.
+                    unsafe {
+                        gemm_packed(
+                            (n, r, direct),
+                            Mat::new(gates, n, g, direct, 1),
+                            w_direct,
+                            MatMut::new(dh, n, r, r),
+                            false,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Gradients of one layer and direction's parameters, where wanted.
+pub struct Gradients<'a, T> {
+    pub ih: Option<&'a mut [T]>,
+    pub hh: Option<&'a mut [T]>,
+    pub bias_ih: Option<&'a mut [T]>,
+    pub bias_hh: Option<&'a mut [T]>,
+    pub hr: Option<&'a mut [T]>,
+    pub peephole: Option<&'a mut [T]>,
+}
+
+/// Everything [`parameter_gradients`] reads, after the backward steps.
+pub struct Kept<'a, T> {
+    pub extents: Extents,
+    pub steps: &'a Steps,
+    /// `(rows, I)`
+    pub x: &'a [T],
+    pub gates: &'a [T],
+    pub extra: &'a [T],
+    pub cells: &'a [T],
+    pub projected: &'a [T],
+    pub y: &'a [T],
+    pub stride: usize,
+    pub column: usize,
+    pub h0: &'a [T],
+    pub c0: &'a [T],
+}
+
+/// One product per weight, over all rows; sums over rows for the others. `states` is scratch of rows × R. With `add` into what is there.
+pub fn parameter_gradients<T: GemmReal>(k: &Kept<'_, T>, to: Gradients<'_, T>, add: bool, states: &mut [T]) {
+    let e = &k.extents;
+    let (rows, h, r, g, i) = (k.steps.rows(), e.hidden, e.output, e.gates(), e.input);
+    let beta = if add { T::ONE } else { T::ZERO };
+    if let Some(ih) = to.ih {
+        let a = Mat::new(k.gates, g, 1, rows, g);
+        product((g, i, rows), a, Mat::new(k.x, rows, i, i, 1), MatMut::new(ih, g, i, i), T::ONE, beta);
+    }
+    if let Some(hh) = to.hh {
+        // h before each step, in the order of the rows.
+        let states = &mut states[..rows * r];
+        for t in 0..k.steps.len() {
+            for b in 0..k.steps.active(t) {
+                let from = match k.steps.before(t, b, e.reverse) {
+                    Some(row) => &k.y[row * k.stride + k.column..][..r],
+                    None => &k.h0[b * r..][..r],
+                };
+                states[(k.steps.offset(t) + b) * r..][..r].copy_from_slice(from);
+            }
+        }
+        let direct = e.direct();
+        let b = Mat::new(states, rows, r, r, 1);
+        product(
+            (direct, r, rows),
+            Mat::new(k.gates, direct, 1, rows, g),
+            b,
+            MatMut::new(hh, direct, r, r),
+            T::ONE,
+            beta,
+        );
+        let hh = &mut hh[direct * r..];
+        match e.cell {
+            Cell::Gru => {
+                product((h, r, rows), Mat::new(k.extra, h, 1, rows, h), b, MatMut::new(hh, h, r, r), T::ONE, beta)
+            }
+            Cell::GruResetBefore => {
+                let a = Mat::new(&k.gates[direct..], h, 1, rows, g);
+                product((h, r, rows), a, Mat::new(k.extra, rows, r, r, 1), MatMut::new(hh, h, r, r), T::ONE, beta);
+            }
+            _ => {}
+        }
+    }
+    if let Some(bias) = to.bias_ih {
+        column_sums(k.gates, g, bias, add);
+    }
+    if let Some(bias) = to.bias_hh {
+        if e.cell == Cell::Gru {
+            let (direct, other) = bias.split_at_mut(2 * h);
+            column_sums(k.gates, g, direct, add);
+            column_sums(k.extra, h, other, add);
+        } else {
+            column_sums(k.gates, g, bias, add);
+        }
+    }
+    if let Some(hr) = to.hr {
+        let (a, b) = (Mat::new(k.projected, r, 1, rows, r), Mat::new(k.extra, rows, h, h, 1));
+        product((r, h, rows), a, b, MatMut::new(hr, r, h, h), T::ONE, beta);
+    }
+    if let Some(peephole) = to.peephole {
+        if !add {
+            peephole.fill(T::ZERO);
+        }
+        let (pi, rest) = peephole.split_at_mut(h);
+        let (pf, po) = rest.split_at_mut(h);
+        for t in 0..k.steps.len() {
+            for b in 0..k.steps.active(t) {
+                let row = k.steps.offset(t) + b;
+                let before = match k.steps.before(t, b, e.reverse) {
+                    Some(row) => &k.cells[row * h..][..h],
+                    None => &k.c0[b * h..][..h],
+                };
+                let (gates, c) = (&k.gates[row * g..][..g], &k.cells[row * h..][..h]);
+                vectorize(
+                    #[inline(always)]
+                    || {
+                        for j in 0..h {
+                            pi[j] = gates[j].fma(before[j], pi[j]);
+                            pf[j] = gates[h + j].fma(before[j], pf[j]);
+                            po[j] = gates[3 * h + j].fma(c[j], po[j]);
+                        }
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// `to[j] (+)= Σ rows[·][j]` over rows `width` apart, from the first row to the last.
+fn column_sums<T: GemmReal>(rows: &[T], width: usize, to: &mut [T], add: bool) {
+    if !add {
+        to.fill(T::ZERO);
+    }
+    vectorize(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact(width) {
+                to.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
+            }
+        },
+    );
+}
+
+/// dx (+)= dgates W_ih for all rows at once.
+pub fn input_gradient<T: GemmReal>(e: &Extents, rows: usize, gates: &[T], w_ih: &[T], dx: &mut [T], add: bool) {
+    let (g, i) = (e.gates(), e.input);
+    let (a, b) = (Mat::new(gates, rows, g, g, 1), Mat::new(w_ih, g, i, i, 1));
+    let beta = if add { T::ONE } else { T::ZERO };
+    product((rows, i, g), a, b, MatMut::new(dx, rows, i, i), T::ONE, beta);
+}

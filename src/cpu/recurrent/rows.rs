@@ -1,0 +1,213 @@
+//! The mathematics of one row (one sequence at one time step): forward and backward of every cell.
+//!
+//! Rows are slices of H numbers per gate, so the loops over units become vector code inside [`vectorize`]. `gates` holds
+//! pre-activations coming in and activations going out; backward finds activations and leaves the gradients of the
+//! pre-activations.
+//!
+//! [`vectorize`]: crate::cpu::simd::vectorize
+
+use crate::cpu::real::Real;
+
+#[inline(always)]
+fn split2<T>(row: &mut [T], h: usize) -> (&mut [T], &mut [T]) {
+    let (a, b) = row.split_at_mut(h);
+    (a, &mut b[..h])
+}
+
+#[inline(always)]
+fn split3<T>(row: &mut [T], h: usize) -> (&mut [T], &mut [T], &mut [T]) {
+    let (a, rest) = row.split_at_mut(h);
+    let (b, c) = split2(rest, h);
+    (a, b, c)
+}
+
+#[inline(always)]
+fn split4<T>(row: &mut [T], h: usize) -> (&mut [T], &mut [T], &mut [T], &mut [T]) {
+    let (a, rest) = row.split_at_mut(h);
+    let (b, c, d) = split3(rest, h);
+    (a, b, c, d)
+}
+
+/// Elman with tanh or ReLU: `a` pre-activations to activations, which are h′.
+#[inline(always)]
+pub fn rnn<T: Real, const RELU: bool>(a: &mut [T], bias: &[T], h: &mut [T]) {
+    let n = h.len();
+    let (a, bias) = (&mut a[..n], &bias[..n]);
+    for j in 0..n {
+        let x = a[j] + bias[j];
+        // NaN stays NaN: only a number below zero becomes zero.
+        let y = if RELU { if x < T::ZERO { T::ZERO } else { x } } else { x.tanh() };
+        a[j] = y;
+        h[j] = y;
+    }
+}
+
+/// `a` activations to gradients of the pre-activations.
+#[inline(always)]
+pub fn rnn_backward<T: Real, const RELU: bool>(a: &mut [T], dh: &[T]) {
+    let n = dh.len();
+    let a = &mut a[..n];
+    for j in 0..n {
+        let y = a[j];
+        a[j] = if RELU { if y > T::ZERO || y.is_nan() { dh[j] } else { T::ZERO } } else { dh[j] * (T::ONE - y * y) };
+    }
+}
+
+/// LSTM, with peepholes p = (p_i, p_f, p_o) if `PEEP`: c becomes c′, h receives σ(o) ∘ tanh(c′).
+#[inline(always)]
+pub fn lstm<T: Real, const PEEP: bool>(gates: &mut [T], bias: &[T], peep: &[T], c: &mut [T], h: &mut [T]) {
+    let n = h.len();
+    let (gi, gf, gg, go) = split4(gates, n);
+    let (bi, bf, bg, bo) = (&bias[..n], &bias[n..][..n], &bias[2 * n..][..n], &bias[3 * n..][..n]);
+    let c = &mut c[..n];
+    let (pi, pf, po) =
+        if PEEP { (&peep[..n], &peep[n..][..n], &peep[2 * n..][..n]) } else { (&bias[..n], &bias[..n], &bias[..n]) };
+    for j in 0..n {
+        let (mut i, mut f, mut o) = (gi[j] + bi[j], gf[j] + bf[j], go[j] + bo[j]);
+        if PEEP {
+            i = pi[j].fma(c[j], i);
+            f = pf[j].fma(c[j], f);
+        }
+        let (i, f, g) = (i.sigmoid(), f.sigmoid(), (gg[j] + bg[j]).tanh());
+        let cell = f.fma(c[j], i * g);
+        if PEEP {
+            o = po[j].fma(cell, o);
+        }
+        let o = o.sigmoid();
+        gi[j] = i;
+        gf[j] = f;
+        gg[j] = g;
+        go[j] = o;
+        c[j] = cell;
+        h[j] = o * cell.tanh();
+    }
+}
+
+/// `gates` activations to gradients; `dc` gradient of c′ to that of c. `dh` is the gradient of σ(o) ∘ tanh(c′).
+#[inline(always)]
+pub fn lstm_backward<T: Real, const PEEP: bool>(
+    gates: &mut [T],
+    peep: &[T],
+    c: &[T],
+    c_before: &[T],
+    dh: &[T],
+    dc: &mut [T],
+) {
+    let n = dh.len();
+    let (gi, gf, gg, go) = split4(gates, n);
+    let (c, c_before, dc) = (&c[..n], &c_before[..n], &mut dc[..n]);
+    let (pi, pf, po) = if PEEP { (&peep[..n], &peep[n..][..n], &peep[2 * n..][..n]) } else { (c, c, c) };
+    for j in 0..n {
+        let (i, f, g, o) = (gi[j], gf[j], gg[j], go[j]);
+        let t = c[j].tanh();
+        let d_o = dh[j] * t * (o * (T::ONE - o));
+        let mut d_c = (dh[j] * o).fma(T::ONE - t * t, dc[j]);
+        if PEEP {
+            d_c = d_o.fma(po[j], d_c);
+        }
+        let d_i = d_c * g * (i * (T::ONE - i));
+        let d_f = d_c * c_before[j] * (f * (T::ONE - f));
+        let mut before = d_c * f;
+        if PEEP {
+            before = d_i.fma(pi[j], before);
+            before = d_f.fma(pf[j], before);
+        }
+        gi[j] = d_i;
+        gf[j] = d_f;
+        gg[j] = d_c * i * (T::ONE - g * g);
+        go[j] = d_o;
+        dc[j] = before;
+    }
+}
+
+/// GRU with the reset gate after the product. `q` comes in as W_hn h and goes out as W_hn h + b_hn; `bias` is r, z, n of the
+/// input, n of the state; h becomes h′.
+#[inline(always)]
+pub fn gru<T: Real>(gates: &mut [T], bias: &[T], q: &mut [T], h: &mut [T]) {
+    let n = h.len();
+    let (gr, gz, gn) = split3(gates, n);
+    let (br, bz, bn, bq) = (&bias[..n], &bias[n..][..n], &bias[2 * n..][..n], &bias[3 * n..][..n]);
+    let q = &mut q[..n];
+    for j in 0..n {
+        let r = (gr[j] + br[j]).sigmoid();
+        let z = (gz[j] + bz[j]).sigmoid();
+        let p = q[j] + bq[j];
+        let a = r.fma(p, gn[j] + bn[j]).tanh();
+        gr[j] = r;
+        gz[j] = z;
+        gn[j] = a;
+        q[j] = p;
+        h[j] = z.fma(h[j] - a, a);
+    }
+}
+
+/// Leaves in `gates` the gradients of the input's pre-activations, in `q` that of W_hn h + b_hn, and in `dh` the part z ∘ dh of the
+/// gradient of h.
+#[inline(always)]
+pub fn gru_backward<T: Real>(gates: &mut [T], q: &mut [T], h_before: &[T], dh: &mut [T]) {
+    let n = dh.len();
+    let (gr, gz, gn) = split3(gates, n);
+    let (q, h_before) = (&mut q[..n], &h_before[..n]);
+    for j in 0..n {
+        let (r, z, a, p, d) = (gr[j], gz[j], gn[j], q[j], dh[j]);
+        let d_a = d * (T::ONE - z) * (T::ONE - a * a);
+        gz[j] = d * (h_before[j] - a) * (z * (T::ONE - z));
+        gr[j] = d_a * p * (r * (T::ONE - r));
+        gn[j] = d_a;
+        q[j] = d_a * r;
+        dh[j] = d * z;
+    }
+}
+
+/// First half of the GRU with the reset gate before the product: r, z, and `q` = r ∘ h.
+#[inline(always)]
+pub fn gru_before_gates<T: Real>(gates: &mut [T], bias: &[T], h: &[T], q: &mut [T]) {
+    let n = h.len();
+    let (gr, gz) = split2(gates, n);
+    let (br, bz, q) = (&bias[..n], &bias[n..][..n], &mut q[..n]);
+    for j in 0..n {
+        let r = (gr[j] + br[j]).sigmoid();
+        gr[j] = r;
+        gz[j] = (gz[j] + bz[j]).sigmoid();
+        q[j] = r * h[j];
+    }
+}
+
+/// Second half: n and h′.
+#[inline(always)]
+pub fn gru_before_state<T: Real>(gates: &mut [T], bias: &[T], h: &mut [T]) {
+    let n = h.len();
+    let (_, gz, gn) = split3(gates, n);
+    let bn = &bias[2 * n..][..n];
+    for j in 0..n {
+        let a = (gn[j] + bn[j]).tanh();
+        gn[j] = a;
+        h[j] = gz[j].fma(h[j] - a, a);
+    }
+}
+
+/// First half of its backward: gradients of n and z, and z ∘ dh in `dh`.
+#[inline(always)]
+pub fn gru_before_state_backward<T: Real>(gates: &mut [T], h_before: &[T], dh: &mut [T]) {
+    let n = dh.len();
+    let (_, gz, gn) = split3(gates, n);
+    let h_before = &h_before[..n];
+    for j in 0..n {
+        let (z, a, d) = (gz[j], gn[j], dh[j]);
+        gn[j] = d * (T::ONE - z) * (T::ONE - a * a);
+        gz[j] = d * (h_before[j] - a) * (z * (T::ONE - z));
+        dh[j] = d * z;
+    }
+}
+
+/// Second half: from the gradient `dq` of r ∘ h, that of r and its part of dh.
+#[inline(always)]
+pub fn gru_before_gates_backward<T: Real>(gates: &mut [T], h_before: &[T], dq: &[T], dh: &mut [T]) {
+    let n = dh.len();
+    let (gr, h_before, dq) = (&mut gates[..n], &h_before[..n], &dq[..n]);
+    for j in 0..n {
+        let r = gr[j];
+        dh[j] = dq[j].fma(r, dh[j]);
+        gr[j] = dq[j] * h_before[j] * (r * (T::ONE - r));
+    }
+}
