@@ -260,3 +260,174 @@ pub fn axpy(alpha: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cpu::{split::PARALLEL, testing::*},
+        dtype::DType,
+    };
+
+    const OPS: [Unary; 15] = [
+        Unary::Neg,
+        Unary::Exp,
+        Unary::Log,
+        Unary::Sqrt,
+        Unary::Abs,
+        Unary::Tanh,
+        Unary::Sigmoid,
+        Unary::Relu,
+        Unary::Powf(0.0),
+        Unary::Powf(1.0),
+        Unary::Powf(2.0),
+        Unary::Powf(3.0),
+        Unary::Powf(-0.5),
+        Unary::Affine { scale: 2.0, shift: -0.5 },
+        Unary::Clamp { low: -0.5, high: 0.75 },
+    ];
+
+    fn exact(op: Unary, x: f64) -> f64 {
+        match op {
+            Unary::Neg => -x,
+            Unary::Exp => x.exp(),
+            Unary::Log => x.ln(),
+            Unary::Sqrt => x.sqrt(),
+            Unary::Abs => x.abs(),
+            Unary::Tanh => x.tanh(),
+            Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Unary::Relu if x.is_nan() => x,
+            Unary::Relu => x.max(0.0),
+            Unary::Powf(p) => x.powf(p),
+            Unary::Affine { scale, shift } => scale * x + shift,
+            Unary::Clamp { low, high } => x.clamp(low, high),
+        }
+    }
+
+    fn derivative(op: Unary, x: f64, y: f64) -> f64 {
+        match op {
+            Unary::Neg => -1.0,
+            Unary::Exp => y,
+            Unary::Log => 1.0 / x,
+            Unary::Sqrt => 0.5 / y,
+            Unary::Abs => {
+                if x == 0.0 {
+                    0.0
+                } else {
+                    x.signum()
+                }
+            }
+            Unary::Tanh => 1.0 - y * y,
+            Unary::Sigmoid => y * (1.0 - y),
+            Unary::Relu => f64::from(x > 0.0),
+            Unary::Powf(0.0) => 0.0,
+            Unary::Powf(p) => p * x.powf(p - 1.0),
+            Unary::Affine { scale, .. } => scale,
+            Unary::Clamp { low, high } => f64::from(x >= low && x <= high),
+        }
+    }
+
+    #[test]
+    fn unary_and_backward() {
+        for (dtype, n) in FLOATS.into_iter().flat_map(|d| LENGTHS.map(|n| (d, n))) {
+            let (x, dy) = (buffer(dtype, &numbers(n, 1)), buffer(dtype, &numbers(n, 2)));
+            for op in OPS {
+                let mut y = stale(dtype, n);
+                unary(op, &x, &mut y).unwrap();
+                close(&y, &read(&x).iter().map(|&x| exact(op, x)).collect::<Vec<_>>(), 4.0, &(op, dtype, n));
+                let mut dx = stale(dtype, n);
+                unary_backward(op, &x, &y, &dy, &mut dx).unwrap();
+                let inputs = read(&x).into_iter().zip(read(&y)).zip(read(&dy));
+                let want: Vec<_> = inputs.map(|((x, y), dy)| dy * derivative(op, x, y)).collect();
+                close(&dx, &want, 4.0, &("backward", op, dtype, n));
+            }
+        }
+    }
+
+    #[test]
+    fn nan_infinity_and_zero() {
+        let given = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -1.0];
+        for dtype in FLOATS {
+            let x = buffer(dtype, &given);
+            for op in OPS {
+                let mut y = stale(dtype, 5);
+                unary(op, &x, &mut y).unwrap();
+                let want = given.map(|x| exact(op, x));
+                close(&y, &want, 4.0, &(op, dtype));
+            }
+            for op in [Unary::Relu, Unary::Abs] {
+                let mut dx = stale(dtype, 5);
+                unary_backward(op, &x, &x, &stale(dtype, 5), &mut dx).unwrap();
+                assert_eq!(read(&dx)[3], 0.0, "{op:?} at 0");
+            }
+        }
+    }
+
+    #[test]
+    fn binary_broadcasts() {
+        let cases: [(&[usize], &[usize], &[usize]); 10] = [
+            (&[1000], &[1], &[1]),
+            (&[1000], &[1], &[0]),
+            (&[1000], &[0], &[1]),
+            (&[40, 33], &[33, 1], &[0, 1]),
+            (&[40, 33], &[1, 0], &[33, 1]),
+            (&[40, 33], &[1, 0], &[0, 1]),
+            (&[4, 1, 5, 7], &[35, 0, 7, 1], &[7, 0, 0, 1]),
+            (&[300, 300], &[300, 1], &[1, 300]),
+            (&[2, PARALLEL], &[PARALLEL, 1], &[0, 1]),
+            (&[], &[], &[]),
+        ];
+        for (dtype, (shape, s, t)) in FLOATS.into_iter().flat_map(|d| cases.map(|c| (d, c))) {
+            let n: usize = shape.iter().product();
+            let reach = |s: &[usize]| 1 + shape.iter().zip(s).map(|(n, s)| (n - 1) * s).sum::<usize>();
+            let (a, b) = (buffer(dtype, &numbers(reach(s), 3)), buffer(dtype, &numbers(reach(t), 4)));
+            for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+                let mut y = stale(dtype, n);
+                binary(op, shape, (&a, s), (&b, t), &mut y).unwrap();
+                let at = |i: usize, strides: &[usize]| {
+                    let digits = shape.iter().zip(strides).rev().scan(i, |rest, (&n, &s)| {
+                        let digit = *rest % n;
+                        *rest /= n;
+                        Some(digit * s)
+                    });
+                    digits.sum::<usize>()
+                };
+                let (a, b) = (read(&a), read(&b));
+                let pairs = (0..n).map(|i| (a[at(i, s)], b[at(i, t)]));
+                let want: Vec<_> = pairs
+                    .map(|(a, b)| match op {
+                        Binary::Add => a + b,
+                        Binary::Sub => a - b,
+                        Binary::Mul => a * b,
+                        Binary::Div => a / b,
+                    })
+                    .collect();
+                close(&y, &want, 1.0, &(op, dtype, shape));
+            }
+        }
+    }
+
+    #[test]
+    fn axpy_adds_in_place() {
+        for (dtype, n) in FLOATS.into_iter().flat_map(|d| LENGTHS.map(|n| (d, n))) {
+            let (x, mut y) = (buffer(dtype, &numbers(n, 5)), buffer(dtype, &numbers(n, 6)));
+            let want: Vec<_> = read(&x).iter().zip(read(&y)).map(|(x, y)| y - 0.75 * x).collect();
+            axpy(-0.75, &x, &mut y).unwrap();
+            // The product is rounded before the sum, which may cancel.
+            let got = read(&y);
+            let ulp = [f64::EPSILON, 2.4e-7, 2e-3, 1.6e-2][FLOATS.iter().position(|&d| d == dtype).unwrap()];
+            assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() <= 4.0 * ulp), "{dtype} {n}");
+        }
+        assert!(axpy(1.0, &stale(DType::I64, 1), &mut stale(DType::I64, 1)).is_err());
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let x = buffer(DType::F32, &numbers(PARALLEL + 5, 7));
+        same_on_any_threads(|| {
+            let mut y = stale(DType::F32, x.len());
+            unary(Unary::Tanh, &x, &mut y).unwrap();
+            y
+        });
+    }
+}

@@ -82,3 +82,63 @@ fn scatter<T: Store, A: Store<Real = T::Real>>(
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cpu::testing::*, dtype::DType};
+
+    #[test]
+    fn gathers_and_scatters() {
+        let cases = [
+            (1, 5, 3, 8),
+            (2, 4, 1, 6),
+            (3, 2, 17, 2),
+            (1, 50, 64, 1500),
+            (40, 30, 65, 31),
+            (1, 3, 0, 2),
+            (2, 3, 4, 0),
+        ];
+        for (dtype, (outer, n, inner, picks)) in FLOATS.into_iter().flat_map(|d| cases.map(|c| (d, c))) {
+            let chosen: Vec<usize> = (0..picks).map(|j| (j * 7 + j / 3) % n).collect();
+            let index = indices(chosen.iter().map(|&k| k as i64));
+            let x = buffer(dtype, &numbers(outer * n * inner, 1));
+            let mut y = stale(dtype, outer * picks * inner);
+            gather((outer, n, inner), &index, &x, &mut y).unwrap();
+            let source = read(&x);
+            let mut want = Vec::new();
+            for o in 0..outer {
+                chosen.iter().for_each(|k| want.extend_from_slice(&source[(o * n + k) * inner..][..inner]));
+            }
+            assert_eq!(read(&y), want);
+
+            let mut dx = stale(dtype, outer * n * inner);
+            scatter_add((outer, n, inner), &index, Some(1), &y, &mut dx).unwrap();
+            // The rows that were picked come back as often as they were.
+            let want: Vec<_> = (0..outer * n * inner)
+                .map(|i| {
+                    let k = i / inner % n;
+                    source[i] * if k == 1 { 0 } else { chosen.iter().filter(|&&c| c == k).count() } as f64
+                })
+                .collect();
+            close(&dx, &want, 16.0, &(dtype, outer, n, inner));
+        }
+    }
+
+    #[test]
+    fn halves_are_summed_wide() {
+        let mut dx = stale(DType::BF16, 2);
+        scatter_add((1, 2, 1), &indices(vec![1; 3000]), None, &stale(DType::BF16, 3000), &mut dx).unwrap();
+        assert_eq!(read(&dx), [0.0, 3008.0]);
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let dy = buffer(DType::F32, &numbers(3000 * 64, 2));
+        same_on_any_threads(|| {
+            let mut dx = stale(DType::F32, 50 * 64);
+            scatter_add((1, 50, 64), &indices((0..3000).map(|j| j * j % 50)), None, &dy, &mut dx).unwrap();
+            dx
+        });
+    }
+}

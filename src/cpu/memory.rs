@@ -22,7 +22,10 @@ pub fn download<T: Element>(x: &Buffer, host: &mut [T]) -> Result<()> {
 
 /// y = value
 pub fn fill(value: f64, y: &mut Buffer) -> Result<()> {
-    with_dtype!(y.dtype(), T => split::over(y.slice_mut::<T>(), |_, y| y.fill(T::from_f64(value))));
+    with_dtype!(y.dtype(), T => {
+        let value = <T as Element>::from_f64(value);
+        split::over(y.slice_mut::<T>(), |_, y| y.fill(value));
+    });
     Ok(())
 }
 
@@ -42,7 +45,7 @@ pub fn cast(x: &Buffer, y: &mut Buffer) -> Result<()> {
         (BF16, F16) => convert(x.slice(), y.slice_mut(), half::<bf16, f16>),
         // f64 holds every number of the others but an i64 beyond 2⁵³.
         (a, b) => with_dtype!(a, S => with_dtype!(b, D => {
-            convert(x.slice(), y.slice_mut(), #[inline(always)] |x: S| D::from_f64(x.to_f64()));
+            convert(x.slice(), y.slice_mut(), #[inline(always)] |x: S| <D as Element>::from_f64(x.to_f64()));
         })),
     }
     Ok(())
@@ -203,6 +206,87 @@ fn transpose<T: Element>(
                         put(y, line[k]);
                     }
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::*;
+
+    const ALL: [DType; 6] = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::U32, DType::I64];
+
+    #[test]
+    fn fills_and_casts() {
+        for (a, b, n) in ALL.into_iter().flat_map(|a| ALL.map(|b| (a, b))).flat_map(|(a, b)| LENGTHS.map(|n| (a, b, n)))
+        {
+            let x = buffer(a, &numbers(n, 1).iter().map(|v| v * 50.0).collect::<Vec<_>>());
+            let mut y = stale(b, n);
+            cast(&x, &mut y).unwrap();
+            let want: Vec<f64> =
+                with_dtype!(b, T => read(&x).into_iter().map(|v| <T as Element>::from_f64(v).to_f64()).collect());
+            let got = read(&y);
+            let wrong = (0..n).find(|&i| got[i] != want[i]).map(|i| (i, read(&x)[i], got[i], want[i]));
+            assert_eq!(wrong, None, "{a} to {b}, {n}");
+            fill(3.0, &mut y).unwrap();
+            assert!(read(&y) == vec![3.0; n]);
+        }
+    }
+
+    #[test]
+    fn casts_at_the_ends() {
+        let mut y = stale(DType::I64, 4);
+        cast(&buffer(DType::F32, &[f64::NAN, 1e30, -1.9, 1.9]), &mut y).unwrap();
+        assert_eq!(y.slice::<i64>(), [0, i64::MAX, -1, 1]);
+        let mut y = stale(DType::F16, 3);
+        cast(&buffer(DType::F32, &[1e6, f64::NEG_INFINITY, f64::NAN]), &mut y).unwrap();
+        close(&y, &[f64::INFINITY, f64::NEG_INFINITY, f64::NAN], 0.0, &"ends");
+    }
+
+    #[test]
+    fn copies_any_walk() {
+        // Shape, strides and offsets of both sides: runs, transpositions in all orders, slices, stretched inputs.
+        type Side<'a> = (&'a [usize], usize);
+        let cases: [(&[usize], Side, Side); 14] = [
+            (&[], (&[], 3), (&[], 2)),
+            (&[1000], (&[1], 0), (&[1], 7)),
+            (&[10, 20], (&[1, 10], 0), (&[20, 1], 0)),
+            (&[10, 20], (&[20, 1], 0), (&[1, 10], 0)),
+            (&[100, 33], (&[1, 100], 5), (&[40, 1], 3)),
+            (&[4, 30, 50], (&[1500, 1, 30], 0), (&[1500, 50, 1], 0)),
+            (&[7, 5, 16], (&[16, 112, 1], 0), (&[80, 16, 1], 0)),
+            (&[7, 5, 16], (&[2, 14, 70], 0), (&[80, 16, 1], 0)),
+            (&[5, 9], (&[0, 1], 0), (&[9, 1], 0)),
+            (&[3, 0, 2], (&[0, 2, 1], 9), (&[0, 2, 1], 9)),
+            (&[300, 400], (&[1, 300], 0), (&[400, 1], 0)),
+            (&[300, 400], (&[400, 1], 0), (&[800, 2], 1)),
+            (&[8, 70, 256], (&[256, 2048, 1], 0), (&[70 * 256, 256, 1], 0)),
+            (&[300_000], (&[1], 1), (&[1], 1)),
+        ];
+        for (dtype, (shape, from, to)) in ALL.into_iter().flat_map(|d| cases.map(|c| (d, c))) {
+            let reach =
+                |(s, o): Side| o + 1 + shape.iter().zip(s).map(|(&n, s)| n.max(1).saturating_sub(1) * s).sum::<usize>();
+            let x = buffer(dtype, &numbers(reach(from), 2).iter().map(|v| (v * 8.0).round()).collect::<Vec<_>>());
+            for accumulate in [false, true] {
+                if accumulate && !dtype.is_float() {
+                    continue;
+                }
+                let mut y = stale(dtype, reach(to));
+                let walk = |(strides, offset)| Strided { strides, offset };
+                copy_strided(shape, &x, walk(from), &mut y, walk(to), accumulate).unwrap();
+                let (source, mut want) = (read(&x), vec![1.0; reach(to)]);
+                for i in 0..shape.iter().product() {
+                    let (mut rest, mut p, mut q) = (i, from.1, to.1);
+                    for d in (0..shape.len()).rev() {
+                        p += rest % shape[d] * from.0[d];
+                        q += rest % shape[d] * to.0[d];
+                        rest /= shape[d];
+                    }
+                    want[q] = if accumulate { want[q] + source[p] } else { source[p] };
+                }
+                assert!(read(&y) == want, "{dtype} {shape:?} {from:?} {to:?} {accumulate}");
             }
         }
     }

@@ -14,6 +14,8 @@ mod reduce;
 pub mod simd;
 mod softmax;
 mod split;
+#[cfg(test)]
+mod testing;
 mod walk;
 
 pub use buffer::Buffer;

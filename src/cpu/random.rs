@@ -183,3 +183,87 @@ fn normal<T: Store>(from: (u64, u64), mean: f64, std: f64, y: &mut [T]) {
 fn double(&[low, high]: &[u32; 2]) -> f64 {
     ((low as u64 | (high as u64) << 32) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cpu::{split::PARALLEL, testing::*},
+        dtype::Element,
+    };
+
+    #[test]
+    fn dropout_keeps_where_its_word_says() {
+        for (dtype, n) in FLOATS.into_iter().flat_map(|d| LENGTHS.map(|n| (d, n))) {
+            let x = buffer(dtype, &numbers(n, 1));
+            for p in [0.0, 0.3, 0.5, 1.0] {
+                let mut y = stale(dtype, n);
+                dropout(9, 4, p, &x, &mut y).unwrap();
+                let keep = |i: usize| rng::unit(rng::word(9, 4, i as u64)) >= p as f32;
+                let scaled = |(i, x): (usize, f64)| if keep(i) { x / (1.0 - p) } else { 0.0 };
+                close(&y, &read(&x).into_iter().enumerate().map(scaled).collect::<Vec<_>>(), 2.0, &(dtype, n, p));
+            }
+        }
+        // What is dropped is 0 whatever it was.
+        let mut y = stale(DType::F32, 100);
+        dropout(1, 0, 0.5, &buffer(DType::F32, &[f64::NAN; 100]), &mut y).unwrap();
+        assert!(read(&y).iter().filter(|v| **v == 0.0).count() > 20);
+    }
+
+    #[test]
+    fn an_element_depends_on_its_index_alone() {
+        let kinds = [Distribution::Uniform { low: -1.0, high: 3.0 }, Distribution::Normal { mean: 1.0, std: 2.0 }];
+        for (dtype, kind) in FLOATS.into_iter().flat_map(|d| kinds.map(|k| (d, k))) {
+            let draw = |n: usize, seed: u64, stream: u64| {
+                let mut y = stale(dtype, n);
+                random(kind, seed, stream, &mut y).unwrap();
+                read(&y)
+            };
+            let long = draw(PARALLEL + 33, 5, 6);
+            LENGTHS.iter().for_each(|&n| assert_eq!(draw(n, 5, 6)[..], long[..n]));
+            assert_ne!(draw(8, 5, 7), long[..8]);
+            assert_ne!(draw(8, 6, 6), long[..8]);
+            let mean = long.iter().sum::<f64>() / long.len() as f64;
+            let variance = long.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / long.len() as f64;
+            let want = if matches!(kind, Distribution::Normal { .. }) { 4.0 } else { 16.0 / 12.0 };
+            assert!((mean - 1.0).abs() < 0.04 && (variance - want).abs() < 0.08, "{dtype} {kind:?} {mean} {variance}");
+        }
+        let mut y = stale(DType::F32, 6);
+        random(Distribution::Uniform { low: 0.0, high: 1.0 }, 5, 6, &mut y).unwrap();
+        assert_eq!(y.slice::<f32>(), (0..6).map(|i| rng::unit(rng::word(5, 6, i))).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn uniform_stays_below_its_end() {
+        for dtype in FLOATS {
+            // So narrow, or of so few bits, that rounding reaches the end.
+            for (low, high) in [(0.0, 1.0), (1.0, 1.0 + 1e-6), (-1.0, -0.999), (2.5, 2.5), (-1.0, 0.0)] {
+                let mut y = stale(dtype, 100_000);
+                random(Distribution::Uniform { low, high }, 3, 0, &mut y).unwrap();
+                let start = with_dtype!(dtype, T => <T as Element>::from_f64(low).to_f64());
+                let inside = |v: &f64| *v == start || *v >= start && *v < high;
+                assert!(read(&y).iter().all(inside), "{dtype} {low} {high}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_below() {
+        assert_eq!(below::<f32>(1.0), 1.0f32.next_down() as f64);
+        assert_eq!(below::<f32>(0.1), if 0.1f32 as f64 >= 0.1 { 0.1f32.next_down() } else { 0.1f32 } as f64);
+        assert_eq!(below::<f16>(1.0), f16::from_f64(1.0 - 1.0 / 2048.0).to_f64());
+        assert_eq!(below::<f16>(1e6), 65504.0);
+        assert!(below::<bf16>(0.0) < 0.0 && below::<bf16>(-1.0) < -1.0);
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        for kind in [Distribution::Uniform { low: 0.0, high: 1.0 }, Distribution::Normal { mean: 0.0, std: 1.0 }] {
+            same_on_any_threads(|| {
+                let mut y = stale(DType::F64, PARALLEL + 9);
+                random(kind, 1, 2, &mut y).unwrap();
+                y
+            });
+        }
+    }
+}

@@ -19,7 +19,7 @@ use crate::{
 
 /// Elements, or rows of a column sum, that are joined one after the other.
 const LEAF: usize = 1024;
-const LEAF_ROWS: usize = 64;
+const LEAF_ROWS: usize = 32;
 /// Columns that are reduced at once.
 const TILE: usize = 512;
 
@@ -339,4 +339,128 @@ pub fn index_range(index: &Buffer) -> Result<Option<(i64, i64)>> {
 /// Σ x² in f64.
 pub fn sum_of_squares(x: &Buffer) -> Result<f64> {
     with_dtype!(float "sum_of_squares", x.dtype(), T => Ok(all::<T, SumOfSquares>(x.slice())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cpu::testing::*, dtype::DType};
+
+    const SHAPES: [Dims; 18] = [
+        (1, 1, 1),
+        (5, 3, 1),
+        (3, 16, 1),
+        (3, 65, 1),
+        (2, 300, 1),
+        (2, 5000, 1),
+        (1, 70_001, 1),
+        (20_000, 7, 1),
+        (1, 3, 5),
+        (2, 65, 17),
+        (2, 130, 600),
+        (1, 40_000, 3),
+        (1, 1000, 129),
+        (300, 10, 33),
+        (4, 0, 3),
+        (4, 0, 1),
+        (0, 3, 1),
+        (2, 3, 0),
+    ];
+
+    /// f(column) for each (outer, inner).
+    fn by_column((outer, n, inner): Dims, x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+        let column = |o: usize, i: usize| (0..n).map(|j| x[(o * n + j) * inner + i]).collect::<Vec<_>>();
+        (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))).map(|(o, i)| f(&column(o, i))).collect()
+    }
+
+    #[test]
+    fn sums_means_maxima() {
+        for (dtype, dims) in FLOATS.into_iter().flat_map(|d| SHAPES.map(|s| (d, s))) {
+            let (outer, n, inner) = dims;
+            // Of one sign, so that a relative bound holds; few and small enough not to overflow f16.
+            let values: Vec<_> = numbers(outer * n * inner, 1).iter().map(|v| 0.01 + 0.1 * v.abs()).collect();
+            let x = buffer(dtype, &values);
+            let mut y = stale(dtype, outer * inner);
+            let exact = read(&x);
+            reduce(Reduce::Sum, dims, &x, &mut y).unwrap();
+            close(&y, &by_column(dims, &exact, |c| sum(c.iter().copied())), 8.0, &("sum", dtype, dims));
+            reduce(Reduce::Mean, dims, &x, &mut y).unwrap();
+            close(&y, &by_column(dims, &exact, |c| sum(c.iter().copied()) / n as f64), 8.0, &("mean", dtype, dims));
+            reduce(Reduce::Max, dims, &x, &mut y).unwrap();
+            let max = |c: &[f64]| c.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            close(&y, &by_column(dims, &exact, max), 0.0, &("max", dtype, dims));
+        }
+    }
+
+    #[test]
+    fn finds_the_first_maximum_and_scatters_to_it() {
+        for (dtype, dims) in FLOATS.into_iter().flat_map(|d| SHAPES.map(|s| (d, s))).filter(|(_, d)| d.1 > 0) {
+            let (outer, n, inner) = dims;
+            // Few distinct values: ties.
+            let values: Vec<_> = numbers(outer * n * inner, 2).iter().map(|v| v.round()).collect();
+            let mut index = indices(vec![-1; outer * inner]);
+            arg_max(dims, &buffer(dtype, &values), &mut index).unwrap();
+            let first = |c: &[f64]| (0..n).fold(0, |best, j| if c[j] > c[best] { j } else { best }) as f64;
+            assert_eq!(read(&index), by_column(dims, &values, first), "{dtype} {dims:?}");
+
+            let dy = buffer(dtype, &numbers(outer * inner, 3));
+            let mut dx = stale(dtype, outer * n * inner);
+            scatter_axis(dims, &index, &dy, &mut dx).unwrap();
+            let mut want = vec![0.0; outer * n * inner];
+            for (i, (j, dy)) in read(&index).into_iter().zip(read(&dy)).enumerate() {
+                want[(i / inner * n + j as usize) * inner + i % inner] = dy;
+            }
+            assert_eq!(read(&dx), want);
+        }
+    }
+
+    #[test]
+    fn nan_wins_wherever_it_is() {
+        for (n, inner, at) in [(5, 1, 3), (100, 1, 70), (3000, 1, 2999), (100, 4, 70)] {
+            let mut values = numbers(n * inner, 4);
+            values[at * inner] = f64::NAN;
+            values[(n - 1) * inner] = f64::NAN;
+            let (x, mut y, mut index) =
+                (buffer(DType::F32, &values), stale(DType::F32, inner), indices(vec![0; inner]));
+            reduce(Reduce::Max, (1, n, inner), &x, &mut y).unwrap();
+            arg_max((1, n, inner), &x, &mut index).unwrap();
+            assert!(read(&y)[0].is_nan());
+            assert_eq!(read(&index)[0], at as f64);
+        }
+        let mut index = indices([7]);
+        arg_max((1, 3, 1), &buffer(DType::F32, &[f64::NEG_INFINITY; 3]), &mut index).unwrap();
+        assert_eq!(read(&index), [0.0]);
+    }
+
+    #[test]
+    fn long_sums_stay_accurate() {
+        for dims in [(1, 3_000_000, 1), (1, 1_000_000, 3)] {
+            let x = buffer(DType::F32, &vec![0.1; 3_000_000]);
+            let mut y = stale(DType::F32, dims.2);
+            reduce(Reduce::Sum, dims, &x, &mut y).unwrap();
+            close(&y, &vec![0.1f32 as f64 * dims.1 as f64; dims.2], 3.0, &dims);
+        }
+        let total = sum_of_squares(&buffer(DType::F32, &vec![0.1; 3_000_000])).unwrap();
+        assert!((total / (3e6 * (0.1f32 as f64).powi(2)) - 1.0).abs() < 1e-13);
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let x = buffer(DType::F32, &numbers(3 * 70_000, 5));
+        for dims in [(3, 70_000, 1), (1, 70_000, 3), (70_000, 3, 1), (1, 3, 70_000)] {
+            same_on_any_threads(|| {
+                let mut y = stale(DType::F32, dims.0 * dims.2);
+                reduce(Reduce::Sum, dims, &x, &mut y).unwrap();
+                y
+            });
+        }
+        same_on_any_threads(|| buffer(DType::F64, &[sum_of_squares(&x).unwrap()]));
+    }
+
+    #[test]
+    fn ranges_of_indices() {
+        assert_eq!(index_range(&indices([])).unwrap(), None);
+        assert_eq!(index_range(&indices([3, -7, 5])).unwrap(), Some((-7, 5)));
+        assert_eq!(index_range(&indices((0..1000).map(|i| i * i % 997))).unwrap(), Some((0, 996)));
+    }
 }

@@ -242,3 +242,93 @@ fn columns_backward<T: Store>(log: bool, inner: usize, first: usize, (y, dy): (&
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cpu::{split::PARALLEL, testing::*},
+        dtype::DType,
+    };
+
+    const SHAPES: [Dims; 14] = [
+        (1, 1, 1),
+        (3, 5, 1),
+        (3, 16, 1),
+        (2, 65, 1),
+        (2, 257, 1),
+        (2, 3000, 1),
+        (1, PARALLEL + 3, 1),
+        (9000, 9, 1),
+        (2, 3, 4),
+        (2, 130, 17),
+        (3, 10, 300),
+        (300, 10, 33),
+        (0, 4, 1),
+        (2, 3, 0),
+    ];
+
+    /// The places of each column.
+    fn columns_of((outer, n, inner): Dims) -> impl Iterator<Item = Vec<usize>> {
+        (0..outer * inner).map(move |c| (0..n).map(|j| (c / inner * n + j) * inner + c % inner).collect())
+    }
+
+    #[test]
+    fn forward_and_backward() {
+        let cases = FLOATS.into_iter().flat_map(|d| SHAPES.map(|s| (d, s)));
+        for (dtype, dims, log) in cases.flat_map(|(d, s)| [(d, s, false), (d, s, true)]) {
+            let n = dims.0 * dims.1 * dims.2;
+            let (x, dy) = (buffer(dtype, &numbers(n, 1)), buffer(dtype, &numbers(n, 2)));
+            let (mut y, mut dx) = (stale(dtype, n), stale(dtype, n));
+            softmax(log, dims, &x, &mut y).unwrap();
+            softmax_backward(log, dims, &y, &dy, &mut dx).unwrap();
+
+            let (x, dy, given) = (read(&x), read(&dy), read(&y));
+            let (mut want, mut gradient, mut scale) = (vec![0.0; n], vec![0.0; n], 0.0f64);
+            for column in columns_of(dims) {
+                let total = sum(column.iter().map(|&i| x[i].exp()));
+                let dot = sum(column.iter().map(|&i| if log { dy[i] } else { given[i] * dy[i] }));
+                for &i in &column {
+                    want[i] = if log { x[i] - total.ln() } else { x[i].exp() / total };
+                    gradient[i] = if log { dy[i] - given[i].exp() * dot } else { given[i] * (dy[i] - dot) };
+                    scale = scale.max(gradient[i].abs());
+                }
+            }
+            close(&y, &want, 8.0, &(dtype, dims, log));
+            let ulp = [1e-15, 5e-7, 2e-3, 1.6e-2][FLOATS.iter().position(|&d| d == dtype).unwrap()];
+            let far = read(&dx).iter().zip(&gradient).any(|(got, want)| (got - want).abs() > 16.0 * ulp * scale);
+            assert!(!far, "backward {dtype} {dims:?} {log}");
+        }
+    }
+
+    #[test]
+    fn infinities() {
+        let (no, yes) = (f64::NEG_INFINITY, f64::INFINITY);
+        for (log, inner) in [(false, 1), (true, 1), (false, 3), (true, 3)] {
+            let run = |row: [f64; 3]| {
+                let row: Vec<_> = row.iter().flat_map(|&v| vec![v; inner]).collect();
+                let mut y = stale(DType::F32, row.len());
+                softmax(log, (1, 3, inner), &buffer(DType::F32, &row), &mut y).unwrap();
+                read(&y).into_iter().step_by(inner).collect::<Vec<_>>()
+            };
+            assert!(run([no, no, no]).iter().all(|v| v.is_nan()));
+            assert!(run([0.0, yes, 0.0])[1].is_nan());
+            assert!(run([0.0, f64::NAN, 0.0]).iter().all(|v| v.is_nan()));
+            let y = run([1e30, no, -1e30]);
+            assert_eq!(y[0], f64::from(!log));
+            assert_eq!(y[1], if log { no } else { 0.0 });
+        }
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let x = buffer(DType::F32, &numbers(PARALLEL * 2, 3));
+        for dims in [(PARALLEL / 16, 32, 1), (PARALLEL / 1024, 64, 32)] {
+            same_on_any_threads(|| {
+                let mut y = stale(DType::F32, x.len());
+                softmax(false, dims, &x, &mut y).unwrap();
+                y
+            });
+        }
+    }
+}
