@@ -226,3 +226,17 @@ fn a_deep_composition() {
         h.log_softmax(0)?.mean()
     });
 }
+
+/// The check itself: a derivative that is off by a thousandth is found.
+#[test]
+#[should_panic(expected = "the tape says")]
+fn a_wrong_derivative_is_found() {
+    check(&[random(&[3], 0.5, 1.0, 1)], |tape, x| {
+        let wrong = |mut dy: Vec<Option<Tensor>>| {
+            let dy = gatefold::Tape::no_grad().constant(dy.remove(0).unwrap());
+            Ok(vec![Some(dy.mul_scalar(2.002)?.into_tensor())])
+        };
+        let y = x[0].mul_scalar(2.0)?.into_tensor();
+        Ok(tape.record("wrong", &[&x[0]], vec![y], wrong)?.remove(0))
+    });
+}
