@@ -61,7 +61,9 @@ fn products(c: &mut Criterion) {
         let (a, b, w) = (tape.constant(random([m, k])), tape.constant(random([k, n])), tape.constant(random([n, k])));
         group.throughput(Throughput::Elements((2 * m * k * n) as u64));
         group.bench_function(format!("{m}x{k}x{n}"), |bench| bench.iter(|| a.matmul(&b).expect("shapes fit")));
-        group.bench_function(format!("linear {m}x{k}x{n}"), |bench| bench.iter(|| a.linear(&w, None).expect("shapes fit")));
+        group.bench_function(format!("linear {m}x{k}x{n}"), |bench| {
+            bench.iter(|| a.linear(&w, None).expect("shapes fit"))
+        });
     }
     group.finish();
 }
@@ -69,7 +71,8 @@ fn products(c: &mut Criterion) {
 fn training(c: &mut Criterion) {
     let mut group = quick(c, "training");
     let logits = random([4096, 1024]);
-    let target = Tensor::from_slice(&(0..4096i64).map(|i| i % 1024).collect::<Vec<_>>(), [4096], &Device::Cpu).expect("fits");
+    let target =
+        Tensor::from_slice(&(0..4096i64).map(|i| i % 1024).collect::<Vec<_>>(), [4096], &Device::Cpu).expect("fits");
     group.throughput(Throughput::Bytes(4 * LARGE as u64));
     group.bench_function("cross entropy of 1024 classes, forward + backward", |bench| {
         bench.iter(|| {
@@ -78,7 +81,8 @@ fn training(c: &mut Criterion) {
         });
     });
     let table = Parameter::new(random([30_000, 128]));
-    let index = Tensor::from_slice(&(0..8192i64).map(|i| i * 31 % 30_000).collect::<Vec<_>>(), [8192], &Device::Cpu).expect("fits");
+    let index = Tensor::from_slice(&(0..8192i64).map(|i| i * 31 % 30_000).collect::<Vec<_>>(), [8192], &Device::Cpu)
+        .expect("fits");
     group.throughput(Throughput::Bytes(8192 * 128 * 4));
     group.bench_function("embedding of 8192 words, forward", |bench| {
         let tape = Tape::no_grad();
@@ -91,7 +95,8 @@ fn training(c: &mut Criterion) {
     };
     group.throughput(Throughput::Bytes(5 * 4 * LARGE as u64));
     let mut sgd = Sgd::new(0.1).momentum(0.9).over_parameters([fresh()]).expect("a valid optimizer");
-    group.bench_function("SGD with momentum", |bench| bench.iter(|| sgd.step().expect("a gradient of the right shape")));
+    group
+        .bench_function("SGD with momentum", |bench| bench.iter(|| sgd.step().expect("a gradient of the right shape")));
     group.throughput(Throughput::Bytes(7 * 4 * LARGE as u64));
     let mut adam = Adam::new(0.1).over_parameters([fresh()]).expect("a valid optimizer");
     group.bench_function("Adam", |bench| bench.iter(|| adam.step().expect("a gradient of the right shape")));
@@ -99,7 +104,8 @@ fn training(c: &mut Criterion) {
     group.bench_function("AdamW", |bench| bench.iter(|| adamw.step().expect("a gradient of the right shape")));
     let clipped = [fresh()];
     group.throughput(Throughput::Bytes(4 * LARGE as u64));
-    group.bench_function("gradient norm", |bench| bench.iter(|| clip_grad_norm(&clipped, 1e30).expect("a finite norm")));
+    group
+        .bench_function("gradient norm", |bench| bench.iter(|| clip_grad_norm(&clipped, 1e30).expect("a finite norm")));
     group.finish();
 }
 

@@ -116,7 +116,8 @@ fn recurrent(c: &mut Criterion) {
                 let mut d = Descriptor::new(cell, input, hidden);
                 d.num_layers = layers;
                 d.bidirectional = bidirectional;
-                let label = format!("T{seq} B{batch} I{input} H{hidden} L{layers}{}", if bidirectional { " bi" } else { "" });
+                let label =
+                    format!("T{seq} B{batch} I{input} H{hidden} L{layers}{}", if bidirectional { " bi" } else { "" });
                 if dtype == "f32" {
                     case_f32(&mut group, d, Shape { seq, batch }, &label);
                 } else {
