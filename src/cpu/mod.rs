@@ -7,7 +7,7 @@ mod index;
 mod loss;
 mod memory;
 mod optimizer;
-mod random;
+pub mod random;
 pub mod real;
 pub mod recurrent;
 mod reduce;

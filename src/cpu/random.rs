@@ -14,15 +14,19 @@ use crate::{
 /// y = x/(1−p) where the uniform of its word is at least p, else 0.
 pub fn dropout(seed: u64, stream: u64, p: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
     with_dtype!(float "dropout", y.dtype(), T => {
-        let (x, y) = (x.slice::<T>(), y.slice_mut::<T>());
-        let zero = <T as Store>::Real::ZERO;
-        let scale = if p < 1.0 { <T as Store>::Real::of(1.0 / (1.0 - p)) } else { zero };
-        for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
-            let keep = rng::unit(rng::word(seed, stream, i as u64)) >= p as f32;
-            *y = T::narrow(if keep { x.widen() * scale } else { zero });
-        }
+        dropout_slice::<T>(seed, stream, p, x.slice::<T>(), y.slice_mut::<T>());
         Ok(())
     })
+}
+
+/// [`dropout`] over slices, for the recurrent layers.
+pub fn dropout_slice<T: Store>(seed: u64, stream: u64, p: f64, x: &[T], y: &mut [T]) {
+    let zero = <T as Store>::Real::ZERO;
+    let scale = if p < 1.0 { <T as Store>::Real::of(1.0 / (1.0 - p)) } else { zero };
+    for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+        let keep = rng::unit(rng::word(seed, stream, i as u64)) >= p as f32;
+        *y = T::narrow(if keep { x.widen() * scale } else { zero });
+    }
 }
 
 /// Fills from a distribution.

@@ -2,7 +2,7 @@
 
 use crate::{
     device::Device,
-    dtype::{DType, bf16, f16},
+    dtype::{DType, Element, bf16, f16},
 };
 
 /// Read-only memory of the caller.
@@ -86,5 +86,29 @@ impl BufMut<'_> {
     /// Where it lies.
     pub fn device(&self) -> Device {
         Device::Cpu
+    }
+}
+
+impl<'a> Buf<'a> {
+    /// The elements; the caller has checked the dtype.
+    pub(crate) fn host<T: Element>(self) -> &'a [T] {
+        match self {
+            Buf::F64(s) => bytemuck::cast_slice(s),
+            Buf::F32(s) => bytemuck::cast_slice(s),
+            Buf::F16(s) => bytemuck::cast_slice(s),
+            Buf::BF16(s) => bytemuck::cast_slice(s),
+        }
+    }
+}
+
+impl BufMut<'_> {
+    /// The elements, to write; the caller has checked the dtype.
+    pub(crate) fn host_mut<T: Element>(&mut self) -> &mut [T] {
+        match self {
+            BufMut::F64(s) => bytemuck::cast_slice_mut(s),
+            BufMut::F32(s) => bytemuck::cast_slice_mut(s),
+            BufMut::F16(s) => bytemuck::cast_slice_mut(s),
+            BufMut::BF16(s) => bytemuck::cast_slice_mut(s),
+        }
     }
 }

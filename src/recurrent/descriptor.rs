@@ -178,6 +178,23 @@ impl Descriptor {
         specs
     }
 
+    /// Elements of the parameters of one layer and direction, in the order of [`layer_parameters`](Self::layer_parameters), without memory.
+    pub(crate) fn layer_numels(&self, layer: usize) -> impl Iterator<Item = usize> + use<> {
+        let rows = self.cell.gates() * self.hidden_size;
+        let biases = if self.bias { rows } else { 0 };
+        let peephole = if self.cell == Cell::LstmPeephole { 3 * self.hidden_size } else { 0 };
+        [
+            rows * self.layer_input_size(layer),
+            rows * self.output_size(),
+            biases,
+            biases,
+            self.proj_size * self.hidden_size,
+            peephole,
+        ]
+        .into_iter()
+        .filter(|&n| n > 0)
+    }
+
     /// All parameters: layer by layer, within a layer forward before reverse. [`super::Forward::parameters`] are in this order.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
         (0..self.num_layers)

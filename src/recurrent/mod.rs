@@ -1,6 +1,7 @@
 //! The raw layer: recurrent networks over memory that the caller owns, with no tensor and no tape.
 
 mod buffer;
+mod cpu;
 mod descriptor;
 mod plan;
 
@@ -8,3 +9,6 @@ pub use crate::cell::{Cell, Nonlinearity};
 pub use buffer::{Buf, BufMut};
 pub use descriptor::{Descriptor, ParameterKind, ParameterSpec};
 pub use plan::{Backward, Forward, Layout, Plan, Sequence, Shape, Stream};
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! `Plan`: sizes decided once, then forward and backward over the caller's memory.
 
-use super::{Buf, BufMut, Descriptor};
+use super::{Buf, BufMut, Descriptor, cpu};
 use crate::{
     device::Device,
-    dtype::DType,
+    dtype::{DType, with_dtype},
     error::{Error, Result},
 };
 
@@ -139,6 +139,18 @@ impl Plan {
         if shape.seq == 0 || shape.batch == 0 {
             return Err(Error::shape("recurrent plan", format!("{shape:?}"), "at least one step and one sequence"));
         }
+        // Everything that a call holds is below this: rows times all that is kept per row.
+        let per_row = (descriptor.num_layers * 32)
+            .saturating_mul(descriptor.hidden_size)
+            .saturating_add(descriptor.input_size.saturating_mul(4));
+        if shape
+            .seq
+            .checked_mul(shape.batch)
+            .and_then(|n| n.checked_mul(per_row))
+            .is_none_or(|n| n > isize::MAX as usize / 8)
+        {
+            return Err(Error::shape("recurrent plan", format!("{shape:?}"), "a workspace that memory can hold"));
+        }
         Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor })
     }
 
@@ -165,21 +177,199 @@ impl Plan {
 
     /// Elements of scratch that a call needs.
     pub fn workspace_len(&self) -> usize {
-        todo!()
+        cpu::workspace_len(self)
     }
 
     /// Elements that a training forward keeps for its backward.
     pub fn reserve_len(&self) -> usize {
-        todo!()
+        cpu::reserve_len(self)
     }
 
     /// Runs the network; with a reserve, so that [`backward`](Self::backward) can follow.
-    pub fn forward(&self, _stream: &Stream, _buffers: Forward<'_>) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error::Shape`] or [`Error::DType`] for a buffer of another length or type than its field says; [`Error::Argument`] for lengths or batch sizes that
+    /// are not as [`Sequence`] says, and for a `cn` that is missing or too much.
+    pub fn forward(&self, stream: &Stream, buffers: Forward<'_>) -> Result<()> {
+        let Stream::Host = stream;
+        const OP: &str = "recurrent forward";
+        let rows = self.check_sequence(OP, buffers.sequence)?;
+        let sizes = self.sizes(rows);
+        let b = &buffers;
+        self.check_inputs(OP, &sizes, b.x, b.h0, b.c0, b.parameters)?;
+        self.check(OP, "y", Some((b.y.len(), b.y.dtype())), sizes.y)?;
+        self.check(OP, "hn", Some((b.hn.len(), b.hn.dtype())), sizes.h)?;
+        self.check(OP, "cn", b.cn.as_ref().map(|b| (b.len(), b.dtype())), sizes.c)?;
+        if b.cn.is_none() && self.descriptor.cell.has_cell_state() {
+            return Err(Error::argument(OP, "no cn", "a buffer for the last cell state of an LSTM"));
+        }
+        self.check_scratch(OP, "workspace", (b.workspace.len(), b.workspace.dtype()), self.workspace_len())?;
+        if let Some(reserve) = &b.reserve {
+            self.check_scratch(OP, "reserve", (reserve.len(), reserve.dtype()), self.reserve_len())?;
+        }
+        with_dtype!(float OP, self.descriptor.dtype, T => { cpu::forward::<T>(self, buffers); Ok(()) })
     }
 
     /// Gradients of the forward call that filled the reserve.
-    pub fn backward(&self, _stream: &Stream, _buffers: Backward<'_>) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn backward(&self, stream: &Stream, buffers: Backward<'_>) -> Result<()> {
+        let Stream::Host = stream;
+        const OP: &str = "recurrent backward";
+        let rows = self.check_sequence(OP, buffers.sequence)?;
+        let sizes = self.sizes(rows);
+        let b = &buffers;
+        self.check_inputs(OP, &sizes, b.x, b.h0, b.c0, b.parameters)?;
+        for (name, buf, len) in [("dy", b.dy, sizes.y), ("dhn", b.dhn, sizes.h), ("dcn", b.dcn, sizes.c)] {
+            self.check(OP, name, buf.map(|b| (b.len(), b.dtype())), len)?;
+        }
+        for (name, buf, len) in [("dx", &b.dx, sizes.x), ("dh0", &b.dh0, sizes.h), ("dc0", &b.dc0, sizes.c)] {
+            self.check(OP, name, buf.as_ref().map(|b| (b.len(), b.dtype())), len)?;
+        }
+        if !b.dparameters.is_empty() {
+            let specs = self.descriptor.parameters();
+            if specs.len() != b.dparameters.len() {
+                return Err(Error::shape(OP, format!("{} parameter gradients", b.dparameters.len()), specs.len()));
+            }
+            for (spec, buf) in specs.iter().zip(b.dparameters.iter()) {
+                self.check(OP, "a parameter's gradient", buf.as_ref().map(|b| (b.len(), b.dtype())), spec.numel())?;
+            }
+        }
+        self.check_scratch(OP, "workspace", (b.workspace.len(), b.workspace.dtype()), self.workspace_len())?;
+        self.check_scratch(OP, "reserve", (b.reserve.len(), b.reserve.dtype()), self.reserve_len())?;
+        with_dtype!(float OP, self.descriptor.dtype, T => { cpu::backward::<T>(self, buffers); Ok(()) })
     }
+
+    /// How x and y lie in memory.
+    pub(super) fn memory_layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Rows of x and y in memory.
+    fn check_sequence(&self, op: &'static str, sequence: Sequence<'_>) -> Result<usize> {
+        let Shape { seq, batch } = self.shape;
+        match sequence {
+            Sequence::Full => Ok(seq * batch),
+            Sequence::Lengths(lengths) => {
+                if lengths.len() != batch {
+                    return Err(Error::shape(
+                        op,
+                        format!("{} lengths", lengths.len()),
+                        format!("one for each of {batch} sequences"),
+                    ));
+                }
+                match lengths.iter().find(|&&n| n == 0 || n > seq) {
+                    Some(n) => Err(Error::argument(op, format!("a length of {n}"), format!("lengths from 1 to {seq}"))),
+                    None => Ok(seq * batch),
+                }
+            }
+            Sequence::Packed { batch_sizes } => {
+                let ordered =
+                    batch_sizes.windows(2).all(|w| w[0] >= w[1]) && batch_sizes.last().is_some_and(|&n| n > 0);
+                if batch_sizes.len() != seq || batch_sizes.first() != Some(&batch) || !ordered {
+                    return Err(Error::argument(
+                        op,
+                        format!("batch sizes {batch_sizes:?}"),
+                        format!("{seq} sizes that start at {batch}, never grow and stay above 0"),
+                    ));
+                }
+                Ok(batch_sizes.iter().sum())
+            }
+        }
+    }
+
+    fn sizes(&self, rows: usize) -> Sizes {
+        let d = &self.descriptor;
+        let states = d.num_layers * d.directions() * self.shape.batch;
+        Sizes {
+            x: rows * d.input_size,
+            y: rows * d.directions() * d.output_size(),
+            h: states * d.output_size(),
+            c: if d.cell.has_cell_state() { states * d.hidden_size } else { 0 },
+        }
+    }
+
+    fn check_inputs(
+        &self,
+        op: &'static str,
+        sizes: &Sizes,
+        x: Buf<'_>,
+        h0: Option<Buf<'_>>,
+        c0: Option<Buf<'_>>,
+        parameters: &[Buf<'_>],
+    ) -> Result<()> {
+        for (name, buf, len) in [("x", Some(x), sizes.x), ("h0", h0, sizes.h), ("c0", c0, sizes.c)] {
+            self.check(op, name, buf.map(|b| (b.len(), b.dtype())), len)?;
+        }
+        let mut given = parameters.iter();
+        for layer in 0..self.descriptor.num_layers {
+            for direction in 0..self.descriptor.directions() {
+                for numel in self.descriptor.layer_numels(layer) {
+                    let Some(buf) = given.next() else {
+                        return Err(Error::shape(
+                            op,
+                            format!("{} parameters", parameters.len()),
+                            self.descriptor.parameters().len(),
+                        ));
+                    };
+                    if (buf.len(), buf.dtype()) != (numel, self.descriptor.dtype) {
+                        let spec = &self.descriptor.layer_parameters(layer, direction);
+                        let names: Vec<_> = spec.iter().map(|s| format!("{} {:?}", s.name(), s.shape)).collect();
+                        return Err(Error::shape(
+                            op,
+                            format!("a parameter of {} {} elements in layer {layer}", buf.len(), buf.dtype()),
+                            format!("{} in {}", names.join(", "), self.descriptor.dtype),
+                        ));
+                    }
+                }
+            }
+        }
+        if given.next().is_some() {
+            return Err(Error::shape(
+                op,
+                format!("{} parameters", parameters.len()),
+                self.descriptor.parameters().len(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// A buffer that is given has this length and the descriptor's dtype; of length 0 it must not be given.
+    fn check(&self, op: &'static str, name: &str, given: Option<(usize, DType)>, len: usize) -> Result<()> {
+        let Some((got, dtype)) = given else { return Ok(()) };
+        if len == 0 {
+            return Err(Error::argument(
+                op,
+                format!("{name} with {:?}", self.descriptor.cell),
+                "no cell state: only an LSTM has one",
+            ));
+        }
+        if got != len {
+            return Err(Error::shape(op, format!("{name} of {got} elements"), len));
+        }
+        if dtype != self.descriptor.dtype {
+            return Err(Error::dtype(op, format!("{name} of {dtype}"), self.descriptor.dtype));
+        }
+        Ok(())
+    }
+
+    fn check_scratch(&self, op: &'static str, name: &str, (got, dtype): (usize, DType), len: usize) -> Result<()> {
+        if got < len {
+            return Err(Error::shape(op, format!("{name} of {got} elements"), format!("at least {len}")));
+        }
+        if dtype != self.compute_dtype() {
+            return Err(Error::dtype(op, format!("{name} of {dtype}"), self.compute_dtype()));
+        }
+        Ok(())
+    }
+}
+
+/// Elements of the caller's buffers.
+struct Sizes {
+    x: usize,
+    y: usize,
+    h: usize,
+    /// 0 without a cell state.
+    c: usize,
 }

@@ -199,12 +199,14 @@ pub struct Forward<'a, T> {
     pub weights: Weights<'a, T>,
     /// Whether h and c start at zero, so that the first step needs no product.
     pub zero: bool,
+    /// Keeps what the backward pass needs.
+    pub training: bool,
     /// `(rows, G·H)`: activations afterwards.
     pub gates: Shared<T>,
     /// `(rows, H)` in training, `(B, H)` otherwise; empty where [`Extents::extra`] is 0.
     pub extra: Shared<T>,
-    /// `(rows, H)`: c of every step, in training.
-    pub cells: Option<Shared<T>>,
+    /// `(rows, H)`: c of every step of an LSTM, in training; else empty.
+    pub cells: Shared<T>,
     /// `(B, R)`: initial, then last.
     pub h: Shared<T>,
     /// `(B, H)`: initial, then last.
@@ -286,7 +288,7 @@ impl<T: GemmReal> Forward<'_, T> {
                 continue;
             }
             let row = self.steps.offset(t) + first;
-            let extra_row = if self.cells.is_some() || self.keeps_extra() { row } else { first };
+            let extra_row = if self.training { row } else { first };
             // SAFETY: all of these are rows of the sequences first..last, which this task alone touches.
             let (gates, h, c, extra) = unsafe {
                 (
@@ -415,9 +417,9 @@ impl<T: GemmReal> Forward<'_, T> {
                             );
                         }
                     }
-                    if let Some(cells) = &self.cells {
+                    if self.training {
                         // SAFETY: this step's rows of the task's sequences.
-                        unsafe { cells.part(row * h_units, n * h_units) }.copy_from_slice(c);
+                        unsafe { self.cells.part(row * h_units, n * h_units) }.copy_from_slice(c);
                     }
                 }
             }
@@ -426,11 +428,6 @@ impl<T: GemmReal> Forward<'_, T> {
                 unsafe { self.y.part((row + b) * self.stride + self.column, r) }.copy_from_slice(&h[b * r..][..r]);
             }
         }
-    }
-
-    /// In training `extra` has a row per packed row, otherwise one per sequence.
-    fn keeps_extra(&self) -> bool {
-        self.extra.len == self.steps.rows() * self.extents.hidden && self.extents.extra() > 0
     }
 }
 

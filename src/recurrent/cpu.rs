@@ -1,0 +1,663 @@
+//! A plan on the CPU: layers and directions over the caller's memory.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::{Backward, Buf, BufMut, Forward, Layout, ParameterKind, Plan, Sequence};
+use crate::cpu::{
+    gemm::GemmReal,
+    random::dropout_slice,
+    real::{Real, Store},
+    recurrent::{
+        self as layer, Extents, Gradients, Kept, Shared, Steps, Weights, fill_bias, input_gradient, input_product,
+        pack_backward, pack_forward, parameter_gradients,
+    },
+};
+use crate::dtype::DType;
+
+/// Multiply-adds of one layer and direction below which a call stays on the calling thread: handing out work costs
+/// microseconds.
+const PARALLEL: usize = 1 << 20;
+
+/// Stretches of scratch begin on lines of the cache (of 16 numbers in f32).
+fn align(len: usize) -> usize {
+    len.next_multiple_of(16)
+}
+
+/// Scratch, handed out from the front.
+struct Space<'a, T>(&'a mut [T]);
+
+impl<'a, T> Space<'a, T> {
+    fn take(&mut self, len: usize) -> &'a mut [T] {
+        let (part, rest) = std::mem::take(&mut self.0).split_at_mut(align(len));
+        self.0 = rest;
+        &mut part[..len]
+    }
+}
+
+/// Extents of a call that several sizes are made of.
+struct Net {
+    layers: usize,
+    directions: usize,
+    batch: usize,
+    input: usize,
+    hidden: usize,
+    output: usize,
+    gates: usize,
+    lstm: bool,
+    projected: bool,
+    dropout: bool,
+    extra: usize,
+    half: bool,
+    parameters: usize,
+}
+
+impl Net {
+    fn of(plan: &Plan) -> Net {
+        let d = plan.descriptor();
+        Net {
+            layers: d.num_layers,
+            directions: d.directions(),
+            batch: plan.shape().batch,
+            input: d.input_size,
+            hidden: d.hidden_size,
+            output: d.output_size(),
+            gates: d.cell.gates() * d.hidden_size,
+            lstm: d.cell.has_cell_state(),
+            projected: d.proj_size > 0,
+            dropout: d.dropout > 0.0,
+            extra: extents(plan, 0, 0).extra(),
+            half: d.dtype.size() == 2,
+            parameters: (0..d.num_layers).map(|l| d.directions() * d.layer_numels(l).sum::<usize>()).sum(),
+        }
+    }
+
+    /// Features of every layer's output.
+    fn width(&self) -> usize {
+        self.directions * self.output
+    }
+
+    /// Cells kept per row.
+    fn cells(&self) -> usize {
+        if self.lstm { self.hidden } else { 0 }
+    }
+}
+
+fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
+    let d = plan.descriptor();
+    Extents {
+        cell: d.cell,
+        input: d.layer_input_size(layer),
+        hidden: d.hidden_size,
+        output: d.output_size(),
+        reverse: direction == 1,
+    }
+}
+
+fn pack_lens(plan: &Plan) -> (usize, usize) {
+    let e = extents(plan, 0, 0);
+    if plan.compute_dtype() == DType::F64 {
+        (e.forward_pack_len::<f64>(), e.backward_pack_len::<f64>())
+    } else {
+        (e.forward_pack_len::<f32>(), e.backward_pack_len::<f32>())
+    }
+}
+
+pub(super) fn workspace_len(plan: &Plan) -> usize {
+    let net = Net::of(plan);
+    let rows = plan.shape().seq * net.batch;
+    let d = net.directions;
+    let (forward_pack, backward_pack) = pack_lens(plan);
+    let parameters = if net.half { align(net.parameters) } else { 0 };
+    let states = d * (align(net.batch * net.output) + align(net.batch * net.hidden));
+    let forward = parameters + d * (align(4 * net.hidden) + align(forward_pack)) + states;
+    let inference = align(rows * net.input)
+        + d * (align(rows * net.gates) + align(net.batch * net.extra))
+        + 2 * align(rows * net.width());
+    let backward = 2 * parameters
+        + d * align(backward_pack)
+        + 2 * states
+        + d * align(net.batch * net.hidden)
+        + if net.projected { d * align(rows * net.output) } else { 0 }
+        + align(rows * net.output)
+        + 2 * align(rows * net.width())
+        + align(rows * net.input);
+    (forward + inference).max(backward)
+}
+
+pub(super) fn reserve_len(plan: &Plan) -> usize {
+    let net = Net::of(plan);
+    let rows = plan.shape().seq * net.batch;
+    let direction = align(rows * net.gates) + align(rows * net.cells()) + align(rows * net.extra);
+    let dropped = if net.dropout { (net.layers - 1) * align(rows * net.width()) } else { 0 };
+    align(rows * net.input) + net.layers * (net.directions * direction + align(rows * net.width())) + dropped
+}
+
+/// What one layer's forward pass leaves in the reserve.
+struct LayerReserve<'a, T> {
+    gates: [&'a mut [T]; 2],
+    cells: [&'a mut [T]; 2],
+    extra: [&'a mut [T]; 2],
+    y: &'a mut [T],
+    dropped: &'a mut [T],
+}
+
+/// One stretch per direction.
+fn pair<'a, T>(space: &mut Space<'a, T>, directions: usize, len: usize) -> [&'a mut [T]; 2] {
+    let first = space.take(len);
+    [first, if directions == 2 { space.take(len) } else { &mut [] }]
+}
+
+fn shared<T>(pair: &mut [&mut [T]; 2]) -> [Shared<T>; 2] {
+    let [a, b] = pair;
+    [Shared::new(a), Shared::new(b)]
+}
+
+/// The reserve of layer `l`, counted from the front of what is behind the staged x.
+fn layer_reserve<'a, T>(net: &Net, rows: usize, last: bool, space: &mut Space<'a, T>) -> LayerReserve<'a, T> {
+    LayerReserve {
+        gates: pair(space, net.directions, rows * net.gates),
+        cells: pair(space, net.directions, rows * net.cells()),
+        extra: pair(space, net.directions, rows * net.extra),
+        y: space.take(rows * net.width()),
+        dropped: space.take(if net.dropout && !last { rows * net.width() } else { 0 }),
+    }
+}
+
+thread_local! {
+    /// The steps and order of the sequences of a call, kept so that a steady state allocates nothing.
+    static ORDER: RefCell<(Steps, Vec<usize>)> = RefCell::default();
+}
+
+/// How packed rows are found in the caller's memory.
+struct Order<'a> {
+    steps: &'a Steps,
+    /// The caller's sequence that stands k-th; empty: the k-th.
+    sequences: &'a [usize],
+    /// Rows of the caller's memory from a step to the next and from a sequence to the next; `None`: they are packed already.
+    strides: Option<(usize, usize)>,
+    /// Some of the caller's rows belong to no sequence.
+    gaps: bool,
+}
+
+impl Order<'_> {
+    fn sequence(&self, k: usize) -> usize {
+        self.sequences.get(k).copied().unwrap_or(k)
+    }
+
+    /// Calls `f(packed row, caller's row)`.
+    fn each(&self, mut f: impl FnMut(usize, usize)) {
+        for t in 0..self.steps.len() {
+            for k in 0..self.steps.active(t) {
+                let row = self.steps.offset(t) + k;
+                let theirs = self.strides.map_or(row, |(step, sequence)| t * step + self.sequence(k) * sequence);
+                f(row, theirs);
+            }
+        }
+    }
+}
+
+fn with_order<R>(plan: &Plan, sequence: Sequence<'_>, body: impl FnOnce(&Order<'_>) -> R) -> R {
+    let super::Shape { seq, batch } = plan.shape();
+    let (mut steps, mut sequences) = ORDER.take();
+    sequences.clear();
+    let strides = match plan.memory_layout() {
+        Layout::TimeMajor => (batch, 1),
+        Layout::BatchMajor => (1, seq),
+    };
+    let mut gaps = false;
+    let mut identity = strides.1 == 1;
+    match sequence {
+        Sequence::Lengths(lengths) if lengths.iter().any(|&n| n < seq) => {
+            gaps = true;
+            identity = false;
+            sequences.extend(0..batch);
+            // Stable without memory: the index breaks ties.
+            sequences.sort_unstable_by(|&a, &b| lengths[b].cmp(&lengths[a]).then(a.cmp(&b)));
+            let longest = lengths[sequences[0]];
+            let mut n = batch;
+            steps.refill((0..longest).map(|t| {
+                while lengths[sequences[n - 1]] <= t {
+                    n -= 1;
+                }
+                n
+            }));
+        }
+        Sequence::Packed { batch_sizes } => {
+            identity = true;
+            steps.refill(batch_sizes.iter().copied());
+        }
+        _ => steps.refill((0..seq).map(|_| batch)),
+    }
+    let order = Order { steps: &steps, sequences: &sequences, strides: (!identity).then_some(strides), gaps };
+    let result = body(&order);
+    ORDER.set((steps, sequences));
+    result
+}
+
+/// The caller's rows as packed rows of the computing type: themselves where that is what they are, else gathered into `staging`.
+fn packed_rows<'a, S: Store<Real: GemmReal>>(
+    order: &Order<'_>,
+    from: &'a [S],
+    width: usize,
+    staging: &'a mut [S::Real],
+) -> &'a [S::Real] {
+    if order.strides.is_none() && is_real::<S>() {
+        return bytemuck::cast_slice(from);
+    }
+    order.each(|row, theirs| {
+        let to = &mut staging[row * width..][..width];
+        to.iter_mut().zip(&from[theirs * width..][..width]).for_each(|(to, from)| *to = from.widen());
+    });
+    staging
+}
+
+/// Packed rows back to the caller's, zeros where no sequence is.
+fn unpack_rows<S: Store<Real: GemmReal>>(order: &Order<'_>, from: &[S::Real], width: usize, to: &mut [S]) {
+    if order.gaps {
+        to.fill(S::default());
+    }
+    order.each(|row, theirs| {
+        let from = &from[row * width..][..width];
+        to[theirs * width..][..width].iter_mut().zip(from).for_each(|(to, &from)| *to = S::narrow(from));
+    });
+}
+
+/// States of one layer and direction in the order of the rows; zeros if not given.
+fn load_state<S: Store<Real: GemmReal>>(order: &Order<'_>, from: Option<&[S]>, width: usize, to: &mut [S::Real]) {
+    let Some(from) = from else { return to.fill(S::Real::ZERO) };
+    for (k, to) in to.chunks_exact_mut(width).enumerate() {
+        let from = &from[order.sequence(k) * width..][..width];
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
+    }
+}
+
+fn store_state<S: Store<Real: GemmReal>>(order: &Order<'_>, from: &[S::Real], width: usize, to: &mut [S]) {
+    for (k, from) in from.chunks_exact(width).enumerate() {
+        let to = &mut to[order.sequence(k) * width..][..width];
+        to.iter_mut().zip(from).for_each(|(to, &from)| *to = S::narrow(from));
+    }
+}
+
+/// Whether the stored type computes in itself.
+fn is_real<S: Store>() -> bool {
+    S::DTYPE == <S::Real as crate::dtype::Element>::DTYPE
+}
+
+/// The caller's parameters in the computing type.
+struct Parameters<'a, S: Store> {
+    plan: &'a Plan,
+    given: &'a [Buf<'a>],
+    /// Half types: all of them widened, in order.
+    staged: &'a [S::Real],
+}
+
+impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
+    fn new(plan: &'a Plan, given: &'a [Buf<'a>], space: &mut Space<'a, S::Real>) -> Self {
+        let mut staged: &'a [S::Real] = &[];
+        if !is_real::<S>() {
+            let all = space.take(given.iter().map(Buf::len).sum());
+            let mut at = 0;
+            for buf in given {
+                let from = buf.host::<S>();
+                all[at..][..from.len()].iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
+                at += from.len();
+            }
+            staged = all;
+        }
+        Parameters { plan, given, staged }
+    }
+
+    fn weights(&self, layer: usize, direction: usize) -> Weights<'a, S::Real> {
+        let d = self.plan.descriptor();
+        let (first, mut at) = first_parameter(self.plan, layer, direction);
+        let mut index = first;
+        let mut next = |exists: bool| {
+            if !exists {
+                return None;
+            }
+            let buf = self.given[index];
+            let slice = if is_real::<S>() { buf.host::<S::Real>() } else { &self.staged[at..][..buf.len()] };
+            index += 1;
+            at += buf.len();
+            Some(slice)
+        };
+        let (ih, hh) = (next(true), next(true));
+        let (bias_ih, bias_hh) = (next(d.bias), next(d.bias));
+        Weights {
+            ih: ih.unwrap_or_default(),
+            hh: hh.unwrap_or_default(),
+            bias: bias_ih.zip(bias_hh),
+            hr: next(d.proj_size > 0),
+            peephole: next(d.cell == super::Cell::LstmPeephole),
+        }
+    }
+}
+
+/// Index of a layer and direction's first parameter, and the elements before it.
+fn first_parameter(plan: &Plan, layer: usize, direction: usize) -> (usize, usize) {
+    let d = plan.descriptor();
+    let each = d.layer_numels(0).count();
+    let before: usize = (0..layer).map(|l| d.directions() * d.layer_numels(l).sum::<usize>()).sum();
+    ((layer * d.directions() + direction) * each, before + direction * d.layer_numels(layer).sum::<usize>())
+}
+
+/// Calls `run(direction, first, last)` for the directions and ranges of sequences, on as many threads as the work is worth.
+fn over_sequences(net: &Net, steps: &Steps, run: impl Fn(usize, usize, usize) + Sync) {
+    let work = steps.rows() * net.gates * net.output;
+    let threads = if work < PARALLEL { 1 } else { rayon::current_num_threads() };
+    // Fewer than four sequences leave most of the register tile empty; more parts would only read the weights more often.
+    let parts = (threads / net.directions).clamp(1, net.batch.div_ceil(4));
+    let task = |task: usize| {
+        let (direction, part) = (task / parts, task % parts);
+        run(direction, steps.cut(part, parts), steps.cut(part + 1, parts));
+    };
+    if threads == 1 || net.directions * parts == 1 {
+        (0..net.directions * parts).for_each(task);
+    } else {
+        (0..net.directions * parts).into_par_iter().with_max_len(1).for_each(task);
+    }
+}
+
+pub(super) fn forward<S: Store<Real: GemmReal>>(plan: &Plan, mut call: Forward<'_>) {
+    with_order(plan, call.sequence, |order| forward_ordered::<S>(plan, order, &mut call));
+}
+
+fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, call: &mut Forward<'_>) {
+    let net = Net::of(plan);
+    let (steps, rows) = (order.steps, order.steps.rows());
+    let directions = net.directions;
+    let training = call.reserve.is_some();
+    let mut space = Space(call.workspace.host_mut::<S::Real>());
+    let mut reserve = Space(call.reserve.as_mut().map_or(&mut [][..], BufMut::host_mut::<S::Real>));
+    let parameters = Parameters::<S>::new(plan, call.parameters, &mut space);
+    let bias = pair(&mut space, directions, 4 * net.hidden);
+    let packed = pair(&mut space, directions, pack_lens(plan).0);
+    let mut h = pair(&mut space, directions, net.batch * net.output);
+    let mut c = pair(&mut space, directions, net.batch * net.hidden);
+    let staging = if training { &mut reserve } else { &mut space }.take(rows * net.input);
+    let x = packed_rows::<S>(order, call.x.host::<S>(), net.input, staging);
+    // Inference: one layer's gates, and two outputs that take turns.
+    let inference = |len: usize| if training { 0 } else { len };
+    let mut gates = pair(&mut space, directions, inference(rows * net.gates));
+    let mut extra = pair(&mut space, directions, inference(net.batch * net.extra));
+    let mut outputs = [space.take(inference(rows * net.width())), space.take(inference(rows * net.width()))];
+    let (h0, c0) = (call.h0.map(Buf::host::<S>), call.c0.map(Buf::host::<S>));
+    let hn = call.hn.host_mut::<S>();
+    let mut cn = call.cn.as_mut().map(BufMut::host_mut::<S>);
+    let state = |i: usize, width: usize| i * net.batch * width..(i + 1) * net.batch * width;
+
+    // In training: the output of the layer below, in the reserve.
+    let mut below: &[S::Real] = x;
+    for l in 0..net.layers {
+        let last = l + 1 == net.layers;
+        let weights = [parameters.weights(l, 0), parameters.weights(l, directions - 1)];
+        let mut own = training.then(|| layer_reserve(&net, rows, last, &mut reserve));
+        let [even, odd] = &mut outputs;
+        let (write, read) = if l.is_multiple_of(2) { (&mut **even, &**odd) } else { (&mut **odd, &**even) };
+        let input = if training || l == 0 { below } else { read };
+        let (layer_gates, layer_extra, cells, y) = match &mut own {
+            Some(r) => (&mut r.gates, &mut r.extra, shared(&mut r.cells), &mut *r.y),
+            None => (&mut gates, &mut extra, [Shared::new(&mut []), Shared::new(&mut [])], write),
+        };
+        for d in 0..directions {
+            let e = extents(plan, l, d);
+            let i = l * directions + d;
+            load_state::<S>(order, h0.map(|h| &h[state(i, net.output)]), net.output, h[d]);
+            if net.lstm {
+                load_state::<S>(order, c0.map(|c| &c[state(i, net.hidden)]), net.hidden, c[d]);
+            }
+            fill_bias(&e, &weights[d], bias[d]);
+            pack_forward(&e, &weights[d], packed[d]);
+            input_product(&e, rows, input, weights[d].ih, layer_gates[d]);
+        }
+        let (shared_gates, shared_extra) = (shared(layer_gates), shared(layer_extra));
+        let (shared_h, shared_c, shared_y) = (shared(&mut h), shared(&mut c), Shared::new(y));
+        let (bias, packed) = (&bias, &packed);
+        over_sequences(&net, steps, |d, first, last| {
+            let pass = layer::Forward {
+                extents: extents(plan, l, d),
+                steps,
+                weights: weights[d],
+                zero: h0.is_none(),
+                training,
+                gates: shared_gates[d],
+                extra: shared_extra[d],
+                cells: cells[d],
+                h: shared_h[d],
+                c: shared_c[d],
+                y: shared_y,
+                stride: net.width(),
+                column: d * net.output,
+                bias: bias[d],
+                packed: packed[d],
+            };
+            pass.run(first, last);
+        });
+        for d in 0..directions {
+            let i = l * directions + d;
+            store_state::<S>(order, h[d], net.output, &mut hn[state(i, net.output)]);
+            if let Some(cn) = &mut cn {
+                store_state::<S>(order, c[d], net.hidden, &mut cn[state(i, net.hidden)]);
+            }
+        }
+        if let Some(r) = own {
+            if net.dropout && !last {
+                dropout_slice(call.dropout_seed, l as u64, plan.descriptor().dropout, r.y, r.dropped);
+                below = r.dropped;
+            } else {
+                below = r.y;
+            }
+        }
+    }
+    let output = if training { below } else { &*outputs[(net.layers - 1) % 2] };
+    unpack_rows::<S>(order, output, net.width(), call.y.host_mut::<S>());
+}
+
+pub(super) fn backward<S: Store<Real: GemmReal>>(plan: &Plan, mut call: Backward<'_>) {
+    with_order(plan, call.sequence, |order| backward_ordered::<S>(plan, order, &mut call));
+}
+
+fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, call: &mut Backward<'_>) {
+    let net = Net::of(plan);
+    let (steps, rows) = (order.steps, order.steps.rows());
+    let (directions, width) = (net.directions, net.width());
+    let mut space = Space(call.workspace.host_mut::<S::Real>());
+    let mut reserve = Space(call.reserve.host_mut::<S::Real>());
+    let parameters = Parameters::<S>::new(plan, call.parameters, &mut space);
+    let staged_gradients = space.take(if is_real::<S>() { 0 } else { net.parameters });
+    let packed = pair(&mut space, directions, pack_lens(plan).1);
+    let mut dh = pair(&mut space, directions, net.batch * net.output);
+    let mut dc = pair(&mut space, directions, net.batch * net.hidden);
+    let h_first = pair(&mut space, directions, net.batch * net.output);
+    let c_first = pair(&mut space, directions, net.batch * net.hidden);
+    let mut scratch = pair(&mut space, directions, net.batch * net.hidden);
+    let mut projected = pair(&mut space, directions, if net.projected { rows * net.output } else { 0 });
+    let states = space.take(rows * net.output);
+    let [mut upper, mut lower] = [space.take(rows * width), space.take(rows * width)];
+    let dx_staging = space.take(rows * net.input);
+    let staging = reserve.take(rows * net.input);
+    // The forward pass has gathered x there already, where it had to.
+    let x: &[S::Real] =
+        if order.strides.is_none() && is_real::<S>() { bytemuck::cast_slice(call.x.host::<S>()) } else { staging };
+
+    let (h0, c0) = (call.h0.map(Buf::host::<S>), call.c0.map(Buf::host::<S>));
+    let (dhn, dcn) = (call.dhn.map(Buf::host::<S>), call.dcn.map(Buf::host::<S>));
+    let state = |i: usize, width: usize| i * net.batch * width..(i + 1) * net.batch * width;
+    let has_dy = call.dy.is_some();
+    if let Some(dy) = call.dy {
+        let dy = dy.host::<S>();
+        order.each(|row, theirs| {
+            let to = &mut upper[row * width..][..width];
+            to.iter_mut().zip(&dy[theirs * width..][..width]).for_each(|(to, from)| *to = from.widen());
+        });
+    }
+    // Layers from the last to the first: each takes its reserve off the end.
+    let mut rest = reserve.0;
+    let layer_len = |last: bool| {
+        directions * (align(rows * net.gates) + align(rows * net.cells()) + align(rows * net.extra))
+            + align(rows * width)
+            + if net.dropout && !last { align(rows * width) } else { 0 }
+    };
+    for l in (0..net.layers).rev() {
+        let last = l + 1 == net.layers;
+        let start = l * layer_len(false);
+        let (below, own) = rest.split_at_mut(start);
+        rest = below;
+        let mut own = layer_reserve(&net, rows, last, &mut Space(&mut own[..layer_len(last)]));
+        let input: &[S::Real] = if l == 0 {
+            x
+        } else {
+            // The layer below's output (dropped out where there is dropout) is the last stretch of its reserve.
+            &rest[start - align(rows * width)..][..rows * width]
+        };
+        let weights = [parameters.weights(l, 0), parameters.weights(l, directions - 1)];
+        for d in 0..directions {
+            let i = l * directions + d;
+            load_state::<S>(order, h0.map(|h| &h[state(i, net.output)]), net.output, h_first[d]);
+            load_state::<S>(order, dhn.map(|h| &h[state(i, net.output)]), net.output, dh[d]);
+            if net.lstm {
+                load_state::<S>(order, c0.map(|c| &c[state(i, net.hidden)]), net.hidden, c_first[d]);
+                load_state::<S>(order, dcn.map(|c| &c[state(i, net.hidden)]), net.hidden, dc[d]);
+            }
+            pack_backward(&extents(plan, l, d), &weights[d], packed[d]);
+        }
+        {
+            let (gates, extra) = (shared(&mut own.gates), shared(&mut own.extra));
+            let (dh, dc) = (shared(&mut dh), shared(&mut dc));
+            let (scratch, projected) = (shared(&mut scratch), shared(&mut projected));
+            let (cells, y, upper) = (&own.cells, &*own.y, &*upper);
+            let (h_first, c_first, packed) = (&h_first, &c_first, &packed);
+            over_sequences(&net, steps, |d, first, last_sequence| {
+                let pass = layer::Backward {
+                    extents: extents(plan, l, d),
+                    steps,
+                    weights: weights[d],
+                    gates: gates[d],
+                    extra: extra[d],
+                    cells: cells[d],
+                    y,
+                    dy: (has_dy || !last).then_some(upper),
+                    stride: width,
+                    column: d * net.output,
+                    h0: h_first[d],
+                    c0: c_first[d],
+                    dh: dh[d],
+                    dc: dc[d],
+                    scratch: scratch[d],
+                    projected: projected[d],
+                    packed: packed[d],
+                };
+                pass.run(first, last_sequence);
+            });
+        }
+        for d in 0..directions {
+            let e = extents(plan, l, d);
+            let i = l * directions + d;
+            if let Some(dh0) = &mut call.dh0 {
+                store_state::<S>(order, dh[d], net.output, &mut dh0.host_mut::<S>()[state(i, net.output)]);
+            }
+            if let Some(dc0) = &mut call.dc0 {
+                store_state::<S>(order, dc[d], net.hidden, &mut dc0.host_mut::<S>()[state(i, net.hidden)]);
+            }
+            if !call.dparameters.is_empty() {
+                let kept = Kept {
+                    extents: e,
+                    steps,
+                    x: input,
+                    gates: own.gates[d],
+                    extra: own.extra[d],
+                    cells: own.cells[d],
+                    projected: projected[d],
+                    y: own.y,
+                    stride: width,
+                    column: d * net.output,
+                    h0: h_first[d],
+                    c0: c_first[d],
+                };
+                parameter_gradients_to::<S>(
+                    plan,
+                    l,
+                    d,
+                    &kept,
+                    call.dparameters,
+                    call.accumulate,
+                    staged_gradients,
+                    states,
+                );
+            }
+            if l > 0 {
+                input_gradient(&e, rows, own.gates[d], weights[d].ih, lower, d > 0);
+            } else if call.dx.is_some() {
+                input_gradient(&e, rows, own.gates[d], weights[d].ih, dx_staging, d > 0);
+            }
+        }
+        if l > 0 {
+            if net.dropout {
+                // The mask is that of the forward pass; `upper` is free by now.
+                dropout_slice(call.dropout_seed, l as u64 - 1, plan.descriptor().dropout, lower, upper);
+            } else {
+                std::mem::swap(&mut upper, &mut lower);
+            }
+        }
+    }
+    if let Some(dx) = &mut call.dx {
+        unpack_rows::<S>(order, dx_staging, net.input, dx.host_mut::<S>());
+    }
+}
+
+/// [`parameter_gradients`] into the caller's buffers; half types through f32.
+#[expect(clippy::too_many_arguments, reason = "what one layer's gradients are made of")]
+fn parameter_gradients_to<S: Store<Real: GemmReal>>(
+    plan: &Plan,
+    l: usize,
+    d: usize,
+    kept: &Kept<'_, S::Real>,
+    to: &mut [Option<BufMut<'_>>],
+    accumulate: bool,
+    staged: &mut [S::Real],
+    states: &mut [S::Real],
+) {
+    let descriptor = plan.descriptor();
+    let (first, _) = first_parameter(plan, l, d);
+    let kinds = [
+        (ParameterKind::WeightIh, true),
+        (ParameterKind::WeightHh, true),
+        (ParameterKind::BiasIh, descriptor.bias),
+        (ParameterKind::BiasHh, descriptor.bias),
+        (ParameterKind::WeightHr, descriptor.proj_size > 0),
+        (ParameterKind::WeightPeephole, descriptor.cell == super::Cell::LstmPeephole),
+    ];
+    let mut gradients = Gradients { ih: None, hh: None, bias_ih: None, bias_hh: None, hr: None, peephole: None };
+    let mut rest = &mut *staged;
+    let present = kinds.into_iter().filter(|k| k.1);
+    for ((kind, _), buffer) in present.zip(to[first..].iter_mut()) {
+        let Some(buffer) = buffer else { continue };
+        let wanted = if is_real::<S>() {
+            buffer.host_mut::<S::Real>()
+        } else {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(buffer.len());
+            rest = others;
+            part
+        };
+        *match kind {
+            ParameterKind::WeightIh => &mut gradients.ih,
+            ParameterKind::WeightHh => &mut gradients.hh,
+            ParameterKind::BiasIh => &mut gradients.bias_ih,
+            ParameterKind::BiasHh => &mut gradients.bias_hh,
+            ParameterKind::WeightHr => &mut gradients.hr,
+            ParameterKind::WeightPeephole => &mut gradients.peephole,
+        } = Some(wanted);
+    }
+    parameter_gradients(kept, gradients, accumulate && is_real::<S>(), states);
+    if !is_real::<S>() {
+        let mut at = 0;
+        for buffer in to[first..].iter_mut().take(descriptor.layer_numels(l).count()).flatten() {
+            for (to, &from) in buffer.host_mut::<S>().iter_mut().zip(&staged[at..]) {
+                *to = S::narrow(if accumulate { to.widen() + from } else { from });
+            }
+            at += buffer.len();
+        }
+    }
+}
