@@ -455,3 +455,33 @@ impl fmt::Debug for Parameter {
         write!(f, "Parameter containing:\n{:?}", self.value())
     }
 }
+
+/// What has parameters: a module, a list of parameters, one parameter. What optimizers and clipping take.
+pub trait HasParameters {
+    /// Handles to all of them, in a fixed order.
+    fn parameters(&self) -> Vec<Parameter>;
+}
+
+impl HasParameters for Parameter {
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![self.clone()]
+    }
+}
+
+impl HasParameters for [Parameter] {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.to_vec()
+    }
+}
+
+impl<const N: usize> HasParameters for [Parameter; N] {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.to_vec()
+    }
+}
+
+impl HasParameters for Vec<Parameter> {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.clone()
+    }
+}
