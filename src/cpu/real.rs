@@ -77,15 +77,33 @@ impl Store for f32 {
     }
 }
 
+// The conversions of the halves are written out, since those of the `half` crate choose an instruction at run time, which
+// keeps a loop over them from becoming vector code.
+
 impl Store for f16 {
     type Real = f32;
     #[inline(always)]
     fn widen(self) -> f32 {
-        self.to_f32()
+        let bits = self.to_bits() as u32;
+        let magnitude = (bits & 0x7fff) << 13;
+        // The exponent is biased by 15 and is to be biased by 127: a factor of 2¹¹², right for subnormals too.
+        let scaled = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
+        let special = if magnitude >= 31 << 23 { 0xff << 23 } else { 0 };
+        f32::from_bits(scaled | special | (bits & 0x8000) << 16)
     }
+    /// After F. Giesen's `float_to_half_fast3_rtne`.
     #[inline(always)]
     fn narrow(real: f32) -> f16 {
-        f16::from_f32(real)
+        const SUBNORMAL: u32 = (127 - 15 + 23 - 10 + 1) << 23;
+        let bits = real.to_bits() & 0x7fff_ffff;
+        // Adding half of the last place kept, less one unless it is odd, rounds to even; a carry moves into the exponent.
+        let normal = bits.wrapping_sub(112 << 23).wrapping_add(0xfff + (bits >> 13 & 1)) >> 13;
+        // The adder rounds a subnormal to even, at the place that this summand puts last.
+        let small = (f32::from_bits(bits) + f32::from_bits(SUBNORMAL)).to_bits().wrapping_sub(SUBNORMAL);
+        let large = if bits > 0xff << 23 { 0x7e00 } else { 0x7c00 };
+        let magnitude = if bits < 113 << 23 { small } else { normal };
+        let magnitude = if bits >= (127 + 16) << 23 { large } else { magnitude };
+        f16::from_bits((magnitude | (real.to_bits() >> 16 & 0x8000)) as u16)
     }
 }
 
@@ -93,11 +111,14 @@ impl Store for bf16 {
     type Real = f32;
     #[inline(always)]
     fn widen(self) -> f32 {
-        self.to_f32()
+        f32::from_bits((self.to_bits() as u32) << 16)
     }
     #[inline(always)]
     fn narrow(real: f32) -> bf16 {
-        bf16::from_f32(real)
+        let bits = real.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        // Rounding could carry a NaN into infinity, so it is cut off and made quiet instead.
+        bf16::from_bits(if real.is_nan() { bits >> 16 | 0x40 } else { rounded } as u16)
     }
 }
 
@@ -227,10 +248,10 @@ fn tanh(x: f32) -> f32 {
     let a = x.abs();
     let z = x * x;
     let p = -5.704_988_7e-3f32;
-    let p = p.mul_add(z, 2.063_908_9e-2);
+    let p = p.mul_add(z, 2.063_909e-2);
     let p = p.mul_add(z, -5.373_971_6e-2);
     let p = p.mul_add(z, 1.333_144_2e-1);
-    let p = p.mul_add(z, -3.333_328_2e-1);
+    let p = p.mul_add(z, -3.333_328e-1);
     let small = (p * z).mul_add(a, a);
     let large = 1.0 - 2.0 / (exp(a + a) + 1.0);
     (if a < 0.625 { small } else { large }).copysign(x)
@@ -264,6 +285,23 @@ mod tests {
         assert!(worst(tanh, f64::tanh, -10.0, 10.0) <= 2.0);
         assert!(worst(tanh, f64::tanh, -1e-3, 1e-3) <= 2.0);
         assert!(worst(Real::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0) <= 2.5);
+    }
+
+    #[test]
+    fn halves_convert_as_the_half_crate_does() {
+        for bits in 0..=u16::MAX {
+            let (a, b) = (f16::from_bits(bits), bf16::from_bits(bits));
+            assert!(a.widen() == a.to_f32() || a.is_nan() && a.widen().is_nan(), "{bits:x}");
+            assert!(b.widen() == b.to_f32() || b.is_nan() && b.widen().is_nan(), "{bits:x}");
+            // Every half, the points midway to its neighbour, and their neighbours.
+            for middle in [a.to_f32().to_bits(), a.to_f32().to_bits() | 0x1000, (bits as u32) << 16 | 0x8000] {
+                for x in [middle.wrapping_sub(1), middle, middle + 1].map(f32::from_bits) {
+                    let (a, b) = (<f16 as Store>::narrow(x), <bf16 as Store>::narrow(x));
+                    assert!(a.to_bits() == f16::from_f32(x).to_bits() || x.is_nan() && a.is_nan(), "{x:e}");
+                    assert!(b.to_bits() == bf16::from_f32(x).to_bits() || x.is_nan() && b.is_nan(), "{x:e}");
+                }
+            }
+        }
     }
 
     #[test]
