@@ -23,9 +23,13 @@ pub mod ops;
 
 pub mod nn;
 
+pub mod loss;
+pub mod optim;
+
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use loss::Reduction;
 pub use rng::Philox;
 pub use shape::Shape;
 pub use tape::{HasParameters, Parameter, Tape, Var};
