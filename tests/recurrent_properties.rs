@@ -60,7 +60,7 @@ fn results(net: &Net, x: &Var, state: &[Var], y: &Var, last: &[Var]) -> Vec<Tens
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Padded with lengths, packed, and each sequence by itself.
     #[test]
