@@ -29,15 +29,11 @@ fn cases() -> impl Strategy<Value = Case> {
 /// x with NaN behind the ends of the sequences, or numbers there where nothing is cut off.
 fn input(options: &Options, steps: usize, lengths: &[usize], seed: u64, padding: f64) -> Tensor {
     let batch = lengths.len();
-    let (lead, at): ([usize; 2], fn(usize, usize, usize, usize) -> usize) = if options.batch_first {
-        ([batch, steps], |t, b, steps, _| b * steps + t)
-    } else {
-        ([steps, batch], |t, b, _, batch| t * batch + b)
-    };
+    let lead = if options.batch_first { [batch, steps] } else { [steps, batch] };
     let mut values = uniform(&[steps * batch * options.input], DType::F64, seed).to_vec::<f64>().unwrap();
     for (b, &length) in lengths.iter().enumerate() {
         for t in length..steps {
-            let row = at(t, b, steps, batch) * options.input;
+            let row = if options.batch_first { b * steps + t } else { t * batch + b } * options.input;
             values[row..row + options.input].fill(padding);
         }
     }

@@ -49,7 +49,7 @@ fn rnn() -> Result<()> {
 #[test]
 fn lstm() -> Result<()> {
     let (device, mut rng, tape) = setup();
-    let mut check = |lstm: &Lstm, x: [usize; 3], y: [usize; 3], state: [usize; 3]| -> Result<()> {
+    let check = |lstm: &Lstm, x: [usize; 3], y: [usize; 3], state: [usize; 3]| -> Result<()> {
         let x = tape.constant(zeros(&x));
         let (out, last) = lstm.forward(&x, None)?;
         assert_eq!((out.dims(), last.h.dims(), last.c.dims()), (&y[..], &state[..], &state[..]));

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use gatefold::{
     DType, Device, Error, Philox, Result, Tape, Tensor,
-    nn::{Embedding, HasParameters, Linear, Lstm, Module, StateDict},
+    nn::{Embedding, Linear, Lstm, Module, StateDict},
 };
 
 use crate::modules::tagger;
