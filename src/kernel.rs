@@ -256,7 +256,8 @@ pub trait Kernels {
 
     /// y = op(x)
     fn unary(&self, op: Unary, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
-    /// dx = dy · op′(x), given x and y = op(x).
+    /// dx = dy · op′(x), given x and y = op(x). Callers keep one end and pass it for both: y for exp, √, tanh, sigmoid and
+    /// relu, x for the others.
     fn unary_backward(
         &self,
         op: Unary,

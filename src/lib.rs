@@ -21,10 +21,12 @@ pub mod tensor;
 
 pub mod ops;
 
+pub mod nn;
+
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use rng::Philox;
 pub use shape::Shape;
-pub use tape::{Parameter, Tape, Var};
+pub use tape::{HasParameters, Parameter, Tape, Var};
 pub use tensor::Tensor;

@@ -21,9 +21,9 @@ impl Shape {
             .ok_or_else(|| Error::shape(op, format!("{dims:?}"), "fewer elements than memory can hold"))
     }
 
-    /// How many elements it holds.
+    /// How many elements it holds; `usize::MAX` where that overflows, which no tensor has.
     pub fn numel(&self) -> usize {
-        self.0.iter().product()
+        extent(&self.0)
     }
 
     /// The number of dimensions.
@@ -61,7 +61,7 @@ impl Shape {
 
     /// Around `axis`: the product of the extents before it, its own, and the product of those after it.
     pub(crate) fn around(&self, axis: usize) -> (usize, usize, usize) {
-        (self.0[..axis].iter().product(), self.0[axis], self.0[axis + 1..].iter().product())
+        (extent(&self.0[..axis]), self.0[axis], extent(&self.0[axis + 1..]))
     }
 
     /// The shape with the extent of `axis` replaced.
@@ -101,11 +101,16 @@ impl Shape {
     }
 }
 
-/// Row-major strides of `dims`, in elements.
+/// How many elements `dims` holds. Saturates: `[usize::MAX, 2, 0]` is a tensor, and a part of its extents may overflow.
+pub(crate) fn extent(dims: &[usize]) -> usize {
+    if dims.contains(&0) { 0 } else { dims.iter().fold(1, |n, &d| n.saturating_mul(d)) }
+}
+
+/// Row-major strides of `dims`, in elements (saturating, as in [`extent`]).
 pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
+    let mut strides = vec![1usize; dims.len()];
     for i in (1..dims.len()).rev() {
-        strides[i - 1] = strides[i] * dims[i];
+        strides[i - 1] = strides[i].saturating_mul(dims[i]);
     }
     strides
 }
@@ -174,5 +179,20 @@ impl fmt::Display for Shape {
 impl fmt::Debug for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_extents_do_not_overflow() {
+        let huge = usize::MAX;
+        assert_eq!(Shape::from([huge, huge]).numel(), huge);
+        assert_eq!(Shape::from([huge, huge, 0]).numel(), 0);
+        assert_eq!(Shape::from([0, huge, huge]).strides(), [huge, huge, 1]);
+        assert_eq!(Shape::from([huge, huge, 0]).around(2), (huge, 0, 1));
+        assert!(Shape::checked_numel(&[huge, 2], "test").is_err());
     }
 }

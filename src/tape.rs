@@ -230,7 +230,16 @@ impl Tape {
                 continue;
             }
             let outgoing = (entry.backward)(incoming)?;
-            debug_assert_eq!(outgoing.len(), entry.inputs.len());
+            if outgoing.len() != entry.inputs.len() {
+                return Err(Error::tape(
+                    OP,
+                    format!(
+                        "an operation of {} inputs returned {} gradients; return one, or None, per input",
+                        entry.inputs.len(),
+                        outgoing.len()
+                    ),
+                ));
+            }
             for (node, gradient) in entry.inputs.into_iter().zip(outgoing) {
                 if let (Some(node), Some(gradient)) = (node, gradient) {
                     match &mut gradients[node] {
@@ -247,7 +256,8 @@ impl Tape {
             }
         }
         for (node, slot) in &mut record.leaves {
-            *slot = gradients[*node].take();
+            // A variable made by an operation's backward has come too late to have a place.
+            *slot = gradients.get_mut(*node).and_then(Option::take);
         }
         Ok(())
     }
@@ -453,5 +463,35 @@ impl Parameter {
 impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Parameter containing:\n{:?}", self.value())
+    }
+}
+
+/// What has parameters: a module, a list of parameters, one parameter. What optimizers and clipping take.
+pub trait HasParameters {
+    /// Handles to all of them, in a fixed order.
+    fn parameters(&self) -> Vec<Parameter>;
+}
+
+impl HasParameters for Parameter {
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![self.clone()]
+    }
+}
+
+impl HasParameters for [Parameter] {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.to_vec()
+    }
+}
+
+impl<const N: usize> HasParameters for [Parameter; N] {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.to_vec()
+    }
+}
+
+impl HasParameters for Vec<Parameter> {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.clone()
     }
 }

@@ -1,1 +1,49 @@
 //! Differentiable operations: a file per family, forward and backward side by side.
+//!
+//! They are methods on [`Var`]; those that only move elements are methods on [`Tensor`] too, for any dtype. Arithmetic
+//! wants floating-point tensors of one dtype on one device and gives an `Err` otherwise; nothing is converted silently.
+//! Half-precision numbers are computed with in f32 and rounded where they are stored.
+
+mod dropout;
+mod elementwise;
+mod extents;
+mod index;
+mod matmul;
+pub(crate) mod recurrent;
+mod reduce;
+mod shape;
+mod slice;
+mod softmax;
+
+pub use extents::Extents;
+
+use crate::{error::Result, tape::Var, tensor::Tensor};
+
+impl Var {
+    /// Records an operation of one output; `self` is one of the inputs.
+    pub(crate) fn derive(
+        &self,
+        op: &'static str,
+        inputs: &[&Var],
+        value: Tensor,
+        backward: impl FnOnce(Tensor) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) -> Result<Var> {
+        let count = inputs.len();
+        let mut outputs =
+            self.tape().record(op, inputs, vec![value], move |mut gradients| match gradients.pop().flatten() {
+                Some(dy) => backward(dy),
+                None => Ok(vec![None; count]),
+            })?;
+        Ok(outputs.swap_remove(0))
+    }
+
+    /// Records an operation of one input and one output.
+    pub(crate) fn derive_one(
+        &self,
+        op: &'static str,
+        value: Tensor,
+        backward: impl FnOnce(Tensor) -> Result<Tensor> + 'static,
+    ) -> Result<Var> {
+        self.derive(op, &[self], value, |dy| Ok(vec![Some(backward(dy)?)]))
+    }
+}

@@ -1,0 +1,83 @@
+//! `Dropout`.
+
+use std::fmt;
+
+use crate::{
+    device::Device,
+    error::{Error, Result},
+    nn::{MaskGenerator, Mode, Module},
+    rng::Philox,
+    tape::Var,
+};
+
+/// Settings of [`Dropout`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct DropoutConfig {
+    p: f64,
+}
+
+impl DropoutConfig {
+    /// The module; its masks get a seed from `rng`.
+    ///
+    /// # Errors
+    /// A `p` outside `[0, 1]`, a device that is not there.
+    pub fn init(self, device: &Device, rng: &mut Philox) -> Result<Dropout> {
+        device.check("Dropout")?;
+        if !(0.0..=1.0).contains(&self.p) {
+            return Err(Error::argument("Dropout", format!("p = {}", self.p), "a probability in [0, 1]"));
+        }
+        Ok(Dropout { p: self.p, mode: Mode::new(), masks: MaskGenerator::new(rng.split()) })
+    }
+}
+
+/// Zeroes elements with probability p and scales the others by 1/(1 − p), in training: PyTorch's `nn.Dropout`.
+#[derive(Debug)]
+pub struct Dropout {
+    p: f64,
+    mode: Mode,
+    masks: MaskGenerator,
+}
+
+impl Dropout {
+    /// Settings for a probability of `p`.
+    #[expect(clippy::new_ret_no_self, reason = "a configuration becomes a module by init()")]
+    pub fn new(p: f64) -> DropoutConfig {
+        DropoutConfig { p }
+    }
+
+    /// x with a new mask, or in evaluation mode x itself.
+    ///
+    /// # Errors
+    /// An integer dtype.
+    pub fn forward(&self, x: &Var) -> Result<Var> {
+        if !self.mode.is_training() || self.p == 0.0 {
+            return Ok(x.clone());
+        }
+        let (seed, stream) = self.masks.draw();
+        x.dropout(self.p, seed, stream)
+    }
+}
+
+impl Module for Dropout {
+    fn children(&self) -> Vec<(&str, &dyn Module)> {
+        Vec::new()
+    }
+
+    fn mode(&self) -> Option<&Mode> {
+        Some(&self.mode)
+    }
+
+    fn mask_generator(&self) -> Option<&MaskGenerator> {
+        Some(&self.masks)
+    }
+
+    fn repr(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Dropout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dropout(p={:?}, inplace=False)", self.p)
+    }
+}

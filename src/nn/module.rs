@@ -1,0 +1,349 @@
+//! What every module can do.
+
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use crate::{
+    device::Device,
+    error::{Error, Result},
+    nn::StateDict,
+    rng,
+    tape::{HasParameters, Parameter},
+};
+
+/// Parameters with names, and the function they parametrise (each module's own `forward`).
+///
+/// A struct of modules implements [`children`](Self::children) and has everything else. Names are joined by dots as in
+/// PyTorch: the weight of the child `score` is `score.weight`.
+pub trait Module: Send + Sync {
+    /// The modules inside, by name, in the order of their parameters.
+    fn children(&self) -> Vec<(&str, &dyn Module)>;
+
+    /// The parameters that belong to this module and to none of its children.
+    fn own_parameters(&self) -> Vec<(String, Parameter)> {
+        Vec::new()
+    }
+
+    /// Whether this module itself (not its children) trains, where it keeps that.
+    fn mode(&self) -> Option<&Mode> {
+        None
+    }
+
+    /// Where this module itself (not its children) draws dropout masks from, if it does.
+    fn mask_generator(&self) -> Option<&MaskGenerator> {
+        None
+    }
+
+    /// As PyTorch prints it: the name of the type, and its children one to a line.
+    fn repr(&self) -> String {
+        let path = std::any::type_name::<Self>();
+        let name = path.split('<').next().unwrap_or(path).rsplit("::").next().unwrap_or(path);
+        let children = self.children();
+        if children.is_empty() {
+            return format!("{name}()");
+        }
+        let lines =
+            children.iter().map(|(name, child)| format!("  ({name}): {}\n", child.repr().replace('\n', "\n  ")));
+        format!("{name}(\n{})", lines.collect::<String>())
+    }
+
+    /// Every parameter with its dotted name, in PyTorch's order. One that is used in several places comes once, under its
+    /// first name.
+    fn named_parameters(&self) -> Vec<(String, Parameter)> {
+        let mut seen = HashSet::new();
+        let mut all = all_parameters(self);
+        all.retain(|(_, parameter)| seen.insert(parameter.id()));
+        all
+    }
+
+    /// Every parameter, once each.
+    fn parameters(&self) -> Vec<Parameter> {
+        self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
+    }
+
+    /// The number of learned numbers, frozen ones included.
+    fn num_parameters(&self) -> usize {
+        self.parameters().iter().map(|p| p.shape().numel()).sum()
+    }
+
+    /// A table of the parameters, their shapes and sizes, with the total and how much of it is not frozen.
+    fn describe(&self) -> String {
+        table(&self.named_parameters())
+    }
+
+    /// Training mode: dropout is applied. Modules start in it.
+    fn train(&self) {
+        set_mode(self, true);
+    }
+
+    /// Evaluation mode: dropout is not applied.
+    fn eval(&self) {
+        set_mode(self, false);
+    }
+
+    /// Whether it is in training mode. A struct of modules is when any of them is.
+    fn is_training(&self) -> bool {
+        match self.mode() {
+            Some(mode) => mode.is_training(),
+            None => {
+                let children = self.children();
+                children.is_empty() || children.iter().any(|(_, child)| child.is_training())
+            }
+        }
+    }
+
+    /// Forgets every gradient.
+    fn zero_grad(&self) {
+        self.parameters().iter().for_each(Parameter::zero_grad);
+    }
+
+    /// Freezes (`false`) or thaws every parameter.
+    fn set_requires_grad(&self, requires: bool) {
+        self.parameters().iter().for_each(|p| p.set_requires_grad(requires));
+    }
+
+    /// The present values by name. Unlike PyTorch's it does not change when training goes on.
+    fn state_dict(&self) -> StateDict {
+        all_parameters(self).into_iter().map(|(name, parameter)| (name, parameter.value())).collect()
+    }
+
+    /// Takes over values by name: every parameter must be there with its shape, and nothing else. Numbers of another dtype
+    /// are converted, those on another device are copied to this module's, as PyTorch does.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] with every missing, unexpected and misshaped key; nothing has been changed then.
+    fn load_state_dict(&self, state: &StateDict) -> Result<()> {
+        load_state_dict(self, state)
+    }
+
+    /// Moves every parameter, and forgets the gradients of those that moved.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for a device that this build or machine lacks; nothing has been moved then.
+    fn to_device(&self, device: &Device) -> Result<()> {
+        let parameters = self.parameters();
+        let moved = parameters.iter().map(|p| p.value().to_device(device)).collect::<Result<Vec<_>>>()?;
+        parameters.iter().zip(moved).try_for_each(|(p, value)| p.set_value(value))
+    }
+
+    /// Writes the [`state_dict`](Self::state_dict) as a `.safetensors` file that PyTorch reads too.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    fn save(&self, path: &Path) -> Result<()> {
+        self.state_dict().save(path)
+    }
+
+    /// Reads what [`save`](Self::save), or PyTorch's `safetensors.torch.save_file`, wrote.
+    ///
+    /// # Errors
+    /// [`Error::File`], or [`Error::StateDict`] when it is another module's; nothing has been changed then.
+    fn load(&self, path: &Path) -> Result<()> {
+        self.load_state_dict(&StateDict::load(path)?)
+    }
+
+    /// Where each dropout of the module stands, by its dotted name: what a checkpoint keeps beside the state dict, so that a
+    /// resumed run draws the masks that the interrupted one would have drawn.
+    fn generator_states(&self) -> Vec<(String, GeneratorState)> {
+        let mut states = Vec::new();
+        visit(self, "", &mut |prefix, own| {
+            states.extend(own.generator.map(|g| (prefix.trim_end_matches('.').to_string(), g.state())));
+        });
+        states
+    }
+
+    /// Puts every dropout where [`generator_states`](Self::generator_states) found it.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] where the names are not this module's; nothing has been changed then.
+    fn set_generator_states(&self, states: &[(String, GeneratorState)]) -> Result<()> {
+        let own: Vec<String> = self.generator_states().into_iter().map(|(name, _)| name).collect();
+        let given: Vec<&String> = states.iter().map(|(name, _)| name).collect();
+        let missing: Vec<_> = own.iter().filter(|name| !given.contains(name)).cloned().collect();
+        let unexpected: Vec<_> = given.iter().filter(|name| !own.contains(name)).map(|n| n.to_string()).collect();
+        if !(missing.is_empty() && unexpected.is_empty()) {
+            return Err(Error::StateDict { missing, unexpected, misshaped: Vec::new() });
+        }
+        visit(self, "", &mut |prefix, own| {
+            let name = prefix.trim_end_matches('.');
+            if let Some(generator) = own.generator
+                && let Some((_, state)) = states.iter().find(|(given, _)| given == name)
+            {
+                generator.set_state(*state);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl<M: Module + ?Sized> HasParameters for M {
+    fn parameters(&self) -> Vec<Parameter> {
+        Module::parameters(self)
+    }
+}
+
+/// What a module has of its own.
+struct Own<'a> {
+    parameters: Vec<(String, Parameter)>,
+    mode: Option<&'a Mode>,
+    generator: Option<&'a MaskGenerator>,
+}
+
+/// Calls `body` with the prefix (empty, or ending in a dot) and the own things of each module at and below `module`.
+fn visit<M: Module + ?Sized>(module: &M, prefix: &str, body: &mut dyn FnMut(&str, Own<'_>)) {
+    let own = Own { parameters: module.own_parameters(), mode: module.mode(), generator: module.mask_generator() };
+    body(prefix, own);
+    for (name, child) in module.children() {
+        visit(child, &format!("{prefix}{name}."), body);
+    }
+}
+
+fn all_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, Parameter)> {
+    let mut all = Vec::new();
+    visit(module, "", &mut |prefix, own| {
+        all.extend(own.parameters.into_iter().map(|(name, parameter)| (format!("{prefix}{name}"), parameter)));
+    });
+    all
+}
+
+fn set_mode<M: Module + ?Sized>(module: &M, training: bool) {
+    visit(module, "", &mut |_, own| {
+        if let Some(mode) = own.mode {
+            mode.set(training);
+        }
+    });
+}
+
+fn load_state_dict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
+    let all = all_parameters(module);
+    let (mut missing, mut misshaped, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, parameter) in &all {
+        let present = parameter.value();
+        match state.get(name) {
+            None => missing.push(name.clone()),
+            Some(given) if given.shape() != present.shape() => {
+                misshaped.push(format!("{name}: got {}, want {}", given.shape(), present.shape()));
+            }
+            Some(given) => values.push((parameter, given.to_dtype(present.dtype())?.to_device(&present.device())?)),
+        }
+    }
+    let known: HashSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let unexpected: Vec<_> = state.keys().filter(|name| !known.contains(name)).map(String::from).collect();
+    if !(missing.is_empty() && unexpected.is_empty() && misshaped.is_empty()) {
+        return Err(Error::StateDict { missing, unexpected, misshaped });
+    }
+    values.into_iter().try_for_each(|(parameter, value)| parameter.set_value(value))
+}
+
+fn table(parameters: &[(String, Parameter)]) -> String {
+    let rows: Vec<_> = parameters
+        .iter()
+        .map(|(name, p)| {
+            let frozen = if p.requires_grad() { "" } else { "  frozen" };
+            (name.as_str(), p.shape().to_string(), thousands(p.shape().numel()), frozen)
+        })
+        .collect();
+    let count = |all: bool| {
+        thousands(parameters.iter().filter(|(_, p)| all || p.requires_grad()).map(|(_, p)| p.shape().numel()).sum())
+    };
+    let total = count(true);
+    let width = |f: &dyn Fn(usize) -> usize, least: usize| (0..rows.len()).map(f).max().unwrap_or(0).max(least);
+    let names = width(&|i| rows[i].0.len(), "parameter".len());
+    let shapes = width(&|i| rows[i].1.len(), "shape".len());
+    let sizes = total.len().max("size".len());
+    let mut text = format!("{:names$}  {:shapes$}  {:>sizes$}\n", "parameter", "shape", "size");
+    for (name, shape, size, frozen) in &rows {
+        text += &format!("{name:names$}  {shape:shapes$}  {size:>sizes$}{frozen}\n");
+    }
+    text + &format!("{:names$}  {:shapes$}  {total:>sizes$}\n{} trainable", "total", "", count(false))
+}
+
+/// 1234567 as `1,234,567`.
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Whether a module trains; it does at first.
+#[derive(Debug)]
+pub struct Mode(AtomicBool);
+
+impl Mode {
+    /// Training.
+    pub const fn new() -> Self {
+        Mode(AtomicBool::new(true))
+    }
+
+    /// Whether it is training.
+    pub fn is_training(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Training or evaluation.
+    pub fn set(&self, training: bool) {
+        self.0.store(training, Ordering::Relaxed);
+    }
+}
+
+impl Default for Mode {
+    fn default() -> Self {
+        Mode::new()
+    }
+}
+
+/// Where a [`MaskGenerator`] stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GeneratorState {
+    /// Its seed.
+    pub seed: u64,
+    /// Masks drawn so far.
+    pub calls: u64,
+}
+
+/// Seeds for dropout masks: the seed was drawn from the generator that initialised the module, and every call in training
+/// mode takes the next stream of it. So a run is repeated by its one seed, on any device and any number of threads.
+#[derive(Debug)]
+pub struct MaskGenerator {
+    seed: AtomicU64,
+    calls: AtomicU64,
+}
+
+impl MaskGenerator {
+    /// A generator that has drawn nothing.
+    pub const fn new(seed: u64) -> Self {
+        MaskGenerator { seed: AtomicU64::new(seed), calls: AtomicU64::new(0) }
+    }
+
+    /// Seed and stream of the next mask.
+    pub fn draw(&self) -> (u64, u64) {
+        (self.seed.load(Ordering::Relaxed), self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A seed of its own for the next call, for a function that uses the streams of a seed itself.
+    pub fn draw_seed(&self) -> u64 {
+        let (seed, call) = self.draw();
+        let [low, high, ..] = rng::block(seed, call, 0);
+        u64::from(low) | u64::from(high) << 32
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> GeneratorState {
+        GeneratorState { seed: self.seed.load(Ordering::Relaxed), calls: self.calls.load(Ordering::Relaxed) }
+    }
+
+    /// Puts it there.
+    pub fn set_state(&self, state: GeneratorState) {
+        self.seed.store(state.seed, Ordering::Relaxed);
+        self.calls.store(state.calls, Ordering::Relaxed);
+    }
+}

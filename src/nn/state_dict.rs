@@ -1,0 +1,232 @@
+//! State dicts: tensors by name, and their `.safetensors` files.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use bytemuck::Pod;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::{
+    device::Device,
+    dtype::{DType, bf16, f16, with_dtype},
+    error::{Error, Result},
+    tensor::Tensor,
+};
+
+/// Tensors by name, in order: PyTorch's `state_dict()`.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict {
+    entries: Vec<(String, Tensor)>,
+    places: HashMap<String, usize>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl StateDict {
+    /// Without entries.
+    pub fn new() -> Self {
+        StateDict::default()
+    }
+
+    /// Adds an entry, or replaces one in its place; gives the old tensor.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
+        let name = name.into();
+        match self.places.get(&name) {
+            Some(&place) => Some(std::mem::replace(&mut self.entries[place].1, tensor)),
+            None => {
+                self.places.insert(name.clone(), self.entries.len());
+                self.entries.push((name, tensor));
+                None
+            }
+        }
+    }
+
+    /// The tensor of a name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.places.get(name).map(|&place| &self.entries[place].1)
+    }
+
+    /// The names, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Names and tensors, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.entries.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Words that go with the tensors: the file's `__metadata__`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The same, to write.
+    pub fn metadata_mut(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.metadata
+    }
+
+    /// Writes a `.safetensors` file, which PyTorch's `safetensors.torch.load_file` reads.
+    ///
+    /// It is written beside `path` under another name, synchronised, and renamed: whenever the machine stops, `path` is the
+    /// old file or the new one.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let (op, path) = ("StateDict::save", path.as_ref());
+        let fail = |reason: &dyn std::fmt::Display| Error::file(op, path, reason);
+        let bytes = self.to_bytes().map_err(|e| fail(&e))?;
+        let temporary = beside(path).ok_or_else(|| fail(&"not the name of a file"))?;
+        let written = write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, path));
+        if let Err(e) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(fail(&e));
+        }
+        // Some file systems cannot synchronise a folder; the file is whole all the same.
+        if let Some(folder) = temporary.parent().and_then(|folder| File::open(folder).ok()) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+
+    /// Reads a `.safetensors` file into host memory: entries in the file's order. Integers and booleans that fit are
+    /// converted to int64.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that is not there, not whole or malformed, and for a dtype that this crate has not. Nothing
+    /// is allocated that the file's own size does not justify.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let (op, path) = ("StateDict::load", path.as_ref());
+        let fail = |reason: &dyn std::fmt::Display| Error::file(op, path, reason);
+        if !fs::metadata(path).map_err(|e| fail(&e))?.is_file() {
+            return Err(fail(&"not a regular file"));
+        }
+        let bytes = fs::read(path).map_err(|e| fail(&e))?;
+        StateDict::from_bytes(&bytes).map_err(|e| fail(&e))
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut host = Vec::with_capacity(self.len());
+        for (name, tensor) in self.iter() {
+            host.push((
+                name,
+                dtype_in_file(tensor.dtype()),
+                tensor.dims(),
+                bytes_of(tensor).map_err(|e| e.to_string())?,
+            ));
+        }
+        let views = host
+            .iter()
+            .map(|(name, dtype, dims, bytes)| Ok((*name, TensorView::new(*dtype, dims.to_vec(), bytes)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|e| e.to_string())?;
+        // What PyTorch's own writer says of itself; some readers want it.
+        let mut metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        metadata.extend(self.metadata.clone());
+        safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let text = |e: safetensors::SafeTensorError| e.to_string();
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
+        let file = SafeTensors::deserialize(bytes).map_err(text)?;
+        let mut views = file.tensors();
+        views.sort_by(|(a, x), (b, y)| (x.data().as_ptr(), a).cmp(&(y.data().as_ptr(), b)));
+        let mut state = StateDict::new();
+        for (name, view) in views {
+            let tensor = tensor_of(&view).map_err(|e| format!("{name}: {e}"))?;
+            state.insert(name, tensor);
+        }
+        state.metadata.extend(header.metadata().clone().unwrap_or_default());
+        Ok(state)
+    }
+}
+
+impl FromIterator<(String, Tensor)> for StateDict {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(entries: I) -> Self {
+        let mut state = StateDict::new();
+        entries.into_iter().for_each(|(name, tensor)| {
+            state.insert(name, tensor);
+        });
+        state
+    }
+}
+
+impl IntoIterator for StateDict {
+    type Item = (String, Tensor);
+    type IntoIter = std::vec::IntoIter<(String, Tensor)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
+    }
+}
+
+/// A name in the same folder that nobody else uses.
+fn beside(path: &Path) -> Option<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let unique = format!(".{name}.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(folder.join(unique))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn dtype_in_file(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F64 => Dtype::F64,
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::U32 => Dtype::U32,
+        DType::I64 => Dtype::I64,
+    }
+}
+
+fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
+    with_dtype!(tensor.dtype(), T => Ok(bytemuck::cast_slice::<T, u8>(&tensor.to_vec::<T>()?).to_vec()))
+}
+
+fn tensor_of(view: &TensorView<'_>) -> Result<Tensor> {
+    let (shape, bytes, device) = (view.shape(), view.data(), &Device::Cpu);
+    /// The file does not promise alignment.
+    fn read<T: Pod>(bytes: &[u8]) -> Vec<T> {
+        bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+    }
+    /// Widened to int64.
+    fn wide<T: Pod + Into<i64>>(bytes: &[u8]) -> Vec<i64> {
+        read::<T>(bytes).into_iter().map(Into::into).collect()
+    }
+    match view.dtype() {
+        Dtype::F64 => Tensor::from_slice(&read::<f64>(bytes), shape, device),
+        Dtype::F32 => Tensor::from_slice(&read::<f32>(bytes), shape, device),
+        Dtype::F16 => Tensor::from_slice(&read::<f16>(bytes), shape, device),
+        Dtype::BF16 => Tensor::from_slice(&read::<bf16>(bytes), shape, device),
+        Dtype::U32 => Tensor::from_slice(&read::<u32>(bytes), shape, device),
+        Dtype::I64 => Tensor::from_slice(&read::<i64>(bytes), shape, device),
+        Dtype::I32 => Tensor::from_slice(&wide::<i32>(bytes), shape, device),
+        Dtype::I16 => Tensor::from_slice(&wide::<i16>(bytes), shape, device),
+        Dtype::I8 => Tensor::from_slice(&wide::<i8>(bytes), shape, device),
+        Dtype::U16 => Tensor::from_slice(&wide::<u16>(bytes), shape, device),
+        Dtype::U8 | Dtype::BOOL => Tensor::from_slice(&wide::<u8>(bytes), shape, device),
+        other => Err(Error::dtype("StateDict::load", format!("{other:?}"), "a dtype of this crate")),
+    }
+}

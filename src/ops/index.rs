@@ -1,0 +1,131 @@
+//! Rows by index: selection and embedding.
+
+use crate::{
+    error::{Error, Result},
+    shape::Shape,
+    storage,
+    tape::Var,
+    tensor::Tensor,
+};
+
+type Dims = (usize, usize, usize);
+
+/// The index as int64 beside `x`, and an `Err` unless every entry lies in `0..bound`.
+fn checked_index(op: &'static str, x: &Tensor, index: &Tensor, bound: usize) -> Result<Tensor> {
+    let index = index.as_index(op)?;
+    if index.device() != x.device() {
+        return Err(Error::device(op, index.device(), x.device()));
+    }
+    if let Some((least, greatest)) = storage::index_range(index.storage())? {
+        let wrong = if least < 0 { Some(least) } else { (greatest as u64 >= bound as u64).then_some(greatest) };
+        if let Some(wrong) = wrong {
+            return Err(Error::argument(op, format!("index {wrong}"), format!("indices in 0..{bound}")));
+        }
+    }
+    Ok(index)
+}
+
+fn gather(dims: Dims, index: &Tensor, x: &Tensor, shape: Shape) -> Result<Tensor> {
+    let mut y = x.like(shape)?;
+    if y.numel() > 0 {
+        storage::gather(dims, index.storage(), x.storage(), y.storage_mut()?)?;
+    }
+    Ok(y)
+}
+
+/// The backward of [`gather`]: adds in the order of the index, so the same bits on every run.
+fn scatter(dims: Dims, index: &Tensor, skip: Option<i64>, dy: &Tensor, shape: Shape) -> Result<Tensor> {
+    let mut dx = dy.like(shape)?;
+    if dx.numel() > 0 {
+        storage::scatter_add(dims, index.storage(), skip, dy.storage(), dx.storage_mut()?)?;
+    }
+    Ok(dx)
+}
+
+/// The rows of `x` along `axis` at `index`, with the checked index and what the kernels want to know.
+fn select_rows(x: &Tensor, axis: isize, index: &Tensor) -> Result<(Tensor, Tensor, Dims)> {
+    const OP: &str = "index_select";
+    let axis = x.shape().axis(axis, OP)?;
+    if index.rank() > 1 {
+        return Err(Error::shape(OP, format!("an index of shape {}", index.shape()), "an index of rank 0 or 1"));
+    }
+    let dims = x.shape().around(axis);
+    let index = checked_index(OP, x, index, dims.1)?;
+    let y = gather(dims, &index, x, x.shape().with(axis, index.numel()))?;
+    Ok((y, index, dims))
+}
+
+impl Tensor {
+    /// The slices at `index` (int64 or uint32, rank 1) along `axis`, in that order; of any dtype.
+    ///
+    /// # Errors
+    /// An axis outside the rank, an index outside the axis (negative ones are), a float index or one of rank 2.
+    pub fn index_select(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
+        Ok(select_rows(self, axis, index)?.0)
+    }
+
+    /// The elements along `axis` in reverse order; of any dtype.
+    ///
+    /// # Errors
+    /// An axis outside the rank.
+    pub fn flip(&self, axis: isize) -> Result<Tensor> {
+        let axis = self.shape().axis(axis, "flip")?;
+        let dims = self.shape().around(axis);
+        if self.numel() == 0 || dims.1 == 1 {
+            return Ok(self.clone());
+        }
+        let reversed: Vec<i64> = (0..dims.1 as i64).rev().collect();
+        let index = Tensor::from_slice(&reversed, dims.1, &self.device())?;
+        gather(dims, &index, self, self.shape().clone())
+    }
+}
+
+impl Var {
+    /// The slices at `index` (int64 or uint32, rank 1) along `axis`, in that order. A slice taken several times gets the
+    /// sum of the gradients.
+    ///
+    /// # Errors
+    /// An axis outside the rank, an index outside the axis (negative ones are), a float index or one of rank 2.
+    pub fn index_select(&self, axis: isize, index: &Tensor) -> Result<Var> {
+        let (value, index, dims) = select_rows(self.tensor(), axis, index)?;
+        let shape = self.shape().clone();
+        self.derive_one("index_select", value, move |dy| scatter(dims, &index, None, &dy, shape))
+    }
+
+    /// `self` is a table `[rows, width]`, `index` of any shape; gives `index.shape() + [width]`. The row `padding_idx`
+    /// (from the end if negative) gets no gradient. PyTorch's `functional.embedding(index, self, padding_idx)`.
+    ///
+    /// # Errors
+    /// A table that is not of rank 2 or not of floats, an index outside its rows, a float index.
+    pub fn embedding(&self, index: &Tensor, padding_idx: Option<i64>) -> Result<Var> {
+        const OP: &str = "embedding";
+        let table = self.tensor();
+        table.expect_float(OP)?;
+        let &[rows, width] = table.dims() else {
+            return Err(Error::shape(OP, format!("a weight of shape {}", table.shape()), "[rows, width]"));
+        };
+        let bound = i64::try_from(rows).unwrap_or(i64::MAX);
+        let skip = match padding_idx {
+            Some(i) if !(-bound..bound).contains(&i) => {
+                return Err(Error::argument(OP, format!("padding_idx {i}"), format!("a row in {}..{bound}", -bound)));
+            }
+            Some(i) => Some(if i < 0 { i + bound } else { i }),
+            None => None,
+        };
+        let index = checked_index(OP, table, index, rows)?;
+        let dims = (1, rows, width);
+        let mut shape = index.dims().to_vec();
+        shape.push(width);
+        let value = gather(dims, &index, table, shape.into())?;
+        let shape = self.shape().clone();
+        self.derive_one(OP, value, move |dy| scatter(dims, &index, skip, &dy, shape))
+    }
+
+    /// The elements along `axis` in reverse order.
+    ///
+    /// # Errors
+    /// An axis outside the rank.
+    pub fn flip(&self, axis: isize) -> Result<Var> {
+        self.derive_one("flip", self.tensor().flip(axis)?, move |dy| dy.flip(axis))
+    }
+}

@@ -1,0 +1,238 @@
+//! A whole sequence through a whole recurrent network, as one entry of the tape.
+
+use crate::{
+    dtype::{DType, bf16, f16},
+    error::{Error, Result},
+    recurrent::{self, Buf, BufMut, Descriptor, Layout, Plan, Sequence, Stream},
+    tape::Var,
+    tensor::Tensor,
+};
+
+const OP: &str = "recurrent";
+
+/// Which positions belong to a sequence: [`Sequence`], owned by the tape.
+pub(crate) enum Steps {
+    Full,
+    Lengths(Vec<usize>),
+    Packed(Vec<usize>),
+}
+
+impl Steps {
+    fn sequence(&self) -> Sequence<'_> {
+        match self {
+            Steps::Full => Sequence::Full,
+            Steps::Lengths(lengths) => Sequence::Lengths(lengths),
+            Steps::Packed(batch_sizes) => Sequence::Packed { batch_sizes },
+        }
+    }
+}
+
+/// One call of the network: what its tensors do not say.
+pub(crate) struct Call<'a> {
+    pub descriptor: &'a Descriptor,
+    /// Steps and sequences.
+    pub extents: recurrent::Shape,
+    pub layout: Layout,
+    pub steps: Steps,
+    /// Extents of a state before its features: `[L·D, B]`, or `[L·D]` where x has no batch axis; a cell's has no L·D.
+    pub lead: Vec<usize>,
+    /// Dropout between layers is applied, whether or not anything is recorded.
+    pub training: bool,
+    pub dropout_seed: u64,
+}
+
+/// y, hn and, of an LSTM, cn.
+///
+/// x is laid out as `call` says, h0 and c0 are `(L·D, B, R)` and `(L·D, B, H)` (see [`Call::lead`]) and zero if `None`,
+/// `parameters` are in the order of [`Descriptor::parameters`].
+pub(crate) fn recurrent(
+    call: Call<'_>,
+    x: &Var,
+    h0: Option<&Var>,
+    c0: Option<&Var>,
+    parameters: &[Var],
+) -> Result<(Var, Var, Option<Var>)> {
+    let mut descriptor = call.descriptor.clone();
+    if !call.training {
+        descriptor.dropout = 0.0;
+    }
+    check(&call, x, h0, c0, parameters)?;
+    let tape = x.tape();
+    let inputs: Vec<&Var> = [x].into_iter().chain(h0).chain(c0).chain(parameters).collect();
+    let recorded = tape.is_recording() && inputs.iter().any(|v| v.requires_grad());
+    let drops = descriptor.dropout > 0.0 && descriptor.num_layers > 1;
+    let stream = Stream::Host;
+
+    let plan = Plan::new(&descriptor, call.extents, &x.device())?.layout(call.layout);
+    let scratch = |len: usize| Tensor::uninit(len, plan.compute_dtype(), x.device());
+    let mut reserve = if recorded || drops { Some(scratch(plan.reserve_len())?) } else { None };
+
+    let mut y = x.tensor().like(y_shape(&call, x))?;
+    let mut hn = x.tensor().like(state_shape(&call, descriptor.output_size()))?;
+    let mut cn = if descriptor.cell.has_cell_state() {
+        Some(x.tensor().like(state_shape(&call, descriptor.hidden_size))?)
+    } else {
+        None
+    };
+    let steps = call.steps;
+    {
+        let mut workspace = scratch(plan.workspace_len())?;
+        let weights = parameters.iter().map(|p| buf(p.tensor())).collect::<Result<Vec<_>>>()?;
+        plan.forward(
+            &stream,
+            recurrent::Forward {
+                x: buf(x.tensor())?,
+                h0: h0.map(|h| buf(h.tensor())).transpose()?,
+                c0: c0.map(|c| buf(c.tensor())).transpose()?,
+                parameters: &weights,
+                sequence: steps.sequence(),
+                y: buf_mut(&mut y)?,
+                hn: buf_mut(&mut hn)?,
+                cn: cn.as_mut().map(buf_mut).transpose()?,
+                dropout_seed: call.dropout_seed,
+                workspace: buf_mut(&mut workspace)?,
+                reserve: reserve.as_mut().map(buf_mut).transpose()?,
+            },
+        )?;
+    }
+
+    let saved = Saved {
+        plan,
+        steps,
+        dropout_seed: call.dropout_seed,
+        reserve,
+        x: x.tensor().clone(),
+        h0: h0.map(|h| h.tensor().clone()),
+        c0: c0.map(|c| c.tensor().clone()),
+        parameters: parameters.iter().map(|p| p.tensor().clone()).collect(),
+        wanted: inputs.iter().map(|v| v.requires_grad()).collect(),
+    };
+    let outputs = [y, hn].into_iter().chain(cn).collect();
+    let mut vars = tape.record(OP, &inputs, outputs, move |gradients| saved.backward(gradients))?.into_iter();
+    match (vars.next(), vars.next()) {
+        (Some(y), Some(hn)) => Ok((y, hn, vars.next())),
+        _ => Err(Error::tape(OP, "the tape lost an output")),
+    }
+}
+
+/// What the backward call needs of the forward one.
+struct Saved {
+    plan: Plan,
+    steps: Steps,
+    dropout_seed: u64,
+    reserve: Option<Tensor>,
+    x: Tensor,
+    h0: Option<Tensor>,
+    c0: Option<Tensor>,
+    parameters: Vec<Tensor>,
+    /// Whether each input of the entry needs a gradient: x, h0 and c0 where given, the parameters.
+    wanted: Vec<bool>,
+}
+
+impl Saved {
+    fn backward(mut self, gradients: Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> {
+        let Some(mut reserve) = self.reserve.take() else {
+            return Err(Error::tape(OP, "nothing was kept for the backward call"));
+        };
+        let mut gradients = gradients.into_iter();
+        let (dy, dhn, dcn) = (gradients.next().flatten(), gradients.next().flatten(), gradients.next().flatten());
+
+        let inputs = [&self.x].into_iter().chain(&self.h0).chain(&self.c0).chain(&self.parameters);
+        let mut results = inputs
+            .zip(&self.wanted)
+            .map(|(input, &wanted)| wanted.then(|| input.like(input.shape())).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        {
+            let mut workspace = Tensor::uninit(self.plan.workspace_len(), self.plan.compute_dtype(), self.x.device())?;
+            let mut out = results.iter_mut().map(|slot| slot.as_mut().map(buf_mut).transpose());
+            let mut next = || out.next().unwrap_or(Ok(None));
+            let dx = next()?;
+            let dh0 = if self.h0.is_some() { next()? } else { None };
+            let dc0 = if self.c0.is_some() { next()? } else { None };
+            let mut dparameters = out.collect::<Result<Vec<_>>>()?;
+            if dparameters.iter().all(Option::is_none) {
+                dparameters.clear();
+            }
+            let weights = self.parameters.iter().map(buf).collect::<Result<Vec<_>>>()?;
+            self.plan.backward(
+                &Stream::Host,
+                recurrent::Backward {
+                    x: buf(&self.x)?,
+                    h0: self.h0.as_ref().map(buf).transpose()?,
+                    c0: self.c0.as_ref().map(buf).transpose()?,
+                    parameters: &weights,
+                    sequence: self.steps.sequence(),
+                    dy: dy.as_ref().map(buf).transpose()?,
+                    dhn: dhn.as_ref().map(buf).transpose()?,
+                    dcn: dcn.as_ref().map(buf).transpose()?,
+                    dx,
+                    dh0,
+                    dc0,
+                    dparameters: &mut dparameters,
+                    accumulate: false,
+                    dropout_seed: self.dropout_seed,
+                    workspace: buf_mut(&mut workspace)?,
+                    reserve: buf_mut(&mut reserve)?,
+                },
+            )?;
+        }
+        Ok(results)
+    }
+}
+
+fn y_shape(call: &Call<'_>, x: &Var) -> Vec<usize> {
+    let mut shape = x.dims().to_vec();
+    if let Some(features) = shape.last_mut() {
+        *features = call.descriptor.directions() * call.descriptor.output_size();
+    }
+    shape
+}
+
+fn state_shape(call: &Call<'_>, features: usize) -> Vec<usize> {
+    [&call.lead[..], &[features]].concat()
+}
+
+/// Shapes, dtypes and devices, before anything is allocated.
+fn check(call: &Call<'_>, x: &Var, h0: Option<&Var>, c0: Option<&Var>, parameters: &[Var]) -> Result<()> {
+    let d = call.descriptor;
+    if x.dtype() != d.dtype {
+        return Err(Error::dtype(OP, x.dtype(), format!("the module's {}", d.dtype)));
+    }
+    for (name, state, features) in [("h0", h0, d.output_size()), ("c0", c0, d.hidden_size)] {
+        let Some(state) = state else { continue };
+        let want = state_shape(call, features);
+        if state.dims() != want {
+            return Err(Error::shape(OP, format!("{name} {}", state.shape()), format!("{want:?}")));
+        }
+        x.tensor().expect_kin(OP, state.tensor())?;
+    }
+    if c0.is_some() && !d.cell.has_cell_state() {
+        return Err(Error::argument(OP, "c0", "a cell state with an LSTM only"));
+    }
+    parameters.iter().try_for_each(|p| x.tensor().expect_kin(OP, p.tensor()))
+}
+
+/// The memory of a tensor, as the raw layer takes it.
+fn buf(tensor: &Tensor) -> Result<Buf<'_>> {
+    let memory = tensor.storage().cpu();
+    match tensor.dtype() {
+        DType::F64 => Ok(Buf::F64(memory.slice())),
+        DType::F32 => Ok(Buf::F32(memory.slice())),
+        DType::F16 => Ok(Buf::F16(memory.slice::<f16>())),
+        DType::BF16 => Ok(Buf::BF16(memory.slice::<bf16>())),
+        other => Err(Error::dtype(OP, other, "a floating-point dtype")),
+    }
+}
+
+/// The same, to write.
+fn buf_mut(tensor: &mut Tensor) -> Result<BufMut<'_>> {
+    let dtype = tensor.dtype();
+    let memory = tensor.storage_mut()?.cpu_mut();
+    match dtype {
+        DType::F64 => Ok(BufMut::F64(memory.slice_mut())),
+        DType::F32 => Ok(BufMut::F32(memory.slice_mut())),
+        DType::F16 => Ok(BufMut::F16(memory.slice_mut::<f16>())),
+        DType::BF16 => Ok(BufMut::BF16(memory.slice_mut::<bf16>())),
+        other => Err(Error::dtype(OP, other, "a floating-point dtype")),
+    }
+}
