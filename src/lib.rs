@@ -21,6 +21,7 @@ pub mod tensor;
 
 pub mod ops;
 
+pub mod data;
 pub mod nn;
 
 pub use device::Device;
