@@ -6,7 +6,7 @@ use crate::{
     device::Device,
     dtype::DType,
     error::Result,
-    nn::{LstmState, Mode, Module, layer::Layer, rnn::lstm_state},
+    nn::{LstmState, Module, Training, layer::Layer, rnn::lstm_state},
     recurrent::{Cell, Descriptor, Nonlinearity, ParameterKind},
     rng::Philox,
     tape::{Parameter, Var},
@@ -83,8 +83,8 @@ macro_rules! cell {
                 self.0.named().map(|(name, parameter)| (name.replace("_l0", ""), parameter)).collect()
             }
 
-            fn mode(&self) -> Option<&Mode> {
-                Some(&self.0.mode)
+            fn training(&self) -> Option<&Training> {
+                Some(&self.0.training)
             }
 
             fn repr(&self) -> String {

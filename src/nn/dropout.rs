@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{
     device::Device,
     error::{Error, Result},
-    nn::{MaskGenerator, Mode, Module},
+    nn::{MaskGenerator, Module, Training},
     rng::Philox,
     tape::Var,
 };
@@ -26,7 +26,7 @@ impl DropoutConfig {
         if !(0.0..=1.0).contains(&self.p) {
             return Err(Error::argument("Dropout", format!("p = {}", self.p), "a probability in [0, 1]"));
         }
-        Ok(Dropout { p: self.p, mode: Mode::new(), masks: MaskGenerator::new(rng.split()) })
+        Ok(Dropout { p: self.p, training: Training::new(), masks: MaskGenerator::new(rng.split()) })
     }
 }
 
@@ -34,7 +34,7 @@ impl DropoutConfig {
 #[derive(Debug)]
 pub struct Dropout {
     p: f64,
-    mode: Mode,
+    training: Training,
     masks: MaskGenerator,
 }
 
@@ -50,7 +50,7 @@ impl Dropout {
     /// # Errors
     /// An integer dtype.
     pub fn forward(&self, x: &Var) -> Result<Var> {
-        if !self.mode.is_training() || self.p == 0.0 {
+        if !self.training.is_training() || self.p == 0.0 {
             return Ok(x.clone());
         }
         let (seed, stream) = self.masks.draw();
@@ -63,8 +63,8 @@ impl Module for Dropout {
         Vec::new()
     }
 
-    fn mode(&self) -> Option<&Mode> {
-        Some(&self.mode)
+    fn training(&self) -> Option<&Training> {
+        Some(&self.training)
     }
 
     fn mask_generator(&self) -> Option<&MaskGenerator> {

@@ -6,7 +6,7 @@ use crate::{
     device::Device,
     dtype::DType,
     error::{Error, Result},
-    nn::{Mode, Module},
+    nn::{Module, Training},
     rng::Philox,
     tape::{Parameter, Tape, Var},
     tensor::Tensor,
@@ -52,7 +52,13 @@ impl EmbeddingConfig {
             let (before, after) = (weight.narrow(0, 0, i)?, weight.narrow(0, i + 1, num_embeddings - i - 1)?);
             weight = Tensor::concat(&[&before, &zeros, &after], 0)?;
         }
-        Ok(Embedding { weight: Parameter::new(weight), padding, num_embeddings, embedding_dim, mode: Mode::new() })
+        Ok(Embedding {
+            weight: Parameter::new(weight),
+            padding,
+            num_embeddings,
+            embedding_dim,
+            training: Training::new(),
+        })
     }
 }
 
@@ -63,7 +69,7 @@ pub struct Embedding {
     padding: Option<usize>,
     num_embeddings: usize,
     embedding_dim: usize,
-    mode: Mode,
+    training: Training,
 }
 
 impl Embedding {
@@ -85,7 +91,7 @@ impl Embedding {
         };
         let weight = Parameter::new(weight);
         weight.set_requires_grad(!freeze);
-        Ok(Embedding { weight, padding: None, num_embeddings, embedding_dim, mode: Mode::new() })
+        Ok(Embedding { weight, padding: None, num_embeddings, embedding_dim, training: Training::new() })
     }
 
     /// Names the row of padding, which then gets no gradient; its value stays.
@@ -134,8 +140,8 @@ impl Module for Embedding {
         vec![("weight".into(), self.weight.clone())]
     }
 
-    fn mode(&self) -> Option<&Mode> {
-        Some(&self.mode)
+    fn training(&self) -> Option<&Training> {
+        Some(&self.training)
     }
 
     fn repr(&self) -> String {

@@ -3,7 +3,7 @@
 use crate::{
     device::Device,
     error::{Error, Result},
-    nn::{MaskGenerator, Mode, PackedSequence},
+    nn::{MaskGenerator, PackedSequence, Training},
     ops::recurrent::{Call, Steps, recurrent},
     recurrent::{Descriptor, Layout, ParameterKind, ParameterSpec, Shape},
     rng::Philox,
@@ -19,7 +19,7 @@ pub(super) type Output = (Var, Var, Option<Var>);
 pub(super) struct Layer {
     pub descriptor: Descriptor,
     pub batch_first: bool,
-    pub mode: Mode,
+    pub training: Training,
     pub masks: MaskGenerator,
     parameters: Vec<(ParameterSpec, Parameter)>,
 }
@@ -38,7 +38,13 @@ impl Layer {
                 Ok((spec, Parameter::new(value)))
             })
             .collect::<Result<_>>()?;
-        Ok(Layer { descriptor, batch_first, mode: Mode::new(), masks: MaskGenerator::new(rng.split()), parameters })
+        Ok(Layer {
+            descriptor,
+            batch_first,
+            training: Training::new(),
+            masks: MaskGenerator::new(rng.split()),
+            parameters,
+        })
     }
 
     pub fn named(&self) -> impl Iterator<Item = (String, Parameter)> {
@@ -136,7 +142,7 @@ impl Layer {
         if extents.seq == 0 || extents.batch == 0 {
             return Err(Error::shape(op, x.shape(), "at least one step and one sequence"));
         }
-        let training = self.mode.is_training();
+        let training = self.training.is_training();
         let dropout_seed = if training && self.drops() { self.masks.draw_seed() } else { 0 };
         let parameters: Vec<Var> = self.parameters.iter().map(|(_, p)| x.tape().parameter(p)).collect();
         let call = Call { descriptor: &self.descriptor, extents, layout, steps, lead, training, dropout_seed };

@@ -6,7 +6,7 @@ use crate::{
     device::Device,
     dtype::DType,
     error::{Error, Result},
-    nn::{Mode, Module},
+    nn::{Module, Training},
     rng::Philox,
     tape::{Parameter, Var},
     tensor::Tensor,
@@ -47,7 +47,7 @@ impl LinearConfig {
         let mut draw = |shape: &[usize]| Tensor::uniform(shape, -bound, bound, dtype, device, rng).map(Parameter::new);
         let weight = draw(&[out_features, in_features])?;
         let bias = if bias { Some(draw(&[out_features])?) } else { None };
-        Ok(Linear { in_features, out_features, weight, bias, mode: Mode::new() })
+        Ok(Linear { in_features, out_features, weight, bias, training: Training::new() })
     }
 }
 
@@ -58,7 +58,7 @@ pub struct Linear {
     out_features: usize,
     weight: Parameter,
     bias: Option<Parameter>,
-    mode: Mode,
+    training: Training,
 }
 
 impl Linear {
@@ -98,8 +98,8 @@ impl Module for Linear {
         [("weight".into(), self.weight.clone())].into_iter().chain(bias).collect()
     }
 
-    fn mode(&self) -> Option<&Mode> {
-        Some(&self.mode)
+    fn training(&self) -> Option<&Training> {
+        Some(&self.training)
     }
 
     fn repr(&self) -> String {

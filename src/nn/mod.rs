@@ -45,9 +45,9 @@ pub use cell::{GruCell, GruCellConfig, LstmCell, LstmCellConfig, RnnCell, RnnCel
 pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use linear::{Linear, LinearConfig};
-pub use module::{GeneratorState, MaskGenerator, Mode, Module};
+pub use module::{GeneratorState, MaskGenerator, Module, Training};
 pub use packed::{PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence};
 pub use rnn::{Gru, GruConfig, Lstm, LstmConfig, LstmState, Rnn, RnnConfig};
 pub use state_dict::StateDict;
 
-pub use crate::recurrent::Nonlinearity;
+pub use crate::{recurrent::Nonlinearity, tape::HasParameters};

@@ -17,8 +17,9 @@ use crate::{
 /// Parameters with names, and the function they parametrise (each module's own `forward`).
 ///
 /// A struct of modules implements [`children`](Self::children) and has everything else. Names are joined by dots as in
-/// PyTorch: the weight of the child `score` is `score.weight`.
-pub trait Module: Send + Sync {
+/// PyTorch: the weight of the child `score` is `score.weight`. Every module is a [`HasParameters`], whose `parameters()` lists
+/// them without names.
+pub trait Module: HasParameters + Send + Sync {
     /// The modules inside, by name, in the order of their parameters.
     fn children(&self) -> Vec<(&str, &dyn Module)>;
 
@@ -28,7 +29,7 @@ pub trait Module: Send + Sync {
     }
 
     /// Whether this module itself (not its children) trains, where it keeps that.
-    fn mode(&self) -> Option<&Mode> {
+    fn training(&self) -> Option<&Training> {
         None
     }
 
@@ -59,11 +60,6 @@ pub trait Module: Send + Sync {
         all
     }
 
-    /// Every parameter, once each.
-    fn parameters(&self) -> Vec<Parameter> {
-        self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
-    }
-
     /// The number of learned numbers, frozen ones included.
     fn num_parameters(&self) -> usize {
         self.parameters().iter().map(|p| p.shape().numel()).sum()
@@ -76,18 +72,18 @@ pub trait Module: Send + Sync {
 
     /// Training mode: dropout is applied. Modules start in it.
     fn train(&self) {
-        set_mode(self, true);
+        set_training(self, true);
     }
 
     /// Evaluation mode: dropout is not applied.
     fn eval(&self) {
-        set_mode(self, false);
+        set_training(self, false);
     }
 
     /// Whether it is in training mode. A struct of modules is when any of them is.
     fn is_training(&self) -> bool {
-        match self.mode() {
-            Some(mode) => mode.is_training(),
+        match self.training() {
+            Some(training) => training.is_training(),
             None => {
                 let children = self.children();
                 children.is_empty() || children.iter().any(|(_, child)| child.is_training())
@@ -181,20 +177,21 @@ pub trait Module: Send + Sync {
 
 impl<M: Module + ?Sized> HasParameters for M {
     fn parameters(&self) -> Vec<Parameter> {
-        Module::parameters(self)
+        self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
     }
 }
 
 /// What a module has of its own.
 struct Own<'a> {
     parameters: Vec<(String, Parameter)>,
-    mode: Option<&'a Mode>,
+    training: Option<&'a Training>,
     generator: Option<&'a MaskGenerator>,
 }
 
 /// Calls `body` with the prefix (empty, or ending in a dot) and the own things of each module at and below `module`.
 fn visit<M: Module + ?Sized>(module: &M, prefix: &str, body: &mut dyn FnMut(&str, Own<'_>)) {
-    let own = Own { parameters: module.own_parameters(), mode: module.mode(), generator: module.mask_generator() };
+    let own =
+        Own { parameters: module.own_parameters(), training: module.training(), generator: module.mask_generator() };
     body(prefix, own);
     for (name, child) in module.children() {
         visit(child, &format!("{prefix}{name}."), body);
@@ -209,10 +206,10 @@ fn all_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, Parameter)> {
     all
 }
 
-fn set_mode<M: Module + ?Sized>(module: &M, training: bool) {
+fn set_training<M: Module + ?Sized>(module: &M, training: bool) {
     visit(module, "", &mut |_, own| {
-        if let Some(mode) = own.mode {
-            mode.set(training);
+        if let Some(flag) = own.training {
+            flag.set(training);
         }
     });
 }
@@ -276,12 +273,12 @@ fn thousands(n: usize) -> String {
 
 /// Whether a module trains; it does at first.
 #[derive(Debug)]
-pub struct Mode(AtomicBool);
+pub struct Training(AtomicBool);
 
-impl Mode {
+impl Training {
     /// Training.
     pub const fn new() -> Self {
-        Mode(AtomicBool::new(true))
+        Training(AtomicBool::new(true))
     }
 
     /// Whether it is training.
@@ -295,9 +292,9 @@ impl Mode {
     }
 }
 
-impl Default for Mode {
+impl Default for Training {
     fn default() -> Self {
-        Mode::new()
+        Training::new()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     device::Device,
     dtype::DType,
     error::{Error, Result},
-    nn::{MaskGenerator, Mode, Module, PackedSequence, layer::Layer},
+    nn::{MaskGenerator, Module, PackedSequence, Training, layer::Layer},
     recurrent::{Cell, Descriptor, Nonlinearity, ParameterKind},
     rng::Philox,
     tape::{Parameter, Tape, Var},
@@ -158,8 +158,8 @@ macro_rules! network {
                 self.0.named().collect()
             }
 
-            fn mode(&self) -> Option<&Mode> {
-                Some(&self.0.mode)
+            fn training(&self) -> Option<&Training> {
+                Some(&self.0.training)
             }
 
             fn mask_generator(&self) -> Option<&MaskGenerator> {

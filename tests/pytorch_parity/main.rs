@@ -1,0 +1,93 @@
+//! Numbers against PyTorch's: every parity case below the folder that `GATEFOLD_PARITY_CASES` names (default: `tests/fixtures`), on
+//! every device that the build and the machine have.
+//!
+//! One line for each failure (file, device, tensor, largest error, bound) and each unsupported case (file, why), and at the
+//! end `parity: N passed, M failed, K unsupported`.
+
+mod case;
+mod functions;
+mod modules;
+mod onnx;
+mod optimizers;
+
+use std::{
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use case::{Case, Outcome};
+use gatefold::Device;
+
+/// The `.safetensors` files below a folder, in the order of their names.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "safetensors") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(())
+}
+
+fn devices() -> Vec<Device> {
+    let cuda = (0..).map(Device::Cuda).take_while(|device| device.check("parity").is_ok());
+    [Device::Cpu].into_iter().chain(cuda.take(1)).collect()
+}
+
+fn run(case: &Case) -> gatefold::Result<Outcome> {
+    if case.has("module") {
+        modules::run(case)
+    } else if case.has("attributes") {
+        onnx::run(case)
+    } else if case.has("optimizer") {
+        optimizers::run(case)
+    } else if case.has("scheduler") {
+        optimizers::run_schedule(case)
+    } else if case.has("op") {
+        functions::run(case)
+    } else {
+        Ok(Outcome::Unsupported("an unknown kind of case".into()))
+    }
+}
+
+#[test]
+fn pytorch_parity() {
+    let folder = std::env::var_os("GATEFOLD_PARITY_CASES").filter(|folder| !folder.is_empty());
+    let folder = folder.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from);
+    let mut paths = Vec::new();
+    files(&folder, &mut paths).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    assert!(!paths.is_empty(), "no .safetensors file below {}", folder.display());
+
+    let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
+    // Not println!, which the test harness holds back where a test passes.
+    let mut out = std::io::stdout();
+    let mut say = |line: String| writeln!(out, "{line}").expect("standard output");
+    for path in &paths {
+        let name = path.strip_prefix(&folder).unwrap_or(path).display();
+        for device in devices() {
+            let attempt = || Case::load(path, device).and_then(|case| run(&case).map_err(|e| e.to_string()));
+            let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| Err("panicked".into()));
+            match outcome {
+                Ok(Outcome::Passed) => passed += 1,
+                Ok(Outcome::Unsupported(why)) => {
+                    unsupported += 1;
+                    say(format!("unsupported: {name}: {why}"));
+                }
+                Ok(Outcome::Failed(lines)) => {
+                    failed += 1;
+                    lines.iter().for_each(|line| say(format!("failed: {name} on {device}: {line}")));
+                }
+                Err(e) => {
+                    failed += 1;
+                    say(format!("failed: {name} on {device}: {e}"));
+                }
+            }
+        }
+    }
+    say(format!("parity: {passed} passed, {failed} failed, {unsupported} unsupported"));
+    assert_eq!(failed, 0, "cases failed; see the lines above");
+}
