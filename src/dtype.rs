@@ -36,6 +36,11 @@ impl DType {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
     }
 
+    /// What arithmetic on it is done in where precision counts: f64 for f64, f32 for the other floats.
+    pub(crate) const fn wide(self) -> DType {
+        if matches!(self, DType::F64) { DType::F64 } else { DType::F32 }
+    }
+
     /// PyTorch's name of it, such as `float32`; `u32` is `uint32`.
     pub const fn name(self) -> &'static str {
         match self {

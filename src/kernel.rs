@@ -144,8 +144,11 @@ pub enum PointwiseLoss {
     Bce,
     /// [`Bce`](Self::Bce) of sigmoid(x), computed without overflow; see `pos_weight` of the kernel.
     BceWithLogits,
-    /// t (ln t − x), 0 where t = 0.
-    KlDiv,
+    /// t ln t − t x, where 0 ln 0 = 0; of a target that is a logarithm, eᵗ (t − x).
+    KlDiv {
+        /// The target is a logarithm.
+        log_target: bool,
+    },
 }
 
 /// Negative log-likelihood of classes: `x` is `[outer, classes, inner]` of log-probabilities, the target `[outer, inner]`.
@@ -329,7 +332,7 @@ pub trait Kernels {
     fn random(&self, distribution: Distribution, seed: u64, stream: u64, y: &mut Self::Buffer) -> Result<()>;
 
     /// y = loss(x, t), times `weight` where given (same length). `pos_weight` (BCE with logits) has the length of a
-    /// trailing block of x and scales the t term.
+    /// trailing block of x and scales the t term. [`PointwiseLoss::Bce`] refuses an x or t outside `[0, 1]`.
     fn pointwise_loss(
         &self,
         loss: PointwiseLoss,
@@ -352,7 +355,8 @@ pub trait Kernels {
         dx: Option<&mut Self::Buffer>,
         dtarget: Option<&mut Self::Buffer>,
     ) -> Result<()>;
-    /// Per-sample loss and per-sample weight (that of the target class; 0 when ignored) from log-probabilities.
+    /// Per-sample loss and per-sample weight (that of the target class; 0 when ignored) from log-probabilities. Targets
+    /// (i64) are checked by the caller: a class or `ignore_index`.
     fn class_loss(
         &self,
         loss: &ClassLoss,
@@ -372,7 +376,7 @@ pub trait Kernels {
         dx: &mut Self::Buffer,
     ) -> Result<()>;
 
-    /// One optimizer step in place.
+    /// One optimizer step in place. The state is f64 for f64 parameters and f32 for all others.
     fn update(
         &self,
         update: &Update,

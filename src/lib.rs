@@ -21,12 +21,17 @@ pub mod tensor;
 
 pub mod ops;
 
-pub mod data;
 pub mod nn;
+
+pub mod loss;
+pub mod optim;
+
+pub mod data;
 
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use loss::Reduction;
 pub use rng::Philox;
 pub use shape::Shape;
 pub use tape::{HasParameters, Parameter, Tape, Var};

@@ -1,0 +1,137 @@
+//! Losses, with PyTorch's names, options and numbers.
+//!
+//! Each is a struct of options with a `forward`, and the common ones are methods on [`Var`] too. A loss is one entry on the
+//! tape. Arithmetic on f16 and bf16 is in f32: the inputs are widened first, and the loss and the gradients rounded last.
+
+mod class;
+mod pointwise;
+
+pub use class::{CrossEntropyLoss, NllLoss};
+pub use pointwise::{BceLoss, BceWithLogitsLoss, HuberLoss, KlDivLoss, L1Loss, MseLoss, SmoothL1Loss};
+
+use crate::{
+    error::{Error, Result},
+    kernel::{Binary, Reduce, Strided, Unary},
+    shape::Shape,
+    storage,
+    tape::{Tape, Var},
+    tensor::Tensor,
+};
+
+/// What becomes of the losses of the single elements or samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Reduction {
+    /// Their mean; for class losses weighted by the weights of the target classes. Of nothing it is NaN.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+    /// They stay as they are.
+    None,
+}
+
+/// What a prediction can be compared with: a tensor, or a var, which gets a gradient too.
+pub trait Target {
+    /// The target on the tape of the prediction.
+    fn on(&self, tape: &Tape) -> Var;
+}
+
+impl Target for Tensor {
+    fn on(&self, tape: &Tape) -> Var {
+        tape.constant(self.clone())
+    }
+}
+
+impl Target for Var {
+    fn on(&self, _tape: &Tape) -> Var {
+        self.clone()
+    }
+}
+
+impl Var {
+    /// [`NllLoss`] with its defaults: of log-probabilities against classes (int64 or uint32), averaged.
+    ///
+    /// # Errors
+    /// As [`NllLoss::forward`].
+    pub fn nll_loss(&self, target: &Tensor) -> Result<Var> {
+        NllLoss::new().forward(self, target)
+    }
+
+    /// [`CrossEntropyLoss`] with its defaults: of unnormalised scores against classes (int64 or uint32), averaged.
+    ///
+    /// # Errors
+    /// As [`CrossEntropyLoss::forward`].
+    pub fn cross_entropy(&self, target: &Tensor) -> Result<Var> {
+        CrossEntropyLoss::new().forward(self, target)
+    }
+
+    /// [`MseLoss`] with its defaults: the mean of (x − t)².
+    ///
+    /// # Errors
+    /// As [`MseLoss::forward`].
+    pub fn mse_loss(&self, target: &impl Target) -> Result<Var> {
+        MseLoss::new().forward(self, target)
+    }
+
+    /// [`L1Loss`] with its defaults: the mean of |x − t|.
+    ///
+    /// # Errors
+    /// As [`L1Loss::forward`].
+    pub fn l1_loss(&self, target: &impl Target) -> Result<Var> {
+        L1Loss::new().forward(self, target)
+    }
+}
+
+/// Builder methods that all losses have.
+macro_rules! builder {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// What becomes of the single losses: [`Reduction::Mean`] unless set.
+            pub fn reduction(mut self, reduction: Reduction) -> Self {
+                self.reduction = reduction.into();
+                self
+            }
+        }
+    )*};
+}
+use builder;
+
+/// Σ or mean of all elements, as a scalar.
+fn total(op: Reduce, x: &Tensor) -> Result<Tensor> {
+    let mut y = x.like(())?;
+    storage::reduce(op, (1, x.numel(), 1), x.storage(), y.storage_mut()?)?;
+    Ok(y)
+}
+
+/// a / b of scalars.
+fn ratio(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let mut y = a.like(())?;
+    storage::binary(Binary::Div, &[], (a.storage(), &[]), (b.storage(), &[]), y.storage_mut()?)?;
+    Ok(y)
+}
+
+/// scale · x
+fn scaled(scale: f64, x: &Tensor) -> Result<Tensor> {
+    let mut y = x.like(x.shape())?;
+    storage::unary(Unary::Affine { scale, shift: 0.0 }, x.storage(), y.storage_mut()?)?;
+    Ok(y)
+}
+
+/// x stretched to `shape`, to which it broadcasts.
+fn expand(x: &Tensor, shape: &Shape) -> Result<Tensor> {
+    let mut y = x.like(shape)?;
+    let from = Strided { strides: &x.shape().broadcast_strides(shape), offset: 0 };
+    let to = Strided { strides: &shape.strides(), offset: 0 };
+    storage::copy_strided(shape, x.storage(), from, y.storage_mut()?, to, false)?;
+    Ok(y)
+}
+
+/// The one output of an entry.
+fn only(mut outputs: Vec<Var>) -> Var {
+    outputs.swap_remove(0)
+}
+
+/// The one gradient that an entry with one output gets: it is never called without.
+fn incoming(op: &'static str, mut gradients: Vec<Option<Tensor>>) -> Result<Tensor> {
+    gradients.pop().flatten().ok_or_else(|| Error::tape(op, "its backward was called without a gradient"))
+}

@@ -1,0 +1,397 @@
+//! The optimizer: parameter groups, the state of each parameter, and the step.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::Path,
+};
+
+use super::{rule::Rule, state::State};
+use crate::{
+    error::{Error, Result},
+    storage,
+    tape::{HasParameters, Parameter},
+    tensor::Tensor,
+};
+
+/// An optimization algorithm and its settings: [`Sgd`](super::Sgd), [`Adam`](super::Adam), [`AdamW`](super::AdamW),
+/// [`RmsProp`](super::RmsProp), [`Adagrad`](super::Adagrad). No others: it cannot be implemented outside the crate.
+#[expect(private_bounds, reason = "sealed")]
+pub trait Algorithm: Rule {}
+
+/// Any optimizer: what schedules and training loops need of one.
+pub trait Optim: HasParameters {
+    /// Moves every parameter that has a gradient.
+    fn step(&mut self) -> Result<()>;
+    /// Forgets the gradients of all its parameters.
+    fn zero_grad(&self);
+    /// The learning rate of each group.
+    fn lrs(&self) -> Vec<f64>;
+    /// Sets the learning rate of each group.
+    fn set_lrs(&mut self, lrs: &[f64]) -> Result<()>;
+    /// The momentum of each group, β₁ where the algorithm is Adam's; `None` where it has neither.
+    fn momenta(&self) -> Option<Vec<f64>>;
+    /// Sets the momentum (or β₁) of all groups.
+    fn set_momentum(&mut self, momentum: f64) -> Result<()>;
+    /// All it would need to go on.
+    fn state(&self) -> State;
+    /// Goes on from a state.
+    fn load_state(&mut self, state: &State) -> Result<()>;
+}
+
+/// An algorithm over groups of parameters, with the state it keeps of each.
+///
+/// The state is f64 for f64 parameters and f32 for all others, also for f16 and bf16, where PyTorch keeps 16 bits: the second
+/// moment of a small gradient would vanish in them.
+#[derive(Debug)]
+pub struct Optimizer<A: Algorithm> {
+    defaults: A,
+    groups: Vec<Group<A>>,
+}
+
+#[derive(Debug)]
+struct Group<A> {
+    options: A,
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    parameter: Parameter,
+    /// Steps it has taken: it takes none where it has no gradient.
+    steps: u64,
+    /// One for each of the algorithm's slots, once used.
+    slots: Vec<Option<Tensor>>,
+}
+
+impl<A: Algorithm> Optimizer<A> {
+    /// An optimizer of the parameters of some modules, each counted once.
+    pub(super) fn over(algorithm: A, modules: &[&dyn HasParameters]) -> Result<Self> {
+        let mut seen = HashSet::new();
+        let parameters = modules.iter().flat_map(|module| module.parameters());
+        Optimizer::new(algorithm, parameters.filter(|p| seen.insert(p.id())))
+    }
+
+    /// An optimizer of a list of parameters.
+    pub(super) fn new(algorithm: A, parameters: impl IntoIterator<Item = Parameter>) -> Result<Self> {
+        let mut optimizer = Optimizer { defaults: algorithm, groups: Vec::new() };
+        optimizer.add_group(parameters, |options| options)?;
+        Ok(optimizer)
+    }
+
+    /// Adds a group of parameters with settings of its own, made from those the optimizer began with:
+    /// `optimizer.add_group(head.parameters(), |options| options.lr(0.01))`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a setting outside its range, an empty list, or a parameter that the optimizer has already;
+    /// [`Error::DType`] for a parameter of integers.
+    pub fn add_group(
+        &mut self,
+        parameters: impl IntoIterator<Item = Parameter>,
+        options: impl FnOnce(A) -> A,
+    ) -> Result<()> {
+        let options = options(self.defaults.clone());
+        options.check()?;
+        let mut known: HashSet<u64> = self.members().map(|m| m.parameter.id()).collect();
+        let mut members = Vec::new();
+        for parameter in parameters {
+            let value = parameter.value();
+            value.expect_float(A::NAME)?;
+            if !known.insert(parameter.id()) {
+                return Err(Error::argument(
+                    A::NAME,
+                    format!("parameter {} of shape {} twice", members.len(), value.shape()),
+                    "each parameter once, in one group",
+                ));
+            }
+            members.push(Member { parameter, steps: 0, slots: vec![None; A::SLOTS.len()] });
+        }
+        if members.is_empty() {
+            return Err(Error::argument(A::NAME, "no parameters", "a group of at least one"));
+        }
+        self.groups.push(Group { options, members });
+        Ok(())
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.groups.iter().flat_map(|group| &group.members)
+    }
+
+    /// Moves every parameter that has a gradient, one kernel each. One without takes no step, as in PyTorch.
+    pub fn step(&mut self) -> Result<()> {
+        for Group { options, members } in &mut self.groups {
+            for Member { parameter, steps, slots } in members {
+                parameter.modify(|value, gradient| {
+                    let Some(gradient) = gradient else { return Ok(()) };
+                    let mut fresh = false;
+                    let mut state = Vec::with_capacity(slots.len());
+                    for (_, slot) in slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i)) {
+                        let tensor = match slot.take() {
+                            // The parameter may have moved since.
+                            Some(tensor) => tensor.to_device(&value.device())?,
+                            None => {
+                                fresh = true;
+                                let dtype = value.dtype().wide();
+                                Tensor::full(value.shape(), options.initial(), dtype, &value.device())?
+                            }
+                        };
+                        state.push(slot.insert(tensor).storage_mut()?);
+                    }
+                    *steps += 1;
+                    let update = options.update(*steps, fresh);
+                    storage::update(&update, value.storage_mut()?, gradient.storage(), &mut state)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the gradients of all its parameters.
+    pub fn zero_grad(&self) {
+        self.members().for_each(|m| m.parameter.zero_grad());
+    }
+
+    /// The number of groups.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The settings of a group, `None` where there is none.
+    pub fn options(&self, group: usize) -> Option<&A> {
+        self.groups.get(group).map(|g| &g.options)
+    }
+
+    /// The learning rate of the first group.
+    pub fn lr(&self) -> f64 {
+        self.groups[0].options.rate()
+    }
+
+    /// The learning rate of each group.
+    pub fn lrs(&self) -> Vec<f64> {
+        self.groups.iter().map(|g| g.options.rate()).collect()
+    }
+
+    /// Sets the learning rate of one group.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a group that there is not, and for a rate that is not finite or below 0.
+    pub fn set_lr(&mut self, group: usize, lr: f64) -> Result<()> {
+        let groups = self.groups.len();
+        if group >= groups {
+            return Err(Error::argument("set_lr", format!("group {group}"), format!("a group in 0..{groups}")));
+        }
+        let mut lrs = self.lrs();
+        lrs[group] = lr;
+        self.set_lrs(&lrs)
+    }
+
+    /// Sets the learning rate of each group.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] unless there is one rate for each group, all finite and 0 or above; nothing is changed then.
+    pub fn set_lrs(&mut self, lrs: &[f64]) -> Result<()> {
+        let groups = self.groups.len();
+        if lrs.len() != groups {
+            return Err(Error::argument("set_lrs", format!("{} rates", lrs.len()), format!("one for each of {groups}")));
+        }
+        self.change(|options, group| *options.rate_mut() = lrs[group])
+    }
+
+    /// The momentum of each group (β₁ for Adam and AdamW), `None` for Adagrad.
+    pub fn momenta(&self) -> Option<Vec<f64>> {
+        self.groups.iter().map(|g| g.options.clone().momentum_mut().copied()).collect()
+    }
+
+    /// Sets the momentum (β₁ for Adam and AdamW) of all groups.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for Adagrad, which has none, and for one outside its range; nothing is changed then.
+    pub fn set_momentum(&mut self, momentum: f64) -> Result<()> {
+        if self.momenta().is_none() {
+            return Err(Error::argument("set_momentum", A::NAME, "an optimizer with a momentum or betas"));
+        }
+        self.change(|options, _| {
+            if let Some(slot) = options.momentum_mut() {
+                *slot = momentum;
+            }
+        })
+    }
+
+    /// Changes the settings of all groups, or of none if one would be out of range.
+    fn change(&mut self, edit: impl Fn(&mut A, usize)) -> Result<()> {
+        let mut changed: Vec<A> = self.groups.iter().map(|g| g.options.clone()).collect();
+        for (i, options) in changed.iter_mut().enumerate() {
+            edit(options, i);
+            options.check()?;
+        }
+        self.groups.iter_mut().zip(changed).for_each(|(g, options)| g.options = options);
+        Ok(())
+    }
+
+    /// All that the optimizer would need to go on, bit for bit: as numbers `group.{g}.{setting}`, `group.{g}.parameters`
+    /// (how many) and `state.{i}.step`, as tensors `state.{i}.{PyTorch's name}`, with i counting the parameters through
+    /// all groups. The parameters themselves are not in it.
+    pub fn state(&self) -> State {
+        let mut state = State::new(A::NAME);
+        for (g, group) in self.groups.iter().enumerate() {
+            for (name, value) in group.options.settings() {
+                state.numbers.insert(format!("group.{g}.{name}"), value);
+            }
+            state.numbers.insert(format!("group.{g}.parameters"), group.members.len() as f64);
+        }
+        for (i, member) in self.members().enumerate().filter(|(_, m)| m.steps > 0) {
+            state.numbers.insert(format!("state.{i}.step"), member.steps as f64);
+            for (name, slot) in A::SLOTS.iter().zip(&member.slots) {
+                if let Some(tensor) = slot {
+                    state.tensors.insert(format!("state.{i}.{name}"), tensor.clone());
+                }
+            }
+        }
+        state
+    }
+
+    /// Goes on from a state: settings, steps and tensors become those of the state.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for the state of another algorithm or settings out of range; [`Error::StateDict`], naming all
+    /// that is at fault, where groups, parameters or shapes differ. Nothing is changed then.
+    pub fn load_state(&mut self, state: &State) -> Result<()> {
+        state.expect_kind("Optimizer::load_state", A::NAME)?;
+        let mut reader = Reader::new(state);
+        let mut options = Vec::new();
+        for (g, group) in self.groups.iter().enumerate() {
+            let mut loaded = group.options.clone();
+            for (name, _) in group.options.settings() {
+                if let Some(value) = reader.number(format!("group.{g}.{name}"), true) {
+                    loaded.set(name, value);
+                }
+            }
+            let (key, count) = (format!("group.{g}.parameters"), group.members.len());
+            if let Some(found) = reader.number(key.clone(), true)
+                && found != count as f64
+            {
+                reader.misshaped.push(format!("{key}: got {found}, want {count}"));
+            }
+            options.push(loaded);
+        }
+        let mut members = Vec::new();
+        let grouped = self.groups.iter().zip(&options).flat_map(|(g, o)| g.members.iter().map(move |m| (m, o)));
+        for (i, (member, options)) in grouped.enumerate() {
+            let value = member.parameter.value();
+            let steps = reader.number(format!("state.{i}.step"), false).unwrap_or(0.0) as u64;
+            let mut slots = Vec::new();
+            for (slot, name) in A::SLOTS.iter().enumerate() {
+                // A momentum that was set after the last step has no buffer yet.
+                let needed = steps > 0 && options.uses(slot) && *name != "momentum_buffer";
+                slots.push(reader.tensor(format!("state.{i}.{name}"), &value, needed)?);
+            }
+            members.push((steps, slots));
+        }
+        reader.finish()?;
+        options.iter().try_for_each(|o| o.check())?;
+        for (group, options) in self.groups.iter_mut().zip(options) {
+            group.options = options;
+        }
+        let all = self.groups.iter_mut().flat_map(|group| &mut group.members);
+        for (member, (steps, slots)) in all.zip(members) {
+            (member.steps, member.slots) = (steps, slots);
+        }
+        Ok(())
+    }
+
+    /// Writes [`state`](Self::state) to a file, see [`State::save`].
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.state().save(path)
+    }
+
+    /// Reads a file of [`save`](Self::save) and goes on from it.
+    ///
+    /// # Errors
+    /// As [`State::load`] and [`load_state`](Self::load_state).
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        self.load_state(&State::load(path)?)
+    }
+}
+
+impl<A: Algorithm> HasParameters for Optimizer<A> {
+    fn parameters(&self) -> Vec<Parameter> {
+        self.members().map(|m| m.parameter.clone()).collect()
+    }
+}
+
+impl<A: Algorithm> Optim for Optimizer<A> {
+    fn step(&mut self) -> Result<()> {
+        self.step()
+    }
+    fn zero_grad(&self) {
+        self.zero_grad();
+    }
+    fn lrs(&self) -> Vec<f64> {
+        self.lrs()
+    }
+    fn set_lrs(&mut self, lrs: &[f64]) -> Result<()> {
+        self.set_lrs(lrs)
+    }
+    fn momenta(&self) -> Option<Vec<f64>> {
+        self.momenta()
+    }
+    fn set_momentum(&mut self, momentum: f64) -> Result<()> {
+        self.set_momentum(momentum)
+    }
+    fn state(&self) -> State {
+        self.state()
+    }
+    fn load_state(&mut self, state: &State) -> Result<()> {
+        self.load_state(state)
+    }
+}
+
+/// Reads a state and notes what is at fault with it.
+struct Reader<'a> {
+    state: &'a State,
+    /// Keys that were asked for.
+    known: BTreeSet<String>,
+    missing: Vec<String>,
+    misshaped: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(state: &'a State) -> Self {
+        Reader { state, known: BTreeSet::new(), missing: Vec::new(), misshaped: Vec::new() }
+    }
+
+    fn number(&mut self, key: String, needed: bool) -> Option<f64> {
+        let value = self.state.numbers.get(&key).copied();
+        self.note(key, value.is_none() && needed);
+        value
+    }
+
+    /// A slot of a parameter of this value, on its device.
+    fn tensor(&mut self, key: String, value: &Tensor, needed: bool) -> Result<Option<Tensor>> {
+        let tensor = self.state.tensors.get(&key);
+        if let Some(tensor) = tensor
+            && (tensor.shape() != value.shape() || tensor.dtype() != value.dtype().wide())
+        {
+            let (got, want) = (tensor.shape(), value.shape());
+            self.misshaped.push(format!("{key}: got {got} {}, want {want} {}", tensor.dtype(), value.dtype().wide()));
+        }
+        self.note(key, tensor.is_none() && needed);
+        tensor.map(|t| t.to_device(&value.device())).transpose()
+    }
+
+    fn note(&mut self, key: String, missing: bool) {
+        if missing {
+            self.missing.push(key.clone());
+        }
+        self.known.insert(key);
+    }
+
+    fn finish(self) -> Result<()> {
+        let Reader { state, known, missing, misshaped } = self;
+        let keys = state.numbers.keys().chain(state.tensors.keys());
+        let unexpected: Vec<String> = keys.filter(|key| !known.contains(*key)).cloned().collect();
+        if missing.is_empty() && misshaped.is_empty() && unexpected.is_empty() {
+            return Ok(());
+        }
+        Err(Error::StateDict { missing, unexpected, misshaped })
+    }
+}
