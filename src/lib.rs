@@ -26,6 +26,8 @@ pub mod nn;
 pub mod loss;
 pub mod optim;
 
+pub mod data;
+
 pub use device::Device;
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -1,0 +1,283 @@
+//! The main job: an LSTM reads handwritten digits row by row, 28 steps of 28 pixels, and says which digit it was.
+//!
+//! `cargo run --release --example mnist` trains it and reports; `-- --help` lists the settings.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::{Parser, ValueEnum, value_parser};
+use gatefold::{
+    Device, Error, Philox, Result, Tape, Tensor, Var,
+    data::{Batches, Digits, Mnist},
+    nn::{Gru, Linear, Lstm, Module, Rnn},
+    optim::{OneCycleLr, Sgd, clip_grad_norm},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Train a recurrent classifier on handwritten digits, or test a trained one.
+#[derive(Parser)]
+#[command(name = "mnist")]
+struct Settings {
+    /// Which learning rates
+    #[arg(long, value_enum, default_value_t = Recipe::Default)]
+    recipe: Recipe,
+    /// Times through the training images
+    #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..))]
+    epochs: u64,
+    /// Images to a batch
+    #[arg(long, default_value_t = 128, value_parser = value_parser!(u64).range(1..))]
+    batch: u64,
+    /// Units of a layer
+    #[arg(long, default_value_t = 128, value_parser = value_parser!(u64).range(1..=16_384))]
+    hidden: u64,
+    /// Stacked layers
+    #[arg(long, default_value_t = 2, value_parser = value_parser!(u64).range(1..=64))]
+    layers: u64,
+    /// The recurrent network
+    #[arg(long, value_enum, default_value_t = Cell::Lstm)]
+    cell: Cell,
+    /// Where to compute: cpu, cuda, cuda:N or best
+    #[arg(long, default_value = "best")]
+    device: Device,
+    /// Seed of the weights and of the order of the images
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder of the four IDX files [default: data/mnist, here or where this example was built]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Train on the first N images only [default: all]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Where to write the trained model
+    #[arg(long, default_value = "mnist.safetensors")]
+    save: PathBuf,
+    /// Test the model of this file instead of training one; --cell, --hidden and --layers must be what it was made with
+    #[arg(long, value_name = "FILE")]
+    load: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Recipe {
+    /// One cycle up to 0.2 and down again, gradients clipped at norm 1
+    Default,
+    /// Constant 0.1, no clipping
+    Notes,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Cell {
+    Rnn,
+    Lstm,
+    Gru,
+}
+
+enum Recurrent {
+    Rnn(Rnn),
+    Lstm(Lstm),
+    Gru(Gru),
+}
+
+impl Recurrent {
+    fn module(&self) -> &dyn Module {
+        match self {
+            Recurrent::Rnn(rnn) => rnn,
+            Recurrent::Lstm(lstm) => lstm,
+            Recurrent::Gru(gru) => gru,
+        }
+    }
+}
+
+struct Classifier {
+    rnn: Recurrent,
+    out: Linear,
+}
+
+impl Classifier {
+    fn new(settings: &Settings, rng: &mut Philox) -> Result<Self> {
+        let (hidden, layers, device) = (settings.hidden as usize, settings.layers as usize, &settings.device);
+        let rnn = match settings.cell {
+            Cell::Rnn => Recurrent::Rnn(Rnn::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?),
+            Cell::Lstm => {
+                Recurrent::Lstm(Lstm::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?)
+            }
+            Cell::Gru => Recurrent::Gru(Gru::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?),
+        };
+        Ok(Classifier { rnn, out: Linear::new(hidden, 10).init(device, rng)? })
+    }
+
+    /// Images `(B, 28, 28)` → scores `(B, 10)`, from the last hidden state of the last layer.
+    fn forward(&self, tape: &Tape, images: Tensor) -> Result<Var> {
+        let x = tape.constant(images);
+        let h = match &self.rnn {
+            Recurrent::Rnn(rnn) => rnn.forward(&x, None)?.1,
+            Recurrent::Lstm(lstm) => lstm.forward(&x, None)?.1.h,
+            Recurrent::Gru(gru) => gru.forward(&x, None)?.1,
+        };
+        self.out.forward(&h.select(0, -1)?)
+    }
+}
+
+impl Module for Classifier {
+    fn children(&self) -> Vec<(&str, &dyn Module)> {
+        vec![("rnn", self.rnn.module()), ("out", &self.out)]
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Settings::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mnist: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: &Settings) -> Result<()> {
+    settings.device.check("--device")?;
+    let mut mnist = Mnist::load(folder(settings.data.as_deref()))?;
+    if let Some(limit) = settings.limit.map(|n| n as usize).filter(|&n| n < mnist.train.len()) {
+        let (images, labels) = mnist.train.batch(&(0..limit).collect::<Vec<_>>(), &Device::Cpu)?;
+        mnist.train = Digits { images, labels };
+    }
+    let mut rng = Philox::seed(settings.seed);
+    let model = Classifier::new(settings, &mut rng)?;
+    println!("{}\n{} parameters on {}", model.repr(), model.num_parameters(), settings.device);
+    println!("{} images to train on, {} to test with", mnist.train.len(), mnist.test.len());
+
+    if let Some(file) = &settings.load {
+        model.load(file)?;
+        println!("loaded {}", file.display());
+    } else {
+        writable(&settings.save)?;
+        train(&model, &mnist, settings, &mut rng)?;
+        model.save(&settings.save)?;
+        println!("saved {}", settings.save.display());
+    }
+    let confusion = test(&model, &mnist.test, settings)?;
+    print_table(&confusion);
+    println!("test accuracy {:.2} %", 100.0 * accuracy(&confusion));
+    Ok(())
+}
+
+fn train(model: &Classifier, mnist: &Mnist, settings: &Settings, rng: &mut Philox) -> Result<()> {
+    let batches = || Batches::new(mnist.train.len(), settings.batch as usize);
+    let mut optimizer = Sgd::new(0.1).momentum(0.9).over([model])?;
+    let steps = settings.epochs.saturating_mul(batches()?.len() as u64);
+    let mut schedule = match settings.recipe {
+        Recipe::Default => Some(OneCycleLr::new(0.2, steps).over(&mut optimizer)?),
+        Recipe::Notes => None,
+    };
+    let start = Instant::now();
+    for epoch in 1..=settings.epochs {
+        let (mut loss_sum, mut right, mut seen, began) = (0.0, 0, 0, Instant::now());
+        let bar = progress(epoch, settings.epochs, batches()?.len());
+        model.train();
+        for batch in batches()?.shuffle(rng) {
+            let (images, labels) = mnist.train.batch(&batch, &settings.device)?;
+            let tape = Tape::new();
+            let scores = model.forward(&tape, images)?;
+            let loss = scores.cross_entropy(&labels)?;
+            optimizer.zero_grad();
+            loss.backward()?;
+            if settings.recipe == Recipe::Default {
+                clip_grad_norm(model, 1.0, 2.0)?;
+            }
+            optimizer.step()?;
+            if let Some(schedule) = &mut schedule {
+                schedule.step(&mut optimizer)?;
+            }
+
+            seen += batch.len();
+            loss_sum += loss.item()? * batch.len() as f64;
+            right += equal(&scores.argmax(1)?, &labels)?;
+            bar.set_message(report(loss_sum, right, seen));
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let spent = began.elapsed();
+        let tested = 100.0 * accuracy(&test(model, &mnist.test, settings)?);
+        let trained = report(loss_sum, right, seen);
+        println!("epoch {epoch:2}/{}  {trained}  test {tested:6.2} %  {}", settings.epochs, seconds(spent));
+    }
+    println!("trained in {}", seconds(start.elapsed()));
+    Ok(())
+}
+
+/// How often each digit (row) was taken for each digit (column).
+fn test(model: &Classifier, digits: &Digits, settings: &Settings) -> Result<[[u32; 10]; 10]> {
+    model.eval();
+    let mut confusion = [[0; 10]; 10];
+    for batch in Batches::new(digits.len(), 500)? {
+        let (images, labels) = digits.batch(&batch, &settings.device)?;
+        let guesses = model.forward(&Tape::no_grad(), images)?.argmax(1)?;
+        for (label, guess) in labels.to_vec::<i64>()?.into_iter().zip(guesses.to_vec::<i64>()?) {
+            confusion[label as usize][guess as usize] += 1;
+        }
+    }
+    Ok(confusion)
+}
+
+fn accuracy(confusion: &[[u32; 10]; 10]) -> f64 {
+    let right: u32 = (0..10).map(|digit| confusion[digit][digit]).sum();
+    f64::from(right) / f64::from(confusion.iter().flatten().sum::<u32>())
+}
+
+fn equal(a: &Tensor, b: &Tensor) -> Result<usize> {
+    Ok(a.to_vec::<i64>()?.iter().zip(b.to_vec::<i64>()?).filter(|(a, b)| *a == b).count())
+}
+
+fn print_table(confusion: &[[u32; 10]; 10]) {
+    println!("\ndigit  taken for");
+    println!("       {}  right", (0..10).map(|digit| format!("{digit:5}")).collect::<String>());
+    for (digit, row) in confusion.iter().enumerate() {
+        let cells: String = row.iter().map(|&n| if n == 0 { "    .".into() } else { format!("{n:5}") }).collect();
+        let right = 100.0 * f64::from(row[digit]) / f64::from(row.iter().sum::<u32>());
+        println!("{digit:5}  {cells} {right:5.1} %");
+    }
+    println!();
+}
+
+fn report(loss: f64, right: usize, seen: usize) -> String {
+    let seen = seen.max(1) as f64;
+    format!("loss {:.4}  accuracy {:6.2} %", loss / seen, 100.0 * right as f64 / seen)
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// A bar on a terminal; elsewhere nothing, and the line of each epoch is enough.
+fn progress(epoch: u64, epochs: u64, batches: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
+    let bar = ProgressBar::new(batches as u64).with_prefix(format!("epoch {epoch:2}/{epochs}"));
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+/// The digits of this repository unless others are named: from here, or from where the example was built.
+fn folder(named: Option<&Path>) -> PathBuf {
+    let here = Path::new("data/mnist");
+    match named {
+        Some(folder) => folder.into(),
+        None if here.is_dir() => here.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(here),
+    }
+}
+
+/// An error before the training, rather than after it, where the model cannot be saved.
+fn writable(path: &Path) -> Result<()> {
+    let existed = path.exists();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .and_then(|_| if existed { Ok(()) } else { std::fs::remove_file(path) })
+        .map_err(|error| Error::file("--save", path, error))
+}
