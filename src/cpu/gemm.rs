@@ -17,8 +17,6 @@ use super::{
 };
 use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
 
-/// Rows of the largest tile.
-const MR: usize = 12;
 /// Extent of k in one pass: a panel of b is KC × 2 vectors and stays in L1.
 const KC: usize = 256;
 /// Columns of b packed at a time.
@@ -66,13 +64,6 @@ impl<T> Mat<T> {
     }
 
     /// # Safety
-    /// Every element that the product reads must be inside memory valid for the call.
-    #[inline]
-    pub unsafe fn from_raw(ptr: *const T, rs: usize, cs: usize) -> Self {
-        Mat { ptr, rs, cs }
-    }
-
-    /// # Safety
     /// `(i, j)` must lie inside the matrix.
     #[inline(always)]
     unsafe fn at(&self, i: usize, j: usize) -> *const T {
@@ -87,13 +78,6 @@ impl<T> MatMut<T> {
     pub fn new(slice: &mut [T], rows: usize, cols: usize, ld: usize) -> Self {
         assert!(extent(rows, ld, cols, 1) <= slice.len(), "matrix view outside its slice");
         MatMut { ptr: slice.as_mut_ptr(), ld }
-    }
-
-    /// # Safety
-    /// Every element that the product writes must be inside memory valid for the call, and written by nobody else.
-    #[inline]
-    pub unsafe fn from_raw(ptr: *mut T, ld: usize) -> Self {
-        MatMut { ptr, ld }
     }
 
     /// # Safety
