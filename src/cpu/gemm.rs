@@ -8,12 +8,11 @@
 
 use std::cell::RefCell;
 
-use rayon::prelude::*;
-
 use super::{
     Buffer,
     real::{Real, Store},
     simd::{Isa, isa},
+    split,
 };
 use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
 
@@ -470,12 +469,7 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
                     // SAFETY: tasks write disjoint rows of c.
                     unsafe { rows_of((i0, i1), (j0, columns), (k0, depth), a, panels, c, alpha, beta) }
                 };
-                let tasks = m.div_ceil(rows);
-                if tasks == 1 {
-                    run(0);
-                } else {
-                    (0..tasks).into_par_iter().for_each(run);
-                }
+                split::tasks(m.div_ceil(rows), &run);
             }
         }
     });
@@ -500,7 +494,7 @@ fn pack_parallel<T: GemmReal>(
     if threads == 1 || depth * columns < 1 << 15 {
         to.chunks_mut(depth * nr * 4).enumerate().for_each(chunk);
     } else {
-        to.par_chunks_mut(depth * nr * 4).enumerate().for_each(chunk);
+        split::chunks(to, depth * nr * 4, |index, to| chunk((index, to)));
     }
 }
 

@@ -12,7 +12,6 @@ use crate::{
     error::Result,
     kernel::Strided,
 };
-use rayon::prelude::*;
 
 /// Into a slice of the same length and type.
 pub fn download<T: Element>(x: &Buffer, host: &mut [T]) -> Result<()> {
@@ -121,7 +120,8 @@ fn copy<T: Element>(walk: Walk<2>, x: &[T], y: &mut [T], put: impl Fn(&mut T, T)
     }
     // A transposition reads whole lines only where it has as many rows as a line has elements.
     let group = (PIECE * extent / count).max(if from == 1 { SIDE } else { 1 });
-    y.par_chunks_mut(group * to).take(extent.div_ceil(group)).enumerate().for_each(|(i, y)| {
+    let used = y.len().min(extent.div_ceil(group) * group * to);
+    split::chunks(&mut y[..used], group * to, |i, y| {
         let first = i * group;
         let mut part = walk.clone();
         part.shape[0] = group.min(extent - first);
