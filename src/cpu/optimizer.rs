@@ -119,8 +119,8 @@ fn penalised<R: Real>(g: R, p: R, decay: R) -> R {
     if decay == R::ZERO { g } else { g + decay * p }
 }
 
-/// Replaces each (p, state) by `rule(p, g, state)`. Every element is on its own, so neither the split into tasks nor the
-/// vector width changes a bit.
+/// Replaces each (p, state) by `rule(p, g, state)`. Every element is on its own, so neither the split into tasks nor
+/// the vector width changes a bit.
 #[inline(always)]
 fn sweep<T: Store, const S: usize>(
     p: &mut [T],
