@@ -72,7 +72,8 @@ pub trait Element:
     const DTYPE: DType;
     /// The value as f64; an i64 beyond 2⁵³ is rounded.
     fn to_f64(self) -> f64;
-    /// The nearest value; out of range saturates for integers and becomes infinite for floats.
+    /// The nearest value; out of range saturates for integers and becomes infinite for floats. Called as
+    /// `<T as Element>::from_f64` where `T` may be a name for a half: those have a rougher method of the same name.
     fn from_f64(value: f64) -> Self;
 }
 
@@ -95,10 +96,20 @@ macro_rules! element {
 element! {
     f64 => F64, |x| x, |x| x;
     f32 => F32, |x| x as f64, |x| x as f32;
-    f16 => F16, f16::to_f64, f16::from_f64;
-    bf16 => BF16, bf16::to_f64, bf16::from_f64;
+    f16 => F16, f16::to_f64, |x| f16::from_f32(to_odd(x));
+    bf16 => BF16, bf16::to_f64, |x| bf16::from_f32(to_odd(x));
     u32 => U32, |x| x as f64, |x| x as u32;
     i64 => I64, |x| x as f64, |x| x as i64;
+}
+
+/// The nearer odd f32 where none is exact: rounded again to a half it is the f64 rounded once. The `half` crate's own
+/// conversion from f64 rounds twice, or looks at the upper 32 bits only.
+fn to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    if near as f64 == x || near.is_nan() || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    f32::from_bits(if (near as f64).abs() > x.abs() { near.to_bits() - 1 } else { near.to_bits() + 1 })
 }
 
 impl Float for f64 {}
@@ -160,3 +171,21 @@ macro_rules! with_dtype {
     };
 }
 pub(crate) use with_dtype;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_round_once_from_f64() {
+        // Just above the middle of 1 and its successor, by less than an f32 can tell.
+        let above = |step: f64| 1.0 + step / 2.0 + 1e-12;
+        assert_eq!(<bf16 as Element>::from_f64(above(1.0 / 128.0)).to_f64(), 1.0 + 1.0 / 128.0);
+        assert_eq!(<f16 as Element>::from_f64(above(1.0 / 1024.0)).to_f64(), 1.0 + 1.0 / 1024.0);
+        assert_eq!(<bf16 as Element>::from_f64(1.0 + 1.0 / 256.0).to_f64(), 1.0);
+        assert_eq!(<f16 as Element>::from_f64(-(3.0 + 3e-8) * 2f64.powi(-25)).to_f64(), -2.0 * 2f64.powi(-24));
+        assert_eq!(<bf16 as Element>::from_f64(1e300).to_f64(), f64::INFINITY);
+        assert_eq!(<f16 as Element>::from_f64(-1e-300).to_f64(), 0.0);
+        assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
+    }
+}

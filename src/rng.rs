@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use rand_core::{SeedableRng, TryRng};
 
 /// Four 32-bit random words for one counter under one key: ten rounds of Philox4x32.
-#[inline]
+#[inline(always)]
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let a = 0xD251_1F53u64 * counter[0] as u64;
@@ -21,7 +21,7 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 }
 
 /// The block of four words number `block` of the stream `stream` under `seed`.
-#[inline]
+#[inline(always)]
 pub(crate) fn block(seed: u64, stream: u64, block: u64) -> [u32; 4] {
     philox4x32(
         [block as u32, (block >> 32) as u32, stream as u32, (stream >> 32) as u32],
@@ -36,7 +36,7 @@ pub(crate) fn word(seed: u64, stream: u64, index: u64) -> u32 {
 }
 
 /// A uniform number in `[0, 1)` out of a word: its 24 upper bits, exact in f32.
-#[inline]
+#[inline(always)]
 pub(crate) fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }

@@ -8,17 +8,14 @@
 
 use std::cell::RefCell;
 
-use rayon::prelude::*;
-
 use super::{
     Buffer,
     real::{Real, Store},
     simd::{Isa, isa},
+    split,
 };
 use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
 
-/// Rows of the largest tile.
-const MR: usize = 12;
 /// Extent of k in one pass: a panel of b is KC × 2 vectors and stays in L1.
 const KC: usize = 256;
 /// Columns of b packed at a time.
@@ -66,13 +63,6 @@ impl<T> Mat<T> {
     }
 
     /// # Safety
-    /// Every element that the product reads must be inside memory valid for the call.
-    #[inline]
-    pub unsafe fn from_raw(ptr: *const T, rs: usize, cs: usize) -> Self {
-        Mat { ptr, rs, cs }
-    }
-
-    /// # Safety
     /// `(i, j)` must lie inside the matrix.
     #[inline(always)]
     unsafe fn at(&self, i: usize, j: usize) -> *const T {
@@ -87,13 +77,6 @@ impl<T> MatMut<T> {
     pub fn new(slice: &mut [T], rows: usize, cols: usize, ld: usize) -> Self {
         assert!(extent(rows, ld, cols, 1) <= slice.len(), "matrix view outside its slice");
         MatMut { ptr: slice.as_mut_ptr(), ld }
-    }
-
-    /// # Safety
-    /// Every element that the product writes must be inside memory valid for the call, and written by nobody else.
-    #[inline]
-    pub unsafe fn from_raw(ptr: *mut T, ld: usize) -> Self {
-        MatMut { ptr, ld }
     }
 
     /// # Safety
@@ -486,12 +469,7 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
                     // SAFETY: tasks write disjoint rows of c.
                     unsafe { rows_of((i0, i1), (j0, columns), (k0, depth), a, panels, c, alpha, beta) }
                 };
-                let tasks = m.div_ceil(rows);
-                if tasks == 1 {
-                    run(0);
-                } else {
-                    (0..tasks).into_par_iter().for_each(run);
-                }
+                split::tasks(m.div_ceil(rows), &run);
             }
         }
     });
@@ -516,7 +494,7 @@ fn pack_parallel<T: GemmReal>(
     if threads == 1 || depth * columns < 1 << 15 {
         to.chunks_mut(depth * nr * 4).enumerate().for_each(chunk);
     } else {
-        to.par_chunks_mut(depth * nr * 4).enumerate().for_each(chunk);
+        split::chunks(to, depth * nr * 4, |index, to| chunk((index, to)));
     }
 }
 

@@ -1,43 +1,144 @@
 //! Rows picked by index, and their gradients.
 
-use super::{Buffer, Dims, real::Store};
-use crate::{dtype::with_dtype, error::Result};
+use rayon::prelude::*;
+
+use super::{
+    Buffer, Dims, memory,
+    real::Store,
+    simd::vectorize,
+    split::{self, PARALLEL},
+};
+use crate::{
+    dtype::{Element, with_dtype},
+    error::Result,
+};
 
 /// y\[outer, j, inner\] = x\[outer, index\[j\], inner\]
-pub fn gather((outer, n, inner): Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
+pub fn gather((_, n, inner): Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
     let index = index.slice::<i64>();
     with_dtype!(y.dtype(), T => {
-        let (x, y) = (x.slice::<T>(), y.slice_mut::<T>());
-        for o in 0..outer {
-            for (j, &k) in index.iter().enumerate() {
-                let (to, from) = ((o * index.len() + j) * inner, (o * n + k as usize) * inner);
-                y[to..to + inner].copy_from_slice(&x[from..from + inner]);
+        let x = x.slice::<T>();
+        split::rows(y.slice_mut::<T>(), inner, inner, |first, y| {
+            for (r, y) in (first..).zip(y.chunks_exact_mut(inner)) {
+                let from = ((r / index.len()) * n + index[r % index.len()] as usize) * inner;
+                y.copy_from_slice(&x[from..from + inner]);
             }
-        }
+        });
     });
     Ok(())
 }
 
-/// dx = 0, then dx\[outer, index\[j\], inner\] += dy\[outer, j, inner\]
-pub fn scatter_add(
-    (outer, n, inner): Dims,
-    index: &Buffer,
-    skip: Option<i64>,
-    dy: &Buffer,
-    dx: &mut Buffer,
-) -> Result<()> {
+/// dx = 0, then dx\[outer, index\[j\], inner\] += dy\[outer, j, inner\]; halves are summed in f32.
+pub fn scatter_add(dims: Dims, index: &Buffer, skip: Option<i64>, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
     let index = index.slice::<i64>();
     with_dtype!(float "scatter_add", dx.dtype(), T => {
-        let (dy, dx) = (dy.slice::<T>(), dx.slice_mut::<T>());
-        dx.fill(T::default());
-        for o in 0..outer {
-            for (j, &k) in index.iter().enumerate().filter(|&(_, &k)| Some(k) != skip) {
-                let (from, to) = ((o * index.len() + j) * inner, (o * n + k as usize) * inner);
-                for (dx, dy) in dx[to..to + inner].iter_mut().zip(&dy[from..from + inner]) {
-                    *dx = T::narrow(dx.widen() + dy.widen());
-                }
-            }
+        type Sum = <T as Store>::Real;
+        let dy = dy.slice::<T>();
+        if T::DTYPE == Sum::DTYPE {
+            scatter::<T, T>(dims, index, skip, dy, dx.slice_mut());
+            return Ok(());
         }
-        Ok(())
+        let mut sum = Buffer::new(Sum::DTYPE, dx.len())?;
+        scatter::<T, Sum>(dims, index, skip, dy, sum.slice_mut());
+        memory::cast(&sum, dx)
     })
+}
+
+/// Each thread owns some rows of dx and looks for their indices, so every sum is in the order of j whoever forms it.
+fn scatter<T: Store, A: Store<Real = T::Real>>(
+    (outer, n, inner): Dims,
+    index: &[i64],
+    skip: Option<i64>,
+    dy: &[T],
+    dx: &mut [A],
+) {
+    if n * inner == 0 {
+        return;
+    }
+    let part = |o: usize, first: usize, dx: &mut [A]| {
+        dx.fill(A::default());
+        let mine = first as i64..(first + dx.len() / inner) as i64;
+        vectorize(
+            #[inline(always)]
+            move || {
+                for (&k, dy) in index.iter().zip(dy[o * index.len() * inner..].chunks_exact(inner)) {
+                    if mine.contains(&k) && Some(k) != skip {
+                        let dx = &mut dx[(k as usize - first) * inner..][..inner];
+                        for (dx, &dy) in dx.iter_mut().zip(dy) {
+                            *dx = A::narrow(dx.widen() + dy.widen());
+                        }
+                    }
+                }
+            },
+        );
+    };
+    if outer == 1 && dy.len() + dx.len() >= PARALLEL {
+        let rows = n.div_ceil(rayon::current_num_threads());
+        dx.par_chunks_mut(rows * inner).enumerate().for_each(|(i, dx)| part(0, i * rows, dx));
+    } else {
+        let work = (n + index.len()) * inner;
+        split::rows(dx, n * inner, work, |first, dx| {
+            dx.chunks_exact_mut(n * inner).enumerate().for_each(|(o, dx)| part(first + o, 0, dx));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cpu::testing::*, dtype::DType};
+
+    #[test]
+    fn gathers_and_scatters() {
+        let cases = [
+            (1, 5, 3, 8),
+            (2, 4, 1, 6),
+            (3, 2, 17, 2),
+            (1, 50, 64, 1500),
+            (40, 30, 65, 31),
+            (1, 3, 0, 2),
+            (2, 3, 4, 0),
+        ];
+        for (dtype, (outer, n, inner, picks)) in FLOATS.into_iter().flat_map(|d| cases.map(|c| (d, c))) {
+            let chosen: Vec<usize> = (0..picks).map(|j| (j * 7 + j / 3) % n).collect();
+            let index = indices(chosen.iter().map(|&k| k as i64));
+            let x = buffer(dtype, &numbers(outer * n * inner, 1));
+            let mut y = stale(dtype, outer * picks * inner);
+            gather((outer, n, inner), &index, &x, &mut y).unwrap();
+            let source = read(&x);
+            let mut want = Vec::new();
+            for o in 0..outer {
+                chosen.iter().for_each(|k| want.extend_from_slice(&source[(o * n + k) * inner..][..inner]));
+            }
+            assert_eq!(read(&y), want);
+
+            let mut dx = stale(dtype, outer * n * inner);
+            scatter_add((outer, n, inner), &index, Some(1), &y, &mut dx).unwrap();
+            // The rows that were picked come back as often as they were.
+            let want: Vec<_> = (0..outer * n * inner)
+                .map(|i| {
+                    let k = i / inner % n;
+                    source[i] * if k == 1 { 0 } else { chosen.iter().filter(|&&c| c == k).count() } as f64
+                })
+                .collect();
+            close(&dx, &want, 16.0, &(dtype, outer, n, inner));
+        }
+    }
+
+    #[test]
+    fn halves_are_summed_wide() {
+        let mut dx = stale(DType::BF16, 2);
+        scatter_add((1, 2, 1), &indices(vec![1; 3000]), None, &stale(DType::BF16, 3000), &mut dx).unwrap();
+        assert_eq!(read(&dx), [0.0, 3008.0]);
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let dy = buffer(DType::F32, &numbers(3000 * 64, 2));
+        same_on_any_threads(|| {
+            let mut dx = stale(DType::F32, 50 * 64);
+            scatter_add((1, 50, 64), &indices((0..3000).map(|j| j * j % 50)), None, &dy, &mut dx).unwrap();
+            dx
+        });
+    }
 }

@@ -207,7 +207,8 @@ fn to_input<T: Store<Real: Log1p>>(
     dx: &mut [T],
 ) {
     let of = T::Real::of;
-    let (one, two, tiny) = (T::Real::ONE, of(2.0), of(1e-12));
+    // ATen's constant is an f32, in f64 too.
+    let (one, two, tiny) = (T::Real::ONE, of(2.0), of(f64::from(1e-12f32)));
     let dy = |i: usize| dy[i].widen();
     match loss {
         PointwiseLoss::Mse => each(x, t, weight, dx, |x, t, i| two * (x - t) * dy(i)),
@@ -264,7 +265,7 @@ fn to_target<T: Store<Real: Log1p>>(
         }),
         // At t = 0 this is NaN, as in PyTorch: t ln t has no derivative there.
         PointwiseLoss::KlDiv { log_target: false } => {
-            each(x, t, weight, dt, |x, t, i| (t.ln() + t / t - x) * grad(i));
+            each(x, t, weight, dt, |x, t, i| (t.ln() + t * (one / t) - x) * grad(i));
         }
         PointwiseLoss::KlDiv { log_target: true } => {
             each(x, t, weight, dt, |x, t, i| t.exp() * (t - x + one) * grad(i));
@@ -401,6 +402,87 @@ impl<T: Store> Samples<'_, T> {
                 let own = -dy * kept * self.weight.at(target);
                 let both = if label_smoothing == 0.0 { own } else { own - dy * spread * self.weight.at(target) };
                 dx[target * inner + i] = T::narrow(both);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::{Element, bf16, f16};
+
+    #[test]
+    fn ends_and_nan() {
+        assert_eq!(
+            (log_sigmoid(1e4f32), log_sigmoid(-1e4f32), log_sigmoid(0f64)),
+            (0.0, -1e4, -std::f64::consts::LN_2)
+        );
+        assert_eq!((log_sigmoid(f32::INFINITY), log_sigmoid(f32::NEG_INFINITY)), (0.0, f32::NEG_INFINITY));
+        assert!(log_sigmoid(f32::NAN).is_nan() && clamp(f32::NAN, 1.0).is_nan());
+        assert_eq!((sign(-3f32), sign(0f32), sign(f32::NAN)), (-1.0, 0.0, 0.0));
+        assert_eq!((x_log_x(0f32), max(f32::NAN, -100.0)), (0.0, -100.0));
+    }
+
+    fn pointwise_in<T: Element>(loss: PointwiseLoss) -> Vec<f64> {
+        let of = |values: [f64; 4]| Buffer::from_slice(&values.map(T::from_f64)).unwrap();
+        let (x, t, dy) = (of([0.25, 0.5, 0.75, 0.125]), of([0.5, 0.25, 1.0, 0.75]), of([1.0, -2.0, 0.5, 1.0]));
+        let (weight, pos_weight) = (of([1.0, 0.5, 2.0, 1.0]), of([0.5, 1.0, 2.0, 4.0]));
+        let new = || of([0.0; 4]);
+        let (mut y, mut dx, mut dt) = (new(), new(), new());
+        pointwise_loss(loss, &x, &t, Some(&weight), Some(&pos_weight), &mut y).unwrap();
+        let grads = (Some(&mut dx), Some(&mut dt));
+        pointwise_loss_backward(loss, &x, &t, Some(&weight), Some(&pos_weight), &dy, grads.0, grads.1).unwrap();
+        [y, dx, dt].iter().flat_map(|b| b.slice::<T>().iter().map(|v| v.to_f64()).collect::<Vec<_>>()).collect()
+    }
+
+    fn class_in<T: Element>(loss: &ClassLoss) -> Vec<f64> {
+        let of =
+            |values: &[f64]| Buffer::from_slice(&values.iter().map(|&v| T::from_f64(v)).collect::<Vec<_>>()).unwrap();
+        let samples = loss.outer * loss.inner;
+        let values: Vec<f64> = (0..samples * loss.classes).map(|i| -((i * 7 % 11) as f64) / 4.0).collect();
+        let target: Vec<i64> = (0..samples).map(|i| (i % loss.classes) as i64).collect();
+        let target = Buffer::from_slice(&target).unwrap();
+        let weight = of(&(0..loss.classes).map(|c| 0.5 + c as f64 / 4.0).collect::<Vec<_>>());
+        let (mut y, mut w) = (of(&vec![9.0; samples]), of(&vec![9.0; samples]));
+        class_loss(loss, &of(&values), &target, Some(&weight), &mut y, &mut w).unwrap();
+        let (dy, mut dx) = (of(&vec![0.5; samples]), of(&vec![9.0; values.len()]));
+        class_loss_backward(loss, &target, Some(&weight), &dy, &mut dx).unwrap();
+        [y, w, dx].iter().flat_map(|b| b.slice::<T>().iter().map(|v| v.to_f64()).collect::<Vec<_>>()).collect()
+    }
+
+    /// 16-bit storage is computed in f32, so it is the f64 answer rounded.
+    #[test]
+    fn every_dtype() {
+        let near = |got: Vec<f64>, want: &[f64], bound: f64| {
+            for (got, want) in got.iter().zip(want) {
+                assert!((got - want).abs() <= bound * want.abs().max(1.0), "{got} {want}");
+            }
+        };
+        let pointwise = [
+            PointwiseLoss::Mse,
+            PointwiseLoss::L1,
+            PointwiseLoss::Huber { delta: 0.3 },
+            PointwiseLoss::SmoothL1 { beta: 0.3 },
+            PointwiseLoss::SmoothL1 { beta: 0.0 },
+            PointwiseLoss::Bce,
+            PointwiseLoss::BceWithLogits,
+            PointwiseLoss::KlDiv { log_target: false },
+            PointwiseLoss::KlDiv { log_target: true },
+        ];
+        for loss in pointwise {
+            let want = pointwise_in::<f64>(loss);
+            near(pointwise_in::<f32>(loss), &want, 1e-6);
+            near(pointwise_in::<f16>(loss), &want, 1e-3);
+            near(pointwise_in::<bf16>(loss), &want, 1e-2);
+        }
+        for (outer, inner) in [(1, 1), (5, 1), (2, 3)] {
+            for label_smoothing in [0.0, 0.25] {
+                let loss = ClassLoss { outer, classes: 4, inner, ignore_index: 1, label_smoothing };
+                let want = class_in::<f64>(&loss);
+                near(class_in::<f32>(&loss), &want, 1e-6);
+                near(class_in::<f16>(&loss), &want, 1e-3);
+                near(class_in::<bf16>(&loss), &want, 1e-2);
             }
         }
     }

@@ -13,7 +13,9 @@ pub mod recurrent;
 mod reduce;
 pub mod simd;
 mod softmax;
-mod split;
+pub mod split;
+#[cfg(test)]
+mod testing;
 mod walk;
 
 pub use buffer::Buffer;

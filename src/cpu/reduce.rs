@@ -1,8 +1,15 @@
 //! Reductions over one axis, and over everything.
+//!
+//! Sums are pairwise over leaves of fixed size, so their error grows with the logarithm of the length, and their order
+//! is a function of the shape alone.
+
+use rayon::prelude::*;
 
 use super::{
     Buffer, Dims,
     real::{Real, Store},
+    simd::vectorize,
+    split::{self, PARALLEL, PIECE},
 };
 use crate::{
     dtype::{Element, with_dtype},
@@ -10,75 +17,450 @@ use crate::{
     kernel::Reduce,
 };
 
-/// `[outer, n, inner]` → `[outer, inner]`
-pub fn reduce(op: Reduce, (outer, n, inner): Dims, x: &Buffer, y: &mut Buffer) -> Result<()> {
-    with_dtype!(float "reduce", y.dtype(), T => {
-        let (x, y) = (x.slice::<T>(), y.slice_mut::<T>());
-        for o in 0..outer {
-            for i in 0..inner {
-                let column = (0..n).map(|j| x[(o * n + j) * inner + i].widen());
-                let zero = <T as Store>::Real::ZERO;
-                y[o * inner + i] = T::narrow(match op {
-                    Reduce::Sum => column.fold(zero, |a, x| a + x),
-                    Reduce::Mean => column.fold(zero, |a, x| a + x) / <T as Store>::Real::of(n as f64),
-                    Reduce::Max => column.fold(<T as Store>::Real::NEG_INFINITY, greater),
-                });
-            }
-        }
-        Ok(())
-    })
+/// Elements, or rows of a column sum, that are joined one after the other.
+const LEAF: usize = 1024;
+const LEAF_ROWS: usize = 32;
+/// Columns that are reduced at once.
+const TILE: usize = 512;
+
+/// How elements become a value and values one value.
+trait Fold<T>: Copy + Sync {
+    type Value: Copy + Send + Sync;
+    const START: Self::Value;
+    fn get(x: T) -> Self::Value;
+    fn join(a: Self::Value, b: Self::Value) -> Self::Value;
+}
+
+#[derive(Clone, Copy)]
+struct Sum;
+#[derive(Clone, Copy)]
+struct Max;
+#[derive(Clone, Copy)]
+struct SumOfSquares;
+
+impl<T: Store> Fold<T> for Sum {
+    type Value = T::Real;
+    const START: T::Real = T::Real::ZERO;
+    #[inline(always)]
+    fn get(x: T) -> T::Real {
+        x.widen()
+    }
+    #[inline(always)]
+    fn join(a: T::Real, b: T::Real) -> T::Real {
+        a + b
+    }
+}
+
+impl<T: Store> Fold<T> for Max {
+    type Value = T::Real;
+    const START: T::Real = T::Real::NEG_INFINITY;
+    #[inline(always)]
+    fn get(x: T) -> T::Real {
+        x.widen()
+    }
+    #[inline(always)]
+    fn join(a: T::Real, b: T::Real) -> T::Real {
+        greater(a, b)
+    }
+}
+
+impl<T: Store> Fold<T> for SumOfSquares {
+    type Value = f64;
+    const START: f64 = 0.0;
+    #[inline(always)]
+    fn get(x: T) -> f64 {
+        let x = x.widen().to_f64();
+        x * x
+    }
+    #[inline(always)]
+    fn join(a: f64, b: f64) -> f64 {
+        a + b
+    }
 }
 
 /// The greater of two; NaN if either is.
 #[inline(always)]
-fn greater<R: Real>(a: R, x: R) -> R {
+pub fn greater<R: Real>(a: R, x: R) -> R {
     if x > a || x.is_nan() { x } else { a }
 }
 
-/// Index of the first NaN, else of the first maximum.
-pub fn arg_max((outer, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
-    let index = index.slice_mut::<i64>();
-    with_dtype!(float "arg_max", x.dtype(), T => {
-        let x = x.slice::<T>();
-        for o in 0..outer {
-            for i in 0..inner {
-                let mut best = 0;
-                let at = |j: usize| x[(o * n + j) * inner + i].widen();
-                for j in 1..n {
-                    if !at(best).is_nan() && (at(j) > at(best) || at(j).is_nan()) {
-                        best = j;
+/// Folds `get(a[i], b[i])` over two slices of one length, in lanes that are joined as a tree.
+#[inline(always)]
+pub fn lanes<T: Copy, V: Copy>(a: &[T], b: &[T], start: V, get: impl Fn(T, T) -> V, join: impl Fn(V, V) -> V) -> V {
+    match a.len() {
+        ..16 => lanes_of::<1, T, V>(a, b, start, get, join),
+        ..256 => lanes_of::<16, T, V>(a, b, start, get, join),
+        _ => lanes_of::<64, T, V>(a, b, start, get, join),
+    }
+}
+
+#[inline(always)]
+fn lanes_of<const L: usize, T: Copy, V: Copy>(
+    a: &[T],
+    b: &[T],
+    start: V,
+    get: impl Fn(T, T) -> V,
+    join: impl Fn(V, V) -> V,
+) -> V {
+    let mut lanes = [start; L];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<L>(), b.as_chunks::<L>());
+    for (a, b) in a.iter().zip(b) {
+        for l in 0..L {
+            lanes[l] = join(lanes[l], get(a[l], b[l]));
+        }
+    }
+    for ((lane, &a), &b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+        *lane = join(*lane, get(a, b));
+    }
+    let mut width = L / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] = join(lanes[l], lanes[l + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn leaf<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
+    lanes(
+        x,
+        x,
+        F::START,
+        #[inline(always)]
+        |x, _| F::get(x),
+        F::join,
+    )
+}
+
+fn pairwise<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
+    if x.len() <= LEAF {
+        return vectorize(
+            #[inline(always)]
+            move || leaf::<T, F>(x),
+        );
+    }
+    let (a, b) = x.split_at((x.len() / 2).next_multiple_of(LEAF));
+    F::join(pairwise::<T, F>(a), pairwise::<T, F>(b))
+}
+
+/// A fold over everything.
+fn all<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
+    if x.len() < PARALLEL {
+        return pairwise::<T, F>(x);
+    }
+    let mut parts: Vec<F::Value> = x.par_chunks(PIECE).map(pairwise::<T, F>).collect();
+    while parts.len() > 1 {
+        parts = parts.chunks(2).map(|pair| pair.iter().copied().reduce(F::join).unwrap_or(F::START)).collect();
+    }
+    parts[0]
+}
+
+/// Folds `rows` rows of `acc.len()` elements, `pitch` apart, column by column into `acc`.
+fn columns<T: Store, F: Fold<T>>(x: &[T], pitch: usize, rows: usize, acc: &mut [F::Value]) {
+    if rows <= LEAF_ROWS {
+        vectorize(
+            #[inline(always)]
+            move || {
+                acc.fill(F::START);
+                for x in x.chunks(pitch).take(rows) {
+                    for (a, &x) in acc.iter_mut().zip(x) {
+                        *a = F::join(*a, F::get(x));
                     }
                 }
-                index[o * inner + i] = best as i64;
+            },
+        );
+        return;
+    }
+    let half = (rows / 2).next_multiple_of(LEAF_ROWS);
+    let mut other = [F::START; TILE];
+    let other = &mut other[..acc.len()];
+    columns::<T, F>(x, pitch, half, acc);
+    columns::<T, F>(&x[half * pitch..], pitch, rows - half, other);
+    acc.iter_mut().zip(other).for_each(|(a, &mut b)| *a = F::join(*a, b));
+}
+
+/// Folds an `[n, inner]` matrix column by column, tile by tile.
+fn matrix<T: Store, F: Fold<T>>(x: &[T], inner: usize, n: usize, mut put: impl FnMut(usize, F::Value)) {
+    let mut acc = [F::START; TILE];
+    for first in (0..inner).step_by(TILE) {
+        let acc = &mut acc[..TILE.min(inner - first)];
+        columns::<T, F>(x.get(first..).unwrap_or(&[]), inner, n, acc);
+        acc.iter().enumerate().for_each(|(i, &value)| put(first + i, value));
+    }
+}
+
+/// As [`matrix`] for a large one: blocks of rows in parallel, joined pairwise.
+fn large_matrix<T: Store, F: Fold<T>>(x: &[T], inner: usize, mut put: impl FnMut(usize, F::Value)) {
+    let rows = (4 * PIECE / inner).next_multiple_of(LEAF_ROWS).max(LEAF_ROWS);
+    let block = |x: &[T]| {
+        let mut part = vec![F::START; inner];
+        matrix::<T, F>(x, inner, x.len() / inner, |i, value| part[i] = value);
+        part
+    };
+    let mut parts: Vec<Vec<F::Value>> = x.par_chunks(rows * inner).map(block).collect();
+    while parts.len() > 1 {
+        parts.chunks_mut(2).for_each(|pair| {
+            if let [a, b] = pair {
+                a.iter_mut().zip(b).for_each(|(a, &mut b)| *a = F::join(*a, b));
             }
+        });
+        parts = parts.into_iter().step_by(2).collect();
+    }
+    parts.iter().flatten().enumerate().for_each(|(i, &value)| put(i, value));
+}
+
+/// `[outer, n, inner]` → `[outer, inner]`
+pub fn reduce(op: Reduce, dims: Dims, x: &Buffer, y: &mut Buffer) -> Result<()> {
+    with_dtype!(float "reduce", y.dtype(), T => {
+        let (x, y) = (x.slice::<T>(), y.slice_mut::<T>());
+        let n = <T as Store>::Real::of(dims.1 as f64);
+        match op {
+            Reduce::Sum => axis::<T, Sum>(dims, x, y, #[inline(always)] |sum| T::narrow(sum)),
+            Reduce::Mean => axis::<T, Sum>(dims, x, y, #[inline(always)] |sum| T::narrow(sum / n)),
+            Reduce::Max => axis::<T, Max>(dims, x, y, #[inline(always)] |max| T::narrow(max)),
         }
         Ok(())
     })
+}
+
+fn axis<T: Store, F: Fold<T>>((_, n, inner): Dims, x: &[T], y: &mut [T], finish: impl Fn(F::Value) -> T + Copy + Sync) {
+    if n == 0 {
+        y.fill(finish(F::START));
+    } else if inner == 1 && n >= PARALLEL {
+        y.iter_mut().zip(x.chunks_exact(n)).for_each(|(y, x)| *y = finish(all::<T, F>(x)));
+    } else if inner == 1 {
+        split::rows(y, 1, n, |first, y| {
+            let rows = y.iter_mut().zip(x[first * n..].chunks_exact(n));
+            if n <= LEAF {
+                vectorize(
+                    #[inline(always)]
+                    move || {
+                        for (y, x) in rows {
+                            *y = finish(leaf::<T, F>(x));
+                        }
+                    },
+                );
+            } else {
+                rows.for_each(|(y, x)| *y = finish(pairwise::<T, F>(x)));
+            }
+        });
+    } else if inner > 0 && n * inner >= PARALLEL {
+        for (y, x) in y.chunks_exact_mut(inner).zip(x.chunks_exact(n * inner)) {
+            large_matrix::<T, F>(x, inner, |i, value| y[i] = finish(value));
+        }
+    } else {
+        split::rows(y, inner, n * inner, |first, y| {
+            for (y, x) in y.chunks_exact_mut(inner).zip(x[first * n * inner..].chunks_exact(n * inner)) {
+                matrix::<T, F>(x, inner, n, |i, value| y[i] = finish(value));
+            }
+        });
+    }
+}
+
+/// Index of the first NaN, else of the first maximum.
+pub fn arg_max((_, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
+    with_dtype!(float "arg_max", x.dtype(), T => {
+        let x = x.slice::<T>();
+        split::rows(index.slice_mut::<i64>(), inner, n * inner, |first, index| {
+            for (index, x) in index.chunks_exact_mut(inner).zip(x[first * n * inner..].chunks_exact((n * inner).max(1))) {
+                if inner == 1 {
+                    let max = pairwise::<T, Max>(x);
+                    let found = x.iter().position(|x| x.widen() == max || x.widen().is_nan());
+                    index[0] = found.unwrap_or(0) as i64;
+                } else {
+                    arg_max_columns(x, inner, index);
+                }
+            }
+        });
+        Ok(())
+    })
+}
+
+fn arg_max_columns<T: Store>(x: &[T], inner: usize, index: &mut [i64]) {
+    let mut best = [T::Real::NEG_INFINITY; TILE];
+    for first in (0..inner).step_by(TILE) {
+        let index = &mut index[first..inner.min(first + TILE)];
+        let best = &mut best[..index.len()];
+        vectorize(
+            #[inline(always)]
+            move || {
+                index.fill(0);
+                best.iter_mut().zip(&x[first..]).for_each(|(best, x)| *best = x.widen());
+                for (j, x) in x.chunks_exact(inner).enumerate().skip(1) {
+                    for ((best, index), x) in best.iter_mut().zip(index.iter_mut()).zip(&x[first..]) {
+                        let x = x.widen();
+                        let better = (x > *best || x.is_nan()) && !best.is_nan();
+                        *best = if better { x } else { *best };
+                        *index = if better { j as i64 } else { *index };
+                    }
+                }
+            },
+        );
+    }
 }
 
 /// dx = 0 but at the index, where it is dy.
 pub fn scatter_axis((_, n, inner): Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
     let index = index.slice::<i64>();
     with_dtype!(float "scatter_axis", dx.dtype(), T => {
-        let (dy, dx) = (dy.slice::<T>(), dx.slice_mut::<T>());
-        dx.fill(T::default());
-        for (i, (&j, &dy)) in index.iter().zip(dy).enumerate() {
-            dx[((i / inner) * n + j as usize) * inner + i % inner] = dy;
-        }
+        let dy = dy.slice::<T>();
+        split::rows(dx.slice_mut::<T>(), n * inner, n * inner, |first, dx| {
+            dx.fill(T::default());
+            let picks = index[first * inner..].chunks_exact(inner).zip(dy[first * inner..].chunks_exact(inner));
+            for (dx, (index, dy)) in dx.chunks_exact_mut(n * inner).zip(picks) {
+                for (i, (&j, &dy)) in index.iter().zip(dy).enumerate() {
+                    dx[j as usize * inner + i] = dy;
+                }
+            }
+        });
         Ok(())
     })
 }
 
 /// The least and greatest index.
 pub fn index_range(index: &Buffer) -> Result<Option<(i64, i64)>> {
-    let range = |(low, high): (i64, i64), &i: &i64| (low.min(i), high.max(i));
     let index = index.slice::<i64>();
-    Ok(index.first().map(|&first| index.iter().fold((first, first), range)))
+    Ok(index.first().map(|&first| {
+        vectorize(
+            #[inline(always)]
+            move || {
+                index.iter().fold(
+                    (first, first),
+                    #[inline(always)]
+                    |(low, high), &i| (low.min(i), high.max(i)),
+                )
+            },
+        )
+    }))
 }
 
 /// Σ x² in f64.
 pub fn sum_of_squares(x: &Buffer) -> Result<f64> {
-    with_dtype!(float "sum_of_squares", x.dtype(), T => {
-        Ok(x.slice::<T>().iter().map(|x| x.to_f64() * x.to_f64()).sum())
-    })
+    with_dtype!(float "sum_of_squares", x.dtype(), T => Ok(all::<T, SumOfSquares>(x.slice())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cpu::testing::*, dtype::DType};
+
+    const SHAPES: [Dims; 18] = [
+        (1, 1, 1),
+        (5, 3, 1),
+        (3, 16, 1),
+        (3, 65, 1),
+        (2, 300, 1),
+        (2, 5000, 1),
+        (1, 70_001, 1),
+        (20_000, 7, 1),
+        (1, 3, 5),
+        (2, 65, 17),
+        (2, 130, 600),
+        (1, 40_000, 3),
+        (1, 1000, 129),
+        (300, 10, 33),
+        (4, 0, 3),
+        (4, 0, 1),
+        (0, 3, 1),
+        (2, 3, 0),
+    ];
+
+    /// f(column) for each (outer, inner).
+    fn by_column((outer, n, inner): Dims, x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+        let column = |o: usize, i: usize| (0..n).map(|j| x[(o * n + j) * inner + i]).collect::<Vec<_>>();
+        (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))).map(|(o, i)| f(&column(o, i))).collect()
+    }
+
+    #[test]
+    fn sums_means_maxima() {
+        for (dtype, dims) in FLOATS.into_iter().flat_map(|d| SHAPES.map(|s| (d, s))) {
+            let (outer, n, inner) = dims;
+            // Of one sign, so that a relative bound holds; few and small enough not to overflow f16.
+            let values: Vec<_> = numbers(outer * n * inner, 1).iter().map(|v| 0.01 + 0.1 * v.abs()).collect();
+            let x = buffer(dtype, &values);
+            let mut y = stale(dtype, outer * inner);
+            let exact = read(&x);
+            reduce(Reduce::Sum, dims, &x, &mut y).unwrap();
+            close(&y, &by_column(dims, &exact, |c| sum(c.iter().copied())), 8.0, &("sum", dtype, dims));
+            reduce(Reduce::Mean, dims, &x, &mut y).unwrap();
+            close(&y, &by_column(dims, &exact, |c| sum(c.iter().copied()) / n as f64), 8.0, &("mean", dtype, dims));
+            reduce(Reduce::Max, dims, &x, &mut y).unwrap();
+            let max = |c: &[f64]| c.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            close(&y, &by_column(dims, &exact, max), 0.0, &("max", dtype, dims));
+        }
+    }
+
+    #[test]
+    fn finds_the_first_maximum_and_scatters_to_it() {
+        for (dtype, dims) in FLOATS.into_iter().flat_map(|d| SHAPES.map(|s| (d, s))).filter(|(_, d)| d.1 > 0) {
+            let (outer, n, inner) = dims;
+            // Few distinct values: ties.
+            let values: Vec<_> = numbers(outer * n * inner, 2).iter().map(|v| v.round()).collect();
+            let mut index = indices(vec![-1; outer * inner]);
+            arg_max(dims, &buffer(dtype, &values), &mut index).unwrap();
+            let first = |c: &[f64]| (0..n).fold(0, |best, j| if c[j] > c[best] { j } else { best }) as f64;
+            assert_eq!(read(&index), by_column(dims, &values, first), "{dtype} {dims:?}");
+
+            let dy = buffer(dtype, &numbers(outer * inner, 3));
+            let mut dx = stale(dtype, outer * n * inner);
+            scatter_axis(dims, &index, &dy, &mut dx).unwrap();
+            let mut want = vec![0.0; outer * n * inner];
+            for (i, (j, dy)) in read(&index).into_iter().zip(read(&dy)).enumerate() {
+                want[(i / inner * n + j as usize) * inner + i % inner] = dy;
+            }
+            assert_eq!(read(&dx), want);
+        }
+    }
+
+    #[test]
+    fn nan_wins_wherever_it_is() {
+        for (n, inner, at) in [(5, 1, 3), (100, 1, 70), (3000, 1, 2999), (100, 4, 70)] {
+            let mut values = numbers(n * inner, 4);
+            values[at * inner] = f64::NAN;
+            values[(n - 1) * inner] = f64::NAN;
+            let (x, mut y, mut index) =
+                (buffer(DType::F32, &values), stale(DType::F32, inner), indices(vec![0; inner]));
+            reduce(Reduce::Max, (1, n, inner), &x, &mut y).unwrap();
+            arg_max((1, n, inner), &x, &mut index).unwrap();
+            assert!(read(&y)[0].is_nan());
+            assert_eq!(read(&index)[0], at as f64);
+        }
+        let mut index = indices([7]);
+        arg_max((1, 3, 1), &buffer(DType::F32, &[f64::NEG_INFINITY; 3]), &mut index).unwrap();
+        assert_eq!(read(&index), [0.0]);
+    }
+
+    #[test]
+    fn long_sums_stay_accurate() {
+        for dims in [(1, 3_000_000, 1), (1, 1_000_000, 3)] {
+            let x = buffer(DType::F32, &vec![0.1; 3_000_000]);
+            let mut y = stale(DType::F32, dims.2);
+            reduce(Reduce::Sum, dims, &x, &mut y).unwrap();
+            close(&y, &vec![0.1f32 as f64 * dims.1 as f64; dims.2], 3.0, &dims);
+        }
+        let total = sum_of_squares(&buffer(DType::F32, &vec![0.1; 3_000_000])).unwrap();
+        assert!((total / (3e6 * (0.1f32 as f64).powi(2)) - 1.0).abs() < 1e-13);
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let x = buffer(DType::F32, &numbers(3 * 70_000, 5));
+        for dims in [(3, 70_000, 1), (1, 70_000, 3), (70_000, 3, 1), (1, 3, 70_000)] {
+            same_on_any_threads(|| {
+                let mut y = stale(DType::F32, dims.0 * dims.2);
+                reduce(Reduce::Sum, dims, &x, &mut y).unwrap();
+                y
+            });
+        }
+        same_on_any_threads(|| buffer(DType::F64, &[sum_of_squares(&x).unwrap()]));
+    }
+
+    #[test]
+    fn ranges_of_indices() {
+        assert_eq!(index_range(&indices([])).unwrap(), None);
+        assert_eq!(index_range(&indices([3, -7, 5])).unwrap(), Some((-7, 5)));
+        assert_eq!(index_range(&indices((0..1000).map(|i| i * i % 997))).unwrap(), Some((0, 996)));
+    }
 }

@@ -2,6 +2,7 @@
 
 /// A shape and the strides of `N` arrays over it, with as few dimensions as describe it: extents of one are dropped, and
 /// neighbours that every array steps through evenly are one. A scalar has rank 0.
+#[derive(Clone)]
 pub struct Walk<const N: usize> {
     pub shape: Vec<usize>,
     pub strides: [Vec<usize>; N],

@@ -146,7 +146,7 @@ impl HuberLoss {
     /// [`Error::DType`] for integers.
     pub fn forward(&self, input: &Var, target: &impl Target) -> Result<Var> {
         const OP: &str = "huber_loss";
-        if !(self.delta > 0.0) {
+        if self.delta.is_nan() || self.delta <= 0.0 {
             return Err(Error::argument(OP, format!("delta {}", self.delta), "a delta above 0"));
         }
         Run::new(OP, PointwiseLoss::Huber { delta: self.delta }, self.reduction).of(input, target)

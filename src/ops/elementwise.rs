@@ -204,6 +204,10 @@ impl Var {
             let value = unary(OP, Unary::Powf(0.0), self.tensor())?;
             return self.derive_one(OP, value, |dy| Tensor::zeros(dy.shape(), dy.dtype(), &dy.device()));
         }
+        if exponent == 0.5 {
+            // As in PyTorch, and C's pow differs: its (−∞)^½ is ∞.
+            return self.function(OP, Unary::Sqrt, Saves::Output);
+        }
         self.function(OP, Unary::Powf(exponent), Saves::Input)
     }
 

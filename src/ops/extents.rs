@@ -6,8 +6,8 @@ use crate::{
     tensor::Tensor,
 };
 
-/// The extents that [`Var::reshape`] and [`Var::expand`] take: −1 is worked out. Arrays, slices and vectors of integers
-/// convert into it, and so does a [`Shape`].
+/// The extents that [`reshape`](crate::Var::reshape) and [`expand`](crate::Var::expand) take, where −1 is worked out.
+/// Arrays, slices and vectors of integers convert into it, and so does a [`Shape`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extents(Vec<isize>);
 

@@ -69,9 +69,9 @@ impl Var {
         let sum = binary(OP, Binary::Add, &log, &max)?;
 
         let value = sum.to_dtype(dtype)?.reshape(reduced(&shape, axis, keepdim))?;
-        let (x, sum) = (self.tensor().clone(), unary(OP, finite, &sum)?);
+        let x = self.tensor().clone();
         self.derive_one(OP, value, move |dy| {
-            // The derivative is the softmax.
+            // The derivative is the softmax; NaN where both are the same infinity, as in PyTorch.
             let x = x.to_dtype(sum.dtype())?;
             let softmax = unary(OP, Unary::Exp, &binary(OP, Binary::Sub, &x, &sum)?)?;
             let dy: Tensor = dy.reshape(kept)?.to_dtype(sum.dtype())?;

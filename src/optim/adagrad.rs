@@ -57,12 +57,6 @@ impl Rule for Adagrad {
     }
 
     fn update(&self, step: u64, _fresh: bool) -> Update {
-        Update::Adagrad {
-            lr: self.lr,
-            lr_decay: self.lr_decay,
-            eps: self.eps,
-            weight_decay: self.weight_decay,
-            step,
-        }
+        Update::Adagrad { lr: self.lr, lr_decay: self.lr_decay, eps: self.eps, weight_decay: self.weight_decay, step }
     }
 }

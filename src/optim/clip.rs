@@ -36,11 +36,7 @@ pub fn clip_grad_norm(parameters: &(impl HasParameters + ?Sized), max_norm: f64,
 ///
 /// # Errors
 /// As there, and [`Error::Argument`] where the norm is NaN or infinite; the gradients are left as they are then.
-pub fn clip_grad_norm_finite(
-    parameters: &(impl HasParameters + ?Sized),
-    max_norm: f64,
-    norm_type: f64,
-) -> Result<f64> {
+pub fn clip_grad_norm_finite(parameters: &(impl HasParameters + ?Sized), max_norm: f64, norm_type: f64) -> Result<f64> {
     clip("clip_grad_norm_finite", parameters, max_norm, norm_type, true)
 }
 
@@ -49,7 +45,7 @@ pub fn clip_grad_norm_finite(
 /// # Errors
 /// [`Error::Argument`] for a value that is NaN or below 0.
 pub fn clip_grad_value(parameters: &(impl HasParameters + ?Sized), clip_value: f64) -> Result<()> {
-    if !(clip_value >= 0.0) {
+    if clip_value.is_nan() || clip_value < 0.0 {
         return Err(Error::argument("clip_grad_value", format!("clip_value {clip_value}"), "a number of 0 or above"));
     }
     rewrite(&unique(parameters), Unary::Clamp { low: -clip_value, high: clip_value })
@@ -62,10 +58,10 @@ fn clip(
     norm_type: f64,
     finite: bool,
 ) -> Result<f64> {
-    if !(max_norm >= 0.0) {
+    if max_norm.is_nan() || max_norm < 0.0 {
         return Err(Error::argument(op, format!("max_norm {max_norm}"), "a number of 0 or above"));
     }
-    if !(norm_type > 0.0) {
+    if norm_type.is_nan() || norm_type <= 0.0 {
         return Err(Error::argument(op, format!("norm_type {norm_type}"), "a number above 0, or infinity"));
     }
     let parameters = unique(parameters);
@@ -73,9 +69,8 @@ fn clip(
     if finite && !norm.is_finite() {
         return Err(Error::argument(op, format!("gradients of norm {norm}"), "a finite norm"));
     }
-    // Not f64::min, which would make 1 of a NaN.
     let factor = max_norm / (norm + 1e-6);
-    if !(factor >= 1.0) {
+    if factor < 1.0 || factor.is_nan() {
         rewrite(&parameters, Unary::Affine { scale: factor, shift: 0.0 })?;
     }
     Ok(norm)

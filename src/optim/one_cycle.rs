@@ -117,7 +117,7 @@ impl OneCycleLr {
     }
 
     fn greatest(&self, group: usize) -> f64 {
-        self.max_lr.get(group).copied().unwrap_or(self.max_lr[0])
+        self.max_lr.get(group).or(self.max_lr.first()).copied().unwrap_or(f64::NAN)
     }
 
     /// From which of (first, greatest, last) to which a step goes, and how far.
@@ -162,7 +162,10 @@ impl Rate for OneCycleLr {
     fn check(&self, groups: usize) -> Result<()> {
         let wrong = |got: String, want: &str| Err(Error::argument(Self::NAME, got, want));
         if self.max_lr.len() != 1 && self.max_lr.len() != groups {
-            return wrong(format!("{} greatest rates", self.max_lr.len()), &format!("1 or {groups}, one of each group"));
+            return wrong(
+                format!("{} greatest rates", self.max_lr.len()),
+                &format!("1 or {groups}, one of each group"),
+            );
         }
         if let Some(lr) = self.max_lr.iter().find(|lr| !(lr.is_finite() && **lr >= 0.0)) {
             return wrong(format!("max_lr {lr}"), "a finite number of 0 or above");

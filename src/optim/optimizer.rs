@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use super::{rule::Rule, state::State};
+use super::{
+    rule::Rule,
+    state::{State, whole},
+};
 use crate::{
     error::{Error, Result},
     storage,
@@ -15,7 +18,6 @@ use crate::{
 
 /// An optimization algorithm and its settings: [`Sgd`](super::Sgd), [`Adam`](super::Adam), [`AdamW`](super::AdamW),
 /// [`RmsProp`](super::RmsProp), [`Adagrad`](super::Adagrad). No others: it cannot be implemented outside the crate.
-#[expect(private_bounds, reason = "sealed")]
 pub trait Algorithm: Rule {}
 
 /// Any optimizer: what schedules and training loops need of one.
@@ -191,7 +193,11 @@ impl<A: Algorithm> Optimizer<A> {
     pub fn set_lrs(&mut self, lrs: &[f64]) -> Result<()> {
         let groups = self.groups.len();
         if lrs.len() != groups {
-            return Err(Error::argument("set_lrs", format!("{} rates", lrs.len()), format!("one for each of {groups}")));
+            return Err(Error::argument(
+                "set_lrs",
+                format!("{} rates", lrs.len()),
+                format!("one for each of {groups}"),
+            ));
         }
         self.change(|options, group| *options.rate_mut() = lrs[group])
     }
@@ -277,7 +283,12 @@ impl<A: Algorithm> Optimizer<A> {
         let grouped = self.groups.iter().zip(&options).flat_map(|(g, o)| g.members.iter().map(move |m| (m, o)));
         for (i, (member, options)) in grouped.enumerate() {
             let value = member.parameter.value();
-            let steps = reader.number(format!("state.{i}.step"), false).unwrap_or(0.0) as u64;
+            let key = format!("state.{i}.step");
+            let steps = reader.number(key.clone(), false).unwrap_or(0.0);
+            let steps = whole(steps).unwrap_or_else(|| {
+                reader.misshaped.push(format!("{key}: got {steps}, want a count"));
+                0
+            });
             let mut slots = Vec::new();
             for (slot, name) in A::SLOTS.iter().enumerate() {
                 // A momentum that was set after the last step has no buffer yet.

@@ -204,9 +204,9 @@ impl ReduceLrOnPlateau {
     /// [`Error::Argument`] for the state of another schedule, [`Error::StateDict`] for one that lacks a counter.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
         state.expect_kind("ReduceLrOnPlateau::load_state", NAME)?;
-        let (bad, cooling) = (state.number("num_bad_epochs")?, state.number("cooldown_counter")?);
+        let (bad, cooling) = (state.count("num_bad_epochs")?, state.count("cooldown_counter")?);
         self.best = state.numbers.get("best").copied();
-        (self.bad, self.cooling) = (bad as u64, cooling as u64);
+        (self.bad, self.cooling) = (bad, cooling);
         Ok(())
     }
 }

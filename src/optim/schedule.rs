@@ -129,7 +129,7 @@ impl<R: Rate> Schedule<R> {
         state.expect_kind("Schedule::load_state", R::NAME)?;
         let base = (0..self.base.len()).map(|group| state.number(&format!("base.{group}"))).collect::<Result<_>>()?;
         let loaded = std::mem::replace(&mut self.base, base);
-        let step = state.number("step").map(|step| step as u64);
+        let step = state.count("step");
         match step.and_then(|step| self.apply(step, optimizer).map(|()| step)) {
             Ok(step) => self.step = step,
             Err(error) => {
@@ -191,7 +191,7 @@ impl Rate for StepLr {
     }
 
     fn rate(&self, base: f64, _group: usize, step: u64) -> f64 {
-        base * self.gamma.powf((step / self.step_size) as f64)
+        base * self.gamma.powf((step / self.step_size.max(1)) as f64)
     }
 }
 
@@ -250,7 +250,11 @@ impl Rate for CosineAnnealingLr {
             return Err(Error::argument(Self::NAME, "t_max 0", "1 or above"));
         }
         if !(self.eta_min.is_finite() && self.eta_min >= 0.0) {
-            return Err(Error::argument(Self::NAME, format!("eta_min {}", self.eta_min), "a finite number of 0 or above"));
+            return Err(Error::argument(
+                Self::NAME,
+                format!("eta_min {}", self.eta_min),
+                "a finite number of 0 or above",
+            ));
         }
         Ok(())
     }
@@ -269,25 +273,26 @@ impl LambdaLr {
         LambdaLr(Box::new(factor))
     }
 
-    /// step/`warmup` up to 1, then constant: Hugging Face's `get_constant_schedule_with_warmup`.
+    /// A linear warm-up: (step + 1)/`warmup` until it is 1, then constant. The first step has a rate above 0.
     pub fn warmup(warmup: u64) -> Self {
         LambdaLr::new(move |step| rise(step, warmup))
     }
 
-    /// step/`warmup` up to 1, then in a straight line to 0 at step `total`: Hugging Face's `get_linear_schedule_with_warmup`.
+    /// [`warmup`](Self::warmup), then in a straight line to 0 at step `total`.
     pub fn warmup_then_linear(warmup: u64, total: u64) -> Self {
+        let peak = warmup.saturating_sub(1);
         LambdaLr::new(move |step| {
-            if step < warmup {
+            if step <= peak {
                 rise(step, warmup)
             } else {
-                total.saturating_sub(step) as f64 / total.saturating_sub(warmup).max(1) as f64
+                total.saturating_sub(step) as f64 / total.saturating_sub(peak).max(1) as f64
             }
         })
     }
 }
 
 fn rise(step: u64, warmup: u64) -> f64 {
-    if step < warmup { step as f64 / warmup as f64 } else { 1.0 }
+    if step < warmup { (step + 1) as f64 / warmup as f64 } else { 1.0 }
 }
 
 impl std::fmt::Debug for LambdaLr {

@@ -76,6 +76,16 @@ impl State {
         })
     }
 
+    /// A number of steps that has to be there.
+    pub(super) fn count(&self, key: &str) -> Result<u64> {
+        let value = self.number(key)?;
+        whole(value).ok_or_else(|| Error::StateDict {
+            missing: Vec::new(),
+            unexpected: Vec::new(),
+            misshaped: vec![format!("{key}: got {value}, want a count")],
+        })
+    }
+
     fn encode(&self, path: &Path) -> Result<Vec<u8>> {
         // Numbers are tensors of rank 0: as text they would not come back to the bit, and infinities not at all.
         let numbers = self.numbers.iter().map(|(name, value)| {
@@ -115,6 +125,11 @@ impl State {
     }
 }
 
+/// The number as a count, where it is one that f64 holds exactly.
+pub(super) fn whole(value: f64) -> Option<u64> {
+    ((0.0..9e15).contains(&value) && value.fract() == 0.0).then_some(value as u64)
+}
+
 fn stored(dtype: DType) -> safetensors::Dtype {
     match dtype {
         DType::F64 => safetensors::Dtype::F64,
@@ -130,9 +145,10 @@ fn read(view: &TensorView<'_>) -> Result<Tensor, String> {
     const ALL: [DType; 6] = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::U32, DType::I64];
     let dtype = ALL.into_iter().find(|&d| stored(d) == view.dtype());
     let dtype = dtype.ok_or_else(|| format!("dtype {:?} is not one of the crate's", view.dtype()))?;
-    // Collected and not cast: nothing aligns the bytes of a file.
     with_dtype!(dtype, T => {
-        let values: Vec<T> = bytemuck::pod_collect_to_vec(view.data());
+        // Copied and not cast: nothing aligns the bytes of a file.
+        let mut values = vec![T::default(); view.data().len() / dtype.size()];
+        bytemuck::cast_slice_mut(&mut values).copy_from_slice(view.data());
         Tensor::from_slice(&values, view.shape(), &Device::Cpu).map_err(|e| e.to_string())
     })
 }

@@ -2,17 +2,16 @@
 
 use std::cell::RefCell;
 
-use rayon::prelude::*;
-
 use super::{Backward, Buf, BufMut, Forward, Layout, ParameterKind, Plan, Sequence};
 use crate::cpu::{
     gemm::GemmReal,
     random::dropout_slice,
     real::{Real, Store},
     recurrent::{
-        self as layer, Extents, Gradients, Kept, Shared, Steps, Weights, fill_bias, input_gradient, input_product,
+        self as layer, Extents, Gradients, Kept, Steps, Weights, fill_bias, input_gradient, input_product,
         pack_backward, pack_forward, parameter_gradients,
     },
+    split::{Shared, tasks},
 };
 use crate::dtype::DType;
 
@@ -353,10 +352,10 @@ fn over_sequences(net: &Net, steps: &Steps, run: impl Fn(usize, usize, usize) + 
         let (direction, part) = (task / parts, task % parts);
         run(direction, steps.cut(part, parts), steps.cut(part + 1, parts));
     };
-    if threads == 1 || net.directions * parts == 1 {
+    if threads == 1 {
         (0..net.directions * parts).for_each(task);
     } else {
-        (0..net.directions * parts).into_par_iter().with_max_len(1).for_each(task);
+        tasks(net.directions * parts, &task);
     }
 }
 

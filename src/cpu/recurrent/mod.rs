@@ -10,6 +10,7 @@ mod rows;
 use super::{
     gemm::{GemmReal, Mat, MatMut, gemm_packed, pack, packed_len, product},
     simd::vectorize,
+    split::Shared,
 };
 use crate::cell::{Cell, Nonlinearity};
 
@@ -89,34 +90,6 @@ impl Steps {
             b += 1;
         }
         b
-    }
-}
-
-/// Memory that tasks share, each writing rows of its own.
-#[derive(Clone, Copy)]
-pub struct Shared<T> {
-    ptr: *mut T,
-    len: usize,
-}
-
-// SAFETY: tasks that share it write disjoint rows, which each use states.
-unsafe impl<T: Send> Send for Shared<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
-
-impl<T> Shared<T> {
-    pub fn new(slice: &mut [T]) -> Self {
-        Shared { ptr: slice.as_mut_ptr(), len: slice.len() }
-    }
-
-    /// # Safety
-    /// Nobody else uses these elements meanwhile.
-    #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the caller vouches for disjoint ranges")]
-    unsafe fn part(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(at + len <= self.len, "rows outside their buffer");
-        // SAFETY: inside the slice it was made of, and the caller vouches for exclusive use.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(at), len) }
     }
 }
 

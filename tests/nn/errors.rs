@@ -1,0 +1,145 @@
+//! What callers can get wrong is an `Err` that says so.
+
+use gatefold::{
+    DType, Device, Error, Philox, Result, Tape, Tensor, Var,
+    nn::{Dropout, Embedding, Gru, Linear, Lstm, LstmCell, LstmState, Module, PackedSequence, Rnn, RnnCell},
+    nn::{pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence},
+};
+
+use crate::nets::uniform;
+
+const DEVICE: Device = Device::Cpu;
+
+fn rng() -> Philox {
+    Philox::seed(1)
+}
+
+fn var(tape: &Tape, shape: &[usize]) -> Var {
+    tape.constant(uniform(shape, DType::F32, 1))
+}
+
+macro_rules! refused {
+    ($call:expr, $variant:ident) => {
+        match $call {
+            Err(Error::$variant { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("accepted: {}", stringify!($call)),
+        }
+    };
+}
+
+#[test]
+fn configurations() {
+    refused!(Lstm::new(0, 3).init(&DEVICE, &mut rng()), Argument);
+    refused!(Lstm::new(3, 0).init(&DEVICE, &mut rng()), Argument);
+    refused!(Gru::new(3, 3).num_layers(0).init(&DEVICE, &mut rng()), Argument);
+    refused!(Lstm::new(3, 3).proj_size(3).init(&DEVICE, &mut rng()), Argument);
+    refused!(Rnn::new(3, 3).dropout(1.5).init(&DEVICE, &mut rng()), Argument);
+    refused!(Rnn::new(3, 3).dropout(f64::NAN).init(&DEVICE, &mut rng()), Argument);
+    refused!(Rnn::new(3, 3).dtype(DType::I64).init(&DEVICE, &mut rng()), DType);
+    refused!(Lstm::new(usize::MAX, 2).init(&DEVICE, &mut rng()), Shape);
+    refused!(Lstm::new(2, usize::MAX).init(&DEVICE, &mut rng()), Shape);
+    refused!(RnnCell::new(0, 1).init(&DEVICE, &mut rng()), Argument);
+    refused!(Linear::new(0, 1).init(&DEVICE, &mut rng()), Argument);
+    refused!(Linear::new(usize::MAX, 2).init(&DEVICE, &mut rng()), Shape);
+    refused!(Embedding::new(0, 1).init(&DEVICE, &mut rng()), Argument);
+    refused!(Embedding::new(3, 1).padding_idx(3).init(&DEVICE, &mut rng()), Argument);
+    refused!(Embedding::new(3, 1).padding_idx(i64::MIN).init(&DEVICE, &mut rng()), Argument);
+    refused!(Dropout::new(-0.1).init(&DEVICE, &mut rng()), Argument);
+    refused!(Lstm::new(2, 2).init(&Device::Cuda(99), &mut rng()), Unavailable);
+    refused!(Embedding::from_pretrained(Tensor::new([1.0f32], &DEVICE).unwrap(), true), Shape);
+    refused!(Embedding::from_pretrained(Tensor::new([[1i64]], &DEVICE).unwrap(), true), DType);
+}
+
+#[test]
+fn inputs_and_states() -> Result<()> {
+    let tape = Tape::new();
+    let lstm = Lstm::new(4, 3).init(&DEVICE, &mut rng())?;
+    for shape in [&[4][..], &[2, 3, 5], &[2, 5], &[1, 2, 3, 4], &[], &[0, 2, 4], &[2, 0, 4], &[0, 4]] {
+        refused!(lstm.forward(&var(&tape, shape), None), Shape);
+    }
+    refused!(lstm.forward(&tape.constant(uniform(&[2, 3, 4], DType::F64, 1)), None), DType);
+    let x = var(&tape, &[2, 3, 4]);
+    for (h, c) in [([1, 3, 3], [1, 3, 4]), ([1, 2, 3], [1, 3, 3]), ([2, 3, 3], [2, 3, 3])] {
+        let state = LstmState::new(var(&tape, &h), var(&tape, &c));
+        refused!(lstm.forward(&x, Some(&state)), Shape);
+    }
+    // A state with a batch axis for an input without one.
+    let state = LstmState::new(var(&tape, &[1, 1, 3]), var(&tape, &[1, 1, 3]));
+    refused!(lstm.forward(&var(&tape, &[2, 4]), Some(&state)), Shape);
+    let other = Tape::new();
+    let state = LstmState::new(other.variable(uniform(&[1, 3, 3], DType::F32, 1)), var(&tape, &[1, 3, 3]));
+    refused!(lstm.forward(&x, Some(&state)), Tape);
+
+    let cell = LstmCell::new(4, 3).init(&DEVICE, &mut rng())?;
+    refused!(cell.forward(&x, None), Shape);
+    refused!(cell.forward(&var(&tape, &[3, 5]), None), Shape);
+    refused!(cell.forward(&var(&tape, &[0, 4]), None), Shape);
+    let state = LstmState::new(var(&tape, &[2, 3]), var(&tape, &[2, 3]));
+    refused!(cell.forward(&var(&tape, &[3, 4]), Some(&state)), Shape);
+
+    refused!(Linear::new(4, 3).init(&DEVICE, &mut rng())?.forward(&var(&tape, &[2, 5])), Shape);
+    let embedding = Embedding::new(4, 3).init(&DEVICE, &mut rng())?;
+    refused!(embedding.forward(&tape, &Tensor::new([4i64], &DEVICE)?), Argument);
+    refused!(embedding.forward(&tape, &Tensor::new([-1i64], &DEVICE)?), Argument);
+    refused!(embedding.forward(&tape, &Tensor::new([1.0f32], &DEVICE)?), DType);
+    Ok(())
+}
+
+#[test]
+fn lengths() -> Result<()> {
+    let tape = Tape::new();
+    let (gru, x) = (Gru::new(4, 3).init(&DEVICE, &mut rng())?, var(&tape, &[5, 3, 4]));
+    refused!(gru.forward_lengths(&x, &[5, 0, 1], None), Argument);
+    refused!(gru.forward_lengths(&x, &[5, 6, 1], None), Argument);
+    refused!(gru.forward_lengths(&x, &[5, 1], None), Shape);
+    refused!(gru.forward_lengths(&var(&tape, &[5, 4]), &[5], None), Shape);
+    refused!(pack_padded_sequence(&x, &[5, 0, 1], false, false), Argument);
+    refused!(pack_padded_sequence(&x, &[6, 1, 1], false, false), Argument);
+    refused!(pack_padded_sequence(&x, &[5, 1], false, false), Shape);
+    refused!(pack_padded_sequence(&x, &[1, 2, 3], false, true), Argument);
+    refused!(pack_padded_sequence(&var(&tape, &[4]), &[4], false, true), Shape);
+    refused!(pack_padded_sequence(&var(&tape, &[4, 0]), &[], false, true), Shape);
+    refused!(pad_sequence(&[], false, 0.0), Shape);
+    refused!(pad_sequence(&[var(&tape, &[])], false, 0.0), Shape);
+    refused!(pad_sequence(&[var(&tape, &[2, 3]), var(&tape, &[2, 4])], false, 0.0), Shape);
+    refused!(pack_sequence(&[var(&tape, &[1, 3]), var(&tape, &[2, 3])], true), Argument);
+    refused!(pack_sequence(&[var(&tape, &[1, 3]), var(&tape, &[0, 3])], true), Argument);
+
+    let packed = pack_padded_sequence(&x, &[2, 5, 1], false, false)?;
+    refused!(pad_packed_sequence(&packed, false, 0.0, Some(4)), Argument);
+    let with = |f: fn(&mut PackedSequence)| {
+        let mut packed = packed.clone();
+        f(&mut packed);
+        packed
+    };
+    for broken in [
+        with(|p| p.batch_sizes.push(1)),
+        with(|p| p.batch_sizes.clear()),
+        with(|p| p.batch_sizes = vec![3, 4, 1]),
+        with(|p| p.batch_sizes = vec![usize::MAX, 1]),
+    ] {
+        refused!(pad_packed_sequence(&broken, false, 0.0, None), Shape);
+        refused!(gru.forward_packed(&broken, None), Shape);
+    }
+    for broken in [
+        with(|p| p.sorted_indices = None),
+        with(|p| p.unsorted_indices = Some(vec![0, 0, 9])),
+        with(|p| p.sorted_indices = Some(vec![0])),
+    ] {
+        refused!(pad_packed_sequence(&broken, false, 0.0, None), Argument);
+        refused!(gru.forward_packed(&broken, None), Argument);
+        broken.lengths();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failed_call_leaves_the_module_usable() -> Result<()> {
+    let tape = Tape::new();
+    let lstm = Lstm::new(4, 3).init(&DEVICE, &mut rng())?;
+    assert!(lstm.forward(&var(&tape, &[2, 3, 9]), None).is_err());
+    lstm.forward(&var(&tape, &[2, 3, 4]), None)?.0.sum()?.backward()?;
+    assert!(lstm.named_parameters().iter().all(|(_, p)| p.grad().is_some()));
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The modules: shapes, names, printing, errors, equivalences, gradients, state dicts, dropout.
+
+#[path = "../common/nets.rs"]
+mod nets;
+
+mod dropout;
+mod equivalences;
+mod errors;
+mod gradients;
+mod modules;
+mod packing;
+mod shapes;
+mod state;

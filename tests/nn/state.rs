@@ -1,0 +1,204 @@
+//! State dicts and their files.
+
+use std::{fs, path::PathBuf};
+
+use gatefold::{
+    DType, Device, Error, Philox, Result, Tape, Tensor,
+    nn::{Embedding, Linear, Lstm, Module, StateDict},
+};
+
+use crate::modules::tagger;
+
+/// A folder of this test's own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gatefold-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn values(module: &dyn Module) -> Vec<Vec<f64>> {
+    module.parameters().iter().map(|p| p.value().to_f64_vec().unwrap()).collect()
+}
+
+#[test]
+fn round_trip() -> Result<()> {
+    let folder = Folder::new("round-trip");
+    let path = folder.0.join("model.safetensors");
+    let (a, b) = (tagger(1), tagger(2));
+    assert_ne!(values(&a), values(&b));
+    a.save(&path)?;
+    b.load(&path)?;
+    assert_eq!(values(&a), values(&b));
+    // Over an old file, and nothing else is left in the folder.
+    tagger(3).save(&path)?;
+    b.load(&path)?;
+    assert_eq!(values(&tagger(3)), values(&b));
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    Ok(())
+}
+
+#[test]
+fn every_dtype_and_the_metadata() -> Result<()> {
+    let folder = Folder::new("dtypes");
+    let path = folder.0.join("all.safetensors");
+    let mut state = StateDict::new();
+    for dtype in [DType::F16, DType::I64, DType::F64, DType::BF16, DType::U32, DType::F32] {
+        state.insert(dtype.name(), Tensor::new([[1.0f64, 2.0, 3.5]], &Device::Cpu)?.to_dtype(dtype)?);
+    }
+    state.insert("scalar", Tensor::new(7.0f32, &Device::Cpu)?);
+    state.insert("empty", Tensor::zeros([0, 3], DType::F32, &Device::Cpu)?);
+    state.metadata_mut().insert("step".into(), "12".into());
+    state.save(&path)?;
+    let back = StateDict::load(&path)?;
+    assert_eq!((back.len(), back.metadata()["step"].as_str(), back.metadata()["format"].as_str()), (8, "12", "pt"));
+    for (name, tensor) in state.iter() {
+        let other = back.get(name).unwrap();
+        assert_eq!((other.dims(), other.dtype()), (tensor.dims(), tensor.dtype()));
+        assert_eq!(other.to_f64_vec()?, tensor.to_f64_vec()?);
+    }
+    Ok(())
+}
+
+/// A model that PyTorch wrote, by `torch_tagger.py` beside this file; what it answered is in the metadata.
+#[test]
+fn a_file_of_pytorchs() -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/nn/torch_tagger.safetensors");
+    struct Model {
+        embedding: Embedding,
+        lstm: Lstm,
+        score: Linear,
+    }
+    impl Module for Model {
+        fn children(&self) -> Vec<(&str, &dyn Module)> {
+            vec![("embedding", &self.embedding), ("lstm", &self.lstm), ("score", &self.score)]
+        }
+    }
+    let (device, rng) = (&Device::Cpu, &mut Philox::seed(1));
+    let model = Model {
+        embedding: Embedding::new(5, 3).padding_idx(0).init(device, rng)?,
+        lstm: Lstm::new(3, 4).num_layers(2).bidirectional(true).proj_size(2).init(device, rng)?,
+        score: Linear::new(4, 3).init(device, rng)?,
+    };
+    model.load(path.as_ref())?;
+    let state = StateDict::load(path)?;
+    let list = |key: &str| serde_json::from_str::<Vec<f64>>(&state.metadata()[key]).unwrap();
+    let words: Vec<i64> = list("words").iter().map(|&w| w as i64).collect();
+    let tape = Tape::no_grad();
+    let x = model.embedding.forward(&tape, &Tensor::new(words, device)?)?;
+    let scores = model.score.forward(&model.lstm.forward(&x, None)?.0)?;
+    for (got, want) in scores.tensor().to_f64_vec()?.iter().zip(list("scores")) {
+        assert!((got - want).abs() < 1e-6, "{got} {want}");
+    }
+    Ok(())
+}
+
+#[test]
+fn other_dtypes_are_converted() -> Result<()> {
+    let rng = &mut Philox::seed(1);
+    let (from, to) = (
+        Linear::new(2, 3).dtype(DType::F64).init(&Device::Cpu, rng)?,
+        Linear::new(2, 3).dtype(DType::BF16).init(&Device::Cpu, rng)?,
+    );
+    to.load_state_dict(&from.state_dict())?;
+    assert_eq!(to.weight().value().dtype(), DType::BF16);
+    for (a, b) in values(&from).concat().iter().zip(values(&to).concat()) {
+        assert!((a - b).abs() <= a.abs() / 256.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_wrong_key_is_named_and_nothing_changes() {
+    let model = tagger(1);
+    let before = values(&model);
+    let mut state: StateDict = tagger(2)
+        .state_dict()
+        .into_iter()
+        .filter(|(name, _)| name != "head.scale" && name != "lstm.bias_hh_l1")
+        .collect();
+    state.insert("extra", Tensor::new([1.0f32], &Device::Cpu).unwrap());
+    state.insert("head.score.bias", Tensor::new([1.0f32], &Device::Cpu).unwrap());
+    match model.load_state_dict(&state) {
+        Err(Error::StateDict { missing, unexpected, misshaped }) => {
+            assert_eq!(missing, ["lstm.bias_hh_l1", "head.scale"]);
+            assert_eq!(unexpected, ["extra"]);
+            assert_eq!(misshaped, ["head.score.bias: got [1], want [2]"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(values(&model), before);
+}
+
+#[test]
+fn a_state_dict_stays_as_it_was() -> Result<()> {
+    let linear = Linear::new(2, 2).init(&Device::Cpu, &mut Philox::seed(1))?;
+    let state = linear.state_dict();
+    let old = state.get("weight").unwrap().to_vec::<f32>()?;
+    gatefold::nn::init::constant(linear.weight(), 0.0)?;
+    assert_eq!(state.get("weight").unwrap().to_vec::<f32>()?, old);
+    linear.load_state_dict(&state)?;
+    assert_eq!(linear.weight().value().to_vec::<f32>()?, old);
+    Ok(())
+}
+
+#[test]
+fn broken_files_are_errors() -> Result<()> {
+    let folder = Folder::new("broken");
+    let path = folder.0.join("model.safetensors");
+    let model = tagger(1);
+    model.save(&path)?;
+    let whole = fs::read(&path).unwrap();
+    let refused = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let before = values(&model);
+        assert!(matches!(model.load(&path), Err(Error::File { .. })), "{} bytes", bytes.len());
+        assert_eq!(values(&model), before);
+    };
+    // Cut anywhere; the header is 8 bytes of length and text of that length.
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for end in [0, 1, 7, 8, 9, header / 2, header - 1, header, header + 1, whole.len() - 1] {
+        refused(&whole[..end]);
+    }
+    let with_length = |n: u64| [&n.to_le_bytes(), &whole[8..]].concat();
+    for n in [0, 1, header as u64 - 9, header as u64 - 7, 1 << 40, u64::MAX, i64::MAX as u64] {
+        refused(&with_length(n));
+    }
+    refused(&[&whole[..], b"x"].concat());
+    let file = |text: &str, data: &[u8]| [&(text.len() as u64).to_le_bytes(), text.as_bytes(), data].concat();
+    for text in [
+        "",
+        "null",
+        "[]",
+        "{",
+        r#"{"w":{}}"#,
+        r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[18446744073709551615,4],"data_offsets":[0,4]}}"#,
+        r#"{"w":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}}"#,
+        r#"{"w":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}}"#,
+        r#"{"w":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}"#,
+        r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+    ] {
+        refused(&file(text, &[0; 4]));
+    }
+    refused(&file(&"[".repeat(100_000), &[]));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(model.load(&path), Err(Error::File { .. })));
+    assert!(matches!(model.load(&folder.0), Err(Error::File { .. })));
+    assert!(matches!(model.save(&folder.0.join("no/such/folder")), Err(Error::File { .. })));
+    assert!(matches!(model.save("".as_ref()), Err(Error::File { .. })));
+    assert!(matches!(model.save("/".as_ref()), Err(Error::File { .. })));
+    Ok(())
+}

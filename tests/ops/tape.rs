@@ -1,0 +1,215 @@
+//! The rules of the tape.
+
+use gatefold::{DType, Device, Error, Parameter, Result, Tape, Tensor, Var};
+
+use crate::{count, tensor};
+
+#[track_caller]
+fn tape_error<T: std::fmt::Debug>(result: Result<T>) {
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::Tape { .. }), "{error}");
+}
+
+fn f64s(x: Option<Tensor>) -> Vec<f64> {
+    x.unwrap().to_vec().unwrap()
+}
+
+#[test]
+fn a_loss_has_one_element() {
+    let tape = Tape::new();
+    let x = tape.variable(count([2]));
+    assert!(matches!(x.backward(), Err(Error::Shape { .. })));
+    assert!(matches!(x.narrow(0, 0, 0).unwrap().backward(), Err(Error::Shape { .. })));
+    // The refusal consumed nothing; an extent of 1 is as good as a scalar.
+    x.sum_axis(0, true).unwrap().backward().unwrap();
+    assert_eq!(f64s(x.grad()), [1.0, 1.0]);
+}
+
+#[test]
+fn a_variable_is_its_own_loss() {
+    let x = Tape::new().variable(tensor(&[3.0], ()));
+    x.backward().unwrap();
+    assert_eq!(f64s(x.grad()), [1.0]);
+}
+
+#[test]
+fn tapes_do_not_mix() {
+    let (a, b) = (Tape::new(), Tape::new());
+    let (x, y) = (a.variable(count([2])), b.variable(count([2])));
+    tape_error(x.add(&y));
+    tape_error(Var::concat(&[&x, &y], 0));
+    tape_error(x.linear(&b.constant(count([1, 2])), None));
+    tape_error(a.backward(&y.sum().unwrap()));
+    // A handle is the same tape.
+    assert!(x.add(&a.clone().constant(count([2]))).is_ok());
+    // A value can be carried over.
+    x.add(&a.constant(y.into_tensor())).unwrap().sum().unwrap().backward().unwrap();
+}
+
+#[test]
+fn a_tape_is_replayed_once() {
+    let tape = Tape::new();
+    let x = tape.variable(count([2]));
+    let loss = x.sum().unwrap();
+    loss.backward().unwrap();
+    tape_error(loss.backward());
+    tape_error(x.exp());
+    assert!(tape.is_empty());
+    // Constants still compute on it.
+    assert!(tape.constant(count([2])).exp().is_ok());
+}
+
+#[test]
+fn nothing_to_differentiate() {
+    let tape = Tape::new();
+    tape_error(tape.constant(tensor(&[1.0], ())).backward());
+    tape_error(tape.constant(count([2])).sum().unwrap().backward());
+    let x = tape.variable(tensor(&[1i64], ()));
+    assert!(!x.requires_grad());
+    tape_error(x.backward());
+}
+
+#[test]
+fn gradients_accumulate_until_zeroed() {
+    let p = Parameter::new(tensor(&[2.0, 3.0], 2));
+    let step = || {
+        let x = Tape::new().parameter(&p);
+        x.mul(&x).unwrap().sum().unwrap().backward().unwrap();
+    };
+    step();
+    assert_eq!(f64s(p.grad()), [4.0, 6.0]);
+    step();
+    assert_eq!(f64s(p.grad()), [8.0, 12.0]);
+    p.zero_grad();
+    assert!(p.grad().is_none());
+    step();
+    assert_eq!(f64s(p.grad()), [4.0, 6.0]);
+}
+
+#[test]
+fn a_parameter_used_twice_sums() {
+    let tape = Tape::new();
+    let p = Parameter::new(tensor(&[2.0], 1));
+    let (a, b) = (tape.parameter(&p), tape.parameter(&p.clone()));
+    a.mul_scalar(3.0).unwrap().add(&b.mul(&a).unwrap()).unwrap().backward().unwrap();
+    assert_eq!(f64s(p.grad()), [7.0]);
+}
+
+#[test]
+fn a_frozen_parameter_gets_nothing() {
+    let tape = Tape::new();
+    let (frozen, free) = (Parameter::new(tensor(&[2.0], 1)), Parameter::new(tensor(&[5.0], 1)));
+    frozen.set_requires_grad(false);
+    let x = tape.parameter(&frozen);
+    assert!(!x.requires_grad());
+    x.mul(&x).unwrap();
+    assert!(tape.is_empty());
+    x.mul(&tape.parameter(&free)).unwrap().backward().unwrap();
+    assert!(frozen.grad().is_none());
+    assert_eq!(f64s(free.grad()), [2.0]);
+    frozen.set_requires_grad(true);
+    Tape::new().parameter(&frozen).backward().unwrap();
+    assert_eq!(f64s(frozen.grad()), [1.0]);
+}
+
+#[test]
+fn inference_records_nothing() {
+    let p = Parameter::new(count([2, 2]));
+    let tape = Tape::no_grad();
+    let x = tape.parameter(&p);
+    let y = x.matmul(&x).unwrap().softmax(0).unwrap().max().unwrap();
+    assert!(tape.is_empty() && !y.requires_grad() && !tape.is_recording());
+    tape_error(y.backward());
+    assert!(!tape.variable(count([2])).requires_grad());
+}
+
+#[test]
+fn recording_pauses_and_resumes() {
+    let tape = Tape::new();
+    let x = tape.variable(tensor(&[3.0], 1));
+    let y = tape.with_no_grad(|| x.mul(&x)).unwrap();
+    assert!(!y.requires_grad() && tape.is_empty() && tape.is_recording());
+    // The product counts as a constant 9.
+    x.mul(&y).unwrap().backward().unwrap();
+    assert_eq!(f64s(x.grad()), [9.0]);
+
+    let tape = Tape::new();
+    let panicked =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tape.with_no_grad(|| panic!("on purpose"))));
+    assert!(panicked.is_err() && tape.is_recording());
+}
+
+#[test]
+fn a_detached_value_is_a_constant() {
+    let tape = Tape::new();
+    let x = tape.variable(tensor(&[3.0], 1));
+    let y = x.mul(&x).unwrap();
+    y.detach().mul(&x).unwrap().backward().unwrap();
+    assert_eq!(f64s(x.grad()), [9.0]);
+}
+
+#[test]
+fn gradients_come_only_where_they_flow() {
+    let tape = Tape::new();
+    let (x, aside) = (tape.variable(count([2])), tape.variable(count([2])));
+    let unused = aside.exp().unwrap();
+    assert!(x.grad().is_none());
+    let y = x.exp().unwrap();
+    y.sum().unwrap().backward().unwrap();
+    assert!(aside.grad().is_none() && unused.grad().is_none() && y.grad().is_none() && x.grad().is_some());
+}
+
+#[test]
+fn values_and_gradients_are_apart() {
+    // The gradient of a sum is one tensor for both; adding to one must not show in the other.
+    let (p, q) = (Parameter::new(count([2])), Parameter::new(count([2])));
+    for _ in 0..2 {
+        let tape = Tape::new();
+        tape.parameter(&p).add(&tape.parameter(&q)).unwrap().sum().unwrap().backward().unwrap();
+    }
+    let tape = Tape::new();
+    tape.parameter(&p).sum().unwrap().backward().unwrap();
+    assert_eq!((f64s(p.grad()), f64s(q.grad())), (vec![3.0, 3.0], vec![2.0, 2.0]));
+}
+
+#[test]
+fn an_operation_of_ones_own() {
+    let tape = Tape::new();
+    let x = tape.variable(tensor(&[2.0, 3.0], 2));
+    let input = x.tensor().clone();
+    let cube = || tensor(&[8.0, 27.0], 2);
+    let y = tape.record("cube", &[&x], vec![cube()], move |dy| {
+        let tape = Tape::no_grad();
+        let [x, dy] = [input, dy.into_iter().flatten().next().unwrap()].map(|t| tape.constant(t));
+        Ok(vec![Some(x.mul(&x)?.mul_scalar(3.0)?.mul(&dy)?.into_tensor())])
+    });
+    y.unwrap()[0].sum().unwrap().backward().unwrap();
+    assert_eq!(f64s(x.grad()), [12.0, 27.0]);
+
+    let tape = Tape::new();
+    let x = tape.variable(count([2]));
+    let y = tape.record("wrong", &[&x], vec![cube()], |_| Ok(vec![])).unwrap();
+    tape_error(y[0].sum().unwrap().backward());
+
+    // A variable made while the tape is replayed has no gradient, and does no harm.
+    let tape = Tape::new();
+    let (x, late) = (tape.variable(count([2])), tape.clone());
+    let y = tape.record("late", &[&x], vec![cube()], move |dy| {
+        late.variable(count([1]));
+        Ok(dy)
+    });
+    y.unwrap()[0].sum().unwrap().backward().unwrap();
+    assert_eq!(f64s(x.grad()), [1.0, 1.0]);
+}
+
+#[test]
+fn a_long_chain_is_no_deep_recursion() {
+    let tape = Tape::new();
+    let x = tape.variable(Tensor::ones([1], DType::F64, &Device::Cpu).unwrap());
+    let mut y = x.clone();
+    for _ in 0..100_000 {
+        y = y.add_scalar(0.0).unwrap();
+    }
+    y.backward().unwrap();
+    assert_eq!(f64s(x.grad()), [1.0]);
+}

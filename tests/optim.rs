@@ -1,0 +1,637 @@
+//! Optimizers, schedules and clipping: PyTorch's numbers, saving, refusals.
+
+#[path = "common/fixture.rs"]
+mod fixture;
+
+use std::path::PathBuf;
+
+use fixture::{Case, cases, close};
+use gatefold::{DType, Device, Error, HasParameters, Parameter, Philox, Result, Tensor, optim::*};
+
+const CPU: Device = Device::Cpu;
+
+fn parameter(values: &[f64]) -> Parameter {
+    Parameter::new(Tensor::from_slice(values, values.len(), &CPU).unwrap())
+}
+
+fn random(shape: &[usize], dtype: DType, seed: u64) -> Tensor {
+    Tensor::uniform(shape, -1.0, 1.0, dtype, &CPU, &mut Philox::seed(seed)).unwrap()
+}
+
+fn values(parameter: &Parameter) -> Vec<f64> {
+    parameter.value().to_f64_vec().unwrap()
+}
+
+/// The optimizer that a case asks for.
+fn optimizer(case: &Case, parameters: Vec<Parameter>) -> Option<Box<dyn Optim>> {
+    let lr = case.number("lr").unwrap();
+    let number = |name: &str, default: f64| case.number(name).unwrap_or(default);
+    fn boxed<A: Algorithm>(optimizer: Result<Optimizer<A>>) -> Option<Box<dyn Optim>> {
+        Some(Box::new(optimizer.unwrap()))
+    }
+    fn adaptive<const D: bool>(case: &Case, rule: Adaptive<D>) -> Adaptive<D> {
+        let betas = case.kwarg("betas").map_or([0.9, 0.999], |b| [b[0].as_f64().unwrap(), b[1].as_f64().unwrap()]);
+        let rule = rule.betas(betas[0], betas[1]).eps(case.number("eps").unwrap_or(1e-8)).amsgrad(case.flag("amsgrad"));
+        case.number("weight_decay").map_or(rule.clone(), |w| rule.weight_decay(w))
+    }
+    match case.config["optimizer"].as_str()? {
+        "SGD" => {
+            let rule = Sgd::new(lr).momentum(number("momentum", 0.0)).dampening(number("dampening", 0.0));
+            let rule = rule.weight_decay(number("weight_decay", 0.0)).nesterov(case.flag("nesterov"));
+            boxed(rule.over_parameters(parameters))
+        }
+        "Adam" => boxed(adaptive(case, Adam::new(lr)).over_parameters(parameters)),
+        "AdamW" => boxed(adaptive(case, AdamW::new(lr)).over_parameters(parameters)),
+        "RMSprop" => {
+            let rule = RmsProp::new(lr).alpha(number("alpha", 0.99)).eps(number("eps", 1e-8));
+            let rule = rule.weight_decay(number("weight_decay", 0.0)).momentum(number("momentum", 0.0));
+            boxed(rule.centered(case.flag("centered")).over_parameters(parameters))
+        }
+        "Adagrad" => {
+            let rule = Adagrad::new(lr).lr_decay(number("lr_decay", 0.0)).eps(number("eps", 1e-10));
+            let rule = rule.initial_accumulator_value(number("initial_accumulator_value", 0.0));
+            boxed(rule.weight_decay(number("weight_decay", 0.0)).over_parameters(parameters))
+        }
+        other => panic!("{}: {other}", case.name),
+    }
+}
+
+#[test]
+fn pytorch_optimizers() {
+    let mut count = 0;
+    for case in cases("optimizers") {
+        let Some(order) = case.config.get("param_order") else { continue };
+        let shapes: Vec<Vec<usize>> = order
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p[1].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect())
+            .collect();
+        let rows = |name: &str| {
+            let tensor = &case.tensors[name];
+            let flat = tensor.to_vec::<f64>().unwrap();
+            flat.chunks(tensor.dims()[1]).map(<[f64]>::to_vec).collect::<Vec<_>>()
+        };
+        let (params, grads) = (rows("flat_params"), rows("flat_grads"));
+        let split = |flat: &[f64]| {
+            let mut at = 0;
+            let part = |shape: &Vec<usize>| {
+                let len: usize = shape.iter().product();
+                at += len;
+                Tensor::from_slice(&flat[at - len..at], shape.clone(), &CPU).unwrap()
+            };
+            shapes.iter().map(part).collect::<Vec<_>>()
+        };
+        let parameters: Vec<Parameter> = split(&params[0]).into_iter().map(Parameter::new).collect();
+        let mut optimizer = optimizer(&case, parameters.clone()).unwrap();
+        for (step, gradients) in grads.iter().enumerate() {
+            for (parameter, gradient) in parameters.iter().zip(split(gradients)) {
+                parameter.set_grad(Some(gradient)).unwrap();
+            }
+            optimizer.step().unwrap();
+            let got: Vec<f64> = parameters.iter().flat_map(values).collect();
+            close(&format!("{} step {step}", case.name), &got, &params[step + 1], 1e-12);
+        }
+        count += 1;
+    }
+    assert!(count >= 18, "only {count} optimizer cases found");
+}
+
+type Step = Box<dyn FnMut(&mut dyn Optim) -> Result<()>>;
+
+enum Any {
+    Counted(Step),
+    Plateau(ReduceLrOnPlateau),
+}
+
+#[test]
+fn pytorch_schedules() {
+    let mut count = 0;
+    for case in cases("optimizers") {
+        let Some(name) = case.config.get("scheduler").and_then(|s| s.as_str()) else { continue };
+        let base = case.config["base_lr"].as_f64().unwrap();
+        let momentum = case.config.get("momentum").map_or(0.0, |m| m.as_f64().unwrap());
+        let mut optimizer = Sgd::new(base).momentum(momentum).over([&parameter(&[0.0])]).unwrap();
+        let number = |name: &str, default: f64| case.number(name).unwrap_or(default);
+        let count_of = |name: &str| case.number(name).unwrap_or(0.0) as u64;
+        fn counted<R: Rate + 'static>(schedule: Result<Schedule<R>>) -> Any {
+            let mut schedule = schedule.unwrap();
+            Any::Counted(Box::new(move |optimizer| schedule.step(optimizer)))
+        }
+        let mut schedule = match name {
+            "StepLR" => counted(StepLr::new(count_of("step_size"), number("gamma", 0.1)).over(&mut optimizer)),
+            "ExponentialLR" => counted(ExponentialLr::new(number("gamma", 0.1)).over(&mut optimizer)),
+            "CosineAnnealingLR" => {
+                let rate = CosineAnnealingLr::new(count_of("T_max")).eta_min(number("eta_min", 0.0));
+                counted(rate.over(&mut optimizer))
+            }
+            "LambdaLR-linear-warmup" => counted(LambdaLr::warmup(count_of("warmup_steps")).over(&mut optimizer)),
+            "OneCycleLR" => {
+                let linear = case.kwarg("anneal_strategy").is_some_and(|a| a == "linear");
+                let rate = OneCycleLr::new(number("max_lr", 0.0), count_of("total_steps"))
+                    .pct_start(number("pct_start", 0.3))
+                    .anneal(if linear { Anneal::Linear } else { Anneal::Cos })
+                    .cycle_momentum(case.flag("cycle_momentum"))
+                    .base_momentum(number("base_momentum", 0.85))
+                    .max_momentum(number("max_momentum", 0.95))
+                    .div_factor(number("div_factor", 25.0))
+                    .final_div_factor(number("final_div_factor", 1e4))
+                    .three_phase(case.flag("three_phase"));
+                counted(rate.over(&mut optimizer))
+            }
+            "ReduceLROnPlateau" => {
+                let is = |name: &str, value: &str| case.kwarg(name).is_some_and(|v| v == value);
+                Any::Plateau(
+                    ReduceLrOnPlateau::new()
+                        .mode(if is("mode", "max") { Mode::Max } else { Mode::Min })
+                        .factor(number("factor", 0.1))
+                        .patience(case.number("patience").map_or(10, |p| p as u64))
+                        .threshold(number("threshold", 1e-4))
+                        .threshold_mode(if is("threshold_mode", "abs") {
+                            Threshold::Absolute
+                        } else {
+                            Threshold::Relative
+                        })
+                        .cooldown(count_of("cooldown"))
+                        .min_lr(number("min_lr", 0.0)),
+                )
+            }
+            other => panic!("{other}"),
+        };
+        let column = |name: &str| case.tensors.get(name).map(|t| t.to_vec::<f64>().unwrap());
+        let (want, metrics) = (column("lrs").unwrap(), column("metrics"));
+        let (mut lrs, mut momenta) = (Vec::new(), Vec::new());
+        for step in 0..want.len() {
+            lrs.push(optimizer.lr());
+            momenta.push(optimizer.momenta().unwrap()[0]);
+            if step + 1 < want.len() {
+                match &mut schedule {
+                    Any::Counted(next) => next(&mut optimizer).unwrap(),
+                    Any::Plateau(plateau) => plateau.step(metrics.as_ref().unwrap()[step], &mut optimizer).unwrap(),
+                }
+            }
+        }
+        close(&case.name, &lrs, &want, 1e-14);
+        if let Some(want) = column("momentums") {
+            close(&format!("{} momentum", case.name), &momenta, &want, 1e-14);
+        }
+        count += 1;
+    }
+    assert!(count >= 12, "only {count} schedule cases found");
+}
+
+/// Steps with gradients that depend on the step alone.
+fn train(optimizer: &mut dyn Optim, parameters: &[Parameter], steps: std::ops::Range<u64>) {
+    for step in steps {
+        for (i, parameter) in parameters.iter().enumerate() {
+            let value = parameter.value();
+            parameter.set_grad(Some(random(value.dims(), value.dtype(), 100 * step + i as u64))).unwrap();
+        }
+        optimizer.step().unwrap();
+    }
+}
+
+/// A folder that goes when it is dropped.
+struct Folder(PathBuf);
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("gatefold-optim-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn resumes<A: Algorithm>(rule: A, make: impl Fn(A, Vec<Parameter>) -> Result<Optimizer<A>>) {
+    let folder =
+        Folder::new(&format!("{rule:?}").chars().filter(char::is_ascii_alphanumeric).take(60).collect::<String>());
+    for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+        let fresh = || vec![Parameter::new(random(&[3, 5], dtype, 1)), Parameter::new(random(&[7], dtype, 2))];
+        let through = fresh();
+        let mut optimizer = make(rule.clone(), through.clone()).unwrap();
+        optimizer.set_lr(0, 0.0123456789).unwrap();
+        train(&mut optimizer, &through, 0..3);
+        let file = folder.0.join("state.safetensors");
+        optimizer.save(&file).unwrap();
+        let copies: Vec<Parameter> = through.iter().map(|p| Parameter::new(p.value())).collect();
+        train(&mut optimizer, &through, 3..6);
+
+        let mut resumed = make(rule.clone(), copies.clone()).unwrap();
+        resumed.load(&file).unwrap();
+        assert_eq!(resumed.lr(), 0.0123456789);
+        train(&mut resumed, &copies, 3..6);
+        for (a, b) in through.iter().zip(&copies) {
+            assert_eq!(values(a), values(b), "{rule:?} {dtype}");
+        }
+        let (a, b) = (optimizer.state(), resumed.state());
+        assert_eq!(a.numbers, b.numbers);
+        for (name, tensor) in &a.tensors {
+            assert_eq!(tensor.to_f64_vec().unwrap(), b.tensors[name].to_f64_vec().unwrap(), "{name}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "nothing temporary is left");
+}
+
+#[test]
+fn state_resumes_bit_for_bit() {
+    resumes(Sgd::new(0.1), |r, p| r.over_parameters(p));
+    resumes(Sgd::new(0.1).momentum(0.9).dampening(0.3).weight_decay(0.01), |r, p| r.over_parameters(p));
+    resumes(Sgd::new(0.1).momentum(0.9).nesterov(true), |r, p| r.over_parameters(p));
+    resumes(Adam::new(0.1).weight_decay(0.1), |r, p| r.over_parameters(p));
+    resumes(AdamW::new(0.1).amsgrad(true), |r, p| r.over_parameters(p));
+    resumes(RmsProp::new(0.01), |r, p| r.over_parameters(p));
+    resumes(RmsProp::new(0.01).centered(true).momentum(0.5), |r, p| r.over_parameters(p));
+    resumes(Adagrad::new(0.1).lr_decay(0.1).initial_accumulator_value(0.2), |r, p| r.over_parameters(p));
+}
+
+#[test]
+fn schedules_resume() -> Result<()> {
+    let folder = Folder::new("schedules");
+    let w = parameter(&[0.0]);
+    let new = || Sgd::new(0.1).momentum(0.9).over([&w]);
+    let rate = || OneCycleLr::new(0.5, 20);
+    let mut optimizer = new()?;
+    let mut schedule = rate().over(&mut optimizer)?;
+    for _ in 0..7 {
+        schedule.step(&mut optimizer)?;
+    }
+    let file = folder.0.join("schedule");
+    schedule.state().save(&file)?;
+    let mut other = new()?;
+    let mut resumed = rate().over(&mut other)?;
+    resumed.load_state(&State::load(&file)?, &mut other)?;
+    assert_eq!(resumed.steps(), 7);
+    for _ in 7..20 {
+        assert_eq!((optimizer.lrs(), optimizer.momenta()), (other.lrs(), other.momenta()));
+        schedule.step(&mut optimizer)?;
+        resumed.step(&mut other)?;
+    }
+    assert!(matches!(schedule.step(&mut optimizer), Err(Error::Argument { .. })), "a 21st step");
+    let foreign = StepLr::new(1, 0.5).over(&mut other)?.state();
+    assert!(matches!(resumed.load_state(&foreign, &mut other), Err(Error::Argument { .. })));
+    let empty = State::new("OneCycleLR");
+    assert!(matches!(resumed.load_state(&empty, &mut other), Err(Error::StateDict { .. })));
+
+    let mut plateau = ReduceLrOnPlateau::new().patience(1);
+    plateau.step(1.0, &mut other)?;
+    plateau.step(2.0, &mut other)?;
+    plateau.state().save(&file)?;
+    let mut again = ReduceLrOnPlateau::new().patience(1);
+    again.load_state(&State::load(&file)?)?;
+    assert_eq!(again.best(), Some(1.0));
+    let before = other.lr();
+    again.step(2.0, &mut other)?;
+    assert_eq!(other.lr(), before * 0.1);
+    assert!(again.load_state(&foreign).is_err());
+    Ok(())
+}
+
+#[test]
+fn warmup_then_linear() -> Result<()> {
+    let mut optimizer = Sgd::new(1.0).over([&parameter(&[0.0])])?;
+    let mut schedule = LambdaLr::warmup_then_linear(2, 5).over(&mut optimizer)?;
+    let mut seen = vec![optimizer.lr()];
+    for _ in 0..6 {
+        schedule.step(&mut optimizer)?;
+        seen.push(optimizer.lr());
+    }
+    assert_eq!(seen, [0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]);
+    Ok(())
+}
+
+#[test]
+fn groups_have_their_own_settings() -> Result<()> {
+    let (a, b) = (parameter(&[1.0]), parameter(&[1.0]));
+    let mut optimizer = Sgd::new(0.5).over([&a])?;
+    optimizer.add_group([b.clone()], |options| options.lr(0.25).weight_decay(1.0))?;
+    assert_eq!((optimizer.lrs(), optimizer.groups()), (vec![0.5, 0.25], 2));
+    assert!(format!("{:?}", optimizer.options(1)).contains("weight_decay: 1.0"));
+    assert!(optimizer.options(2).is_none());
+    a.set_grad(Some(Tensor::new([1.0f64], &CPU)?))?;
+    b.set_grad(Some(Tensor::new([1.0f64], &CPU)?))?;
+    optimizer.step()?;
+    assert_eq!((values(&a), values(&b)), (vec![0.5], vec![0.5]));
+
+    let mut schedule = ExponentialLr::new(0.5).over(&mut optimizer)?;
+    schedule.step(&mut optimizer)?;
+    assert_eq!(optimizer.lrs(), [0.25, 0.125]);
+    let cycle = OneCycleLr::new(1.0, 10).max_lrs([1.0, 2.0]).cycle_momentum(false);
+    cycle.over(&mut optimizer)?;
+    close("first rates", &optimizer.lrs(), &[0.04, 0.08], 1e-15);
+
+    let c = parameter(&[1.0]);
+    optimizer.add_group([c], |options| options)?;
+    assert!(matches!(schedule.step(&mut optimizer), Err(Error::Argument { .. })), "a group more");
+    Ok(())
+}
+
+#[test]
+fn parameters_without_gradient_stay() -> Result<()> {
+    let (a, b) = (parameter(&[1.0]), parameter(&[1.0]));
+    let mut optimizer = Adam::new(0.1).weight_decay(0.5).over([&a, &b])?;
+    a.set_grad(Some(Tensor::new([1.0f64], &CPU)?))?;
+    optimizer.step()?;
+    assert!(values(&a)[0] < 1.0);
+    assert_eq!(values(&b), [1.0]);
+    assert!(!optimizer.state().numbers.contains_key("state.1.step"));
+    optimizer.zero_grad();
+    assert!(a.grad().is_none());
+    let before = values(&a);
+    optimizer.step()?;
+    assert_eq!(values(&a), before);
+    Ok(())
+}
+
+#[test]
+fn a_clone_of_the_value_does_not_change() -> Result<()> {
+    let a = parameter(&[1.0, 2.0]);
+    let before = a.value();
+    a.set_grad(Some(Tensor::ones(2, DType::F64, &CPU)?))?;
+    Sgd::new(0.5).over([&a])?.step()?;
+    assert_eq!((before.to_vec::<f64>()?, values(&a)), (vec![1.0, 2.0], vec![0.5, 1.5]));
+    Ok(())
+}
+
+/// A module that shares a parameter with another counts it once; a list must not repeat one.
+#[test]
+fn shared_parameters() -> Result<()> {
+    let (a, b) = (parameter(&[1.0]), parameter(&[2.0]));
+    let tied = vec![a.clone(), b.clone()];
+    assert_eq!(Sgd::new(0.1).over([&a, &tied])?.parameters().len(), 2);
+    let refused = Sgd::new(0.1).over_parameters([a.clone(), b.clone(), a.clone()]);
+    assert!(matches!(refused, Err(Error::Argument { .. })));
+    let mut optimizer = Sgd::new(0.1).over([&a])?;
+    assert!(matches!(optimizer.add_group([b, a], |o| o), Err(Error::Argument { .. })));
+    assert_eq!(optimizer.groups(), 1);
+    Ok(())
+}
+
+#[test]
+fn settings_out_of_range_are_errors() {
+    let w = || parameter(&[1.0]);
+    fn refused<A: Algorithm>(optimizer: Result<Optimizer<A>>) {
+        assert!(matches!(&optimizer, Err(Error::Argument { .. })), "{optimizer:?}");
+    }
+    for bad in [-0.1, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        refused(Sgd::new(bad).over([&w()]));
+        refused(Sgd::new(0.1).momentum(bad).over([&w()]));
+        refused(Sgd::new(0.1).weight_decay(bad).over([&w()]));
+        refused(Adam::new(bad).over([&w()]));
+        refused(Adam::new(0.1).eps(bad).over([&w()]));
+        refused(AdamW::new(0.1).weight_decay(bad).over([&w()]));
+        refused(RmsProp::new(bad).over([&w()]));
+        refused(RmsProp::new(0.1).alpha(bad).over([&w()]));
+        refused(RmsProp::new(0.1).eps(bad).over([&w()]));
+        refused(RmsProp::new(0.1).momentum(bad).over([&w()]));
+        refused(RmsProp::new(0.1).weight_decay(bad).over([&w()]));
+        refused(Adagrad::new(bad).over([&w()]));
+        refused(Adagrad::new(0.1).lr_decay(bad).over([&w()]));
+        refused(Adagrad::new(0.1).initial_accumulator_value(bad).over([&w()]));
+        refused(Adagrad::new(0.1).eps(bad).over([&w()]));
+        for betas in [(bad, 0.9), (0.9, bad), (1.0, 0.9), (0.9, 1.0)] {
+            refused(Adam::new(0.1).betas(betas.0, betas.1).over([&w()]));
+        }
+    }
+    refused(Sgd::new(0.1).dampening(f64::NAN).over([&w()]));
+    refused(Sgd::new(0.1).nesterov(true).over([&w()]));
+    refused(Sgd::new(0.1).momentum(0.9).dampening(0.1).nesterov(true).over([&w()]));
+    refused(Sgd::new(0.1).over([]));
+    refused(Sgd::new(0.1).over_parameters([]));
+    let integers = Parameter::new(Tensor::new([1i64], &CPU).unwrap());
+    assert!(matches!(Sgd::new(0.1).over([&integers]), Err(Error::DType { .. })));
+
+    let mut optimizer = Sgd::new(0.1).momentum(0.9).nesterov(true).over([&w()]).unwrap();
+    assert!(optimizer.set_lr(0, f64::NAN).is_err() && optimizer.set_lr(1, 0.1).is_err());
+    assert!(optimizer.set_lrs(&[0.1, 0.1]).is_err() && optimizer.set_momentum(0.0).is_err());
+    assert!(optimizer.add_group([w()], |o| o.lr(-1.0)).is_err());
+    assert_eq!((optimizer.lrs(), optimizer.momenta()), (vec![0.1], Some(vec![0.9])));
+}
+
+#[test]
+fn schedule_settings_out_of_range_are_errors() {
+    let w = parameter(&[1.0]);
+    let optimizer = &mut Sgd::new(0.1).over([&w]).unwrap();
+    let refused = |error: Option<Error>| assert!(matches!(error, Some(Error::Argument { .. })), "{error:?}");
+    refused(StepLr::new(0, 0.1).over(optimizer).err());
+    refused(StepLr::new(1, f64::NAN).over(optimizer).err());
+    refused(ExponentialLr::new(-1.0).over(optimizer).err());
+    refused(CosineAnnealingLr::new(0).over(optimizer).err());
+    refused(CosineAnnealingLr::new(5).eta_min(f64::NAN).over(optimizer).err());
+    refused(LambdaLr::new(|_| f64::NAN).over(optimizer).err());
+    let cycle = || OneCycleLr::new(0.1, 10);
+    refused(OneCycleLr::new(f64::NAN, 10).over(optimizer).err());
+    refused(OneCycleLr::new(0.1, 0).over(optimizer).err());
+    refused(cycle().pct_start(1.5).over(optimizer).err());
+    refused(cycle().div_factor(0.0).over(optimizer).err());
+    refused(cycle().final_div_factor(f64::NAN).over(optimizer).err());
+    refused(cycle().max_lrs([0.1, 0.2]).over(optimizer).err());
+    refused(cycle().max_lrs([]).over(optimizer).err());
+    refused(cycle().max_momentum(f64::NAN).over(optimizer).err());
+    refused(ReduceLrOnPlateau::new().factor(1.0).step(0.0, optimizer).err());
+    refused(ReduceLrOnPlateau::new().threshold(f64::NAN).step(0.0, optimizer).err());
+    refused(ReduceLrOnPlateau::new().min_lr(-1.0).step(0.0, optimizer).err());
+    refused(ReduceLrOnPlateau::new().eps(f64::NAN).step(0.0, optimizer).err());
+    refused(cycle().over(&mut Adagrad::new(0.1).over([&w]).unwrap()).err());
+    let mut adam = Adam::new(0.1).over([&w]).unwrap();
+    cycle().over(&mut adam).unwrap();
+    assert_eq!(adam.momenta(), Some(vec![0.95]));
+    assert_eq!(optimizer.lrs(), [0.1]);
+    // Phases of no length divide nothing by zero.
+    for part in [0.0, 0.1, 1.0] {
+        let optimizer = &mut Sgd::new(0.1).momentum(0.9).over([&w]).unwrap();
+        let mut schedule = OneCycleLr::new(0.1, 10).pct_start(part).over(optimizer).unwrap();
+        (0..9).for_each(|_| schedule.step(optimizer).unwrap());
+    }
+}
+
+#[test]
+fn states_that_do_not_fit_are_errors() -> Result<()> {
+    let (a, b) = (parameter(&[1.0, 2.0]), parameter(&[1.0]));
+    let mut optimizer = Adam::new(0.1).over([&a, &b])?;
+    train(&mut optimizer, &[a.clone(), b.clone()], 0..2);
+    let state = optimizer.state();
+
+    assert!(matches!(AdamW::new(0.1).over([&a, &b])?.load_state(&state), Err(Error::Argument { .. })));
+    let mut swapped = Adam::new(0.3).over([&b, &a])?;
+    let error = swapped.load_state(&state).unwrap_err();
+    assert!(matches!(&error, Error::StateDict { misshaped, .. } if misshaped.len() == 4), "{error}");
+    assert!(swapped.lr() == 0.3 && swapped.state().tensors.is_empty(), "nothing was loaded");
+    let error = Adam::new(0.1).over([&a])?.load_state(&state).unwrap_err();
+    assert!(matches!(&error, Error::StateDict { unexpected, .. } if !unexpected.is_empty()), "{error}");
+    let mut partial = state.clone();
+    partial.tensors.remove("state.0.exp_avg");
+    partial.numbers.remove("group.0.eps");
+    let error = Adam::new(0.1).over([&a, &b])?.load_state(&partial).unwrap_err();
+    let missing = ["group.0.eps".to_string(), "state.0.exp_avg".to_string()];
+    assert!(matches!(&error, Error::StateDict { missing: m, .. } if *m == missing), "{error}");
+    for steps in [-1.0, 0.5, f64::NAN, 1e300] {
+        let mut wrong = state.clone();
+        wrong.numbers.insert("state.0.step".into(), steps);
+        let error = Adam::new(0.1).over([&a, &b])?.load_state(&wrong).unwrap_err();
+        assert!(matches!(&error, Error::StateDict { misshaped, .. } if misshaped.len() == 1), "{error}");
+        let schedule = &mut ExponentialLr::new(0.5).over(&mut optimizer)?;
+        let mut wrong = schedule.state();
+        wrong.numbers.insert("step".into(), steps);
+        assert!(matches!(schedule.load_state(&wrong, &mut optimizer), Err(Error::StateDict { .. })));
+    }
+    let mut wrong = state.clone();
+    wrong.numbers.insert("group.0.lr".into(), f64::NAN);
+    assert!(matches!(Adam::new(0.1).over([&a, &b])?.load_state(&wrong), Err(Error::Argument { .. })));
+
+    let folder = Folder::new("damaged");
+    let file = folder.0.join("state");
+    assert!(matches!(State::load(&file), Err(Error::File { .. })), "no such file");
+    assert!(matches!(state.save(folder.0.join("none/state")), Err(Error::File { .. })), "no such folder");
+    state.save(&file)?;
+    let whole = std::fs::read(&file).unwrap();
+    for cut in [0, 4, 100, whole.len() - 1] {
+        std::fs::write(&file, &whole[..cut]).unwrap();
+        assert!(matches!(State::load(&file), Err(Error::File { .. })), "cut at {cut}");
+    }
+    let foreign =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/optimizers/sgd_f64.safetensors");
+    assert!(matches!(State::load(foreign), Err(Error::File { .. })), "another kind of file");
+    Ok(())
+}
+
+#[test]
+fn numbers_survive_the_file() -> Result<()> {
+    let folder = Folder::new("numbers");
+    let file = folder.0.join("state");
+    let mut state = State::new("Anything");
+    let all = [0.1, f64::INFINITY, -0.0, f64::MIN_POSITIVE / 8.0, 1e300];
+    for (i, value) in all.iter().enumerate() {
+        state.numbers.insert(format!("{i}"), *value);
+    }
+    state.tensors.insert("half".into(), random(&[3], DType::BF16, 1));
+    state.tensors.insert("empty".into(), random(&[0, 3], DType::F32, 1));
+    state.save(&file)?;
+    let loaded = State::load(&file)?;
+    assert_eq!(loaded.kind, "Anything");
+    let bits = |state: &State| state.numbers.values().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&loaded), bits(&state));
+    assert_eq!(loaded.tensors["half"].to_f64_vec()?, state.tensors["half"].to_f64_vec()?);
+    assert_eq!(loaded.tensors["empty"].dims(), [0, 3]);
+    Ok(())
+}
+
+/// A learning rate set to 0 momentum and back, as cycles do: the buffer is made when it is first needed.
+#[test]
+fn momentum_that_begins_late() -> Result<()> {
+    let w = parameter(&[1.0]);
+    let mut optimizer = Sgd::new(0.5).dampening(0.5).over([&w])?;
+    train(&mut optimizer, std::slice::from_ref(&w), 0..1);
+    optimizer.set_momentum(0.9)?;
+    let state = optimizer.state();
+    optimizer.load_state(&state)?;
+    let before = values(&w)[0];
+    w.set_grad(Some(Tensor::new([1.0f64], &CPU)?))?;
+    optimizer.step()?;
+    assert_eq!(values(&w)[0], before - 0.5, "the buffer starts as the gradient, without dampening");
+    Ok(())
+}
+
+#[test]
+fn halves_follow_f64() -> Result<()> {
+    for (dtype, bound) in [(DType::F32, 1e-5), (DType::F16, 5e-3), (DType::BF16, 5e-2)] {
+        let start = random(&[1000], DType::BF16, 1);
+        let exact = Parameter::new(start.to_dtype(DType::F64)?);
+        let short = Parameter::new(start.to_dtype(dtype)?);
+        let mut a = AdamW::new(0.01).over([&exact])?;
+        let mut b = AdamW::new(0.01).over([&short])?;
+        for step in 0..10 {
+            let gradient = random(&[1000], DType::BF16, 50 + step);
+            exact.set_grad(Some(gradient.to_dtype(DType::F64)?))?;
+            short.set_grad(Some(gradient.to_dtype(dtype)?))?;
+            a.step()?;
+            b.step()?;
+        }
+        close("halves", &values(&short), &values(&exact), bound);
+        assert_eq!(b.state().tensors["state.0.exp_avg"].dtype(), DType::F32);
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let w = Parameter::new(random(&[300_001], DType::F32, 1));
+            let mut optimizer = Adam::new(0.01).amsgrad(true).over([&w]).unwrap();
+            train(&mut optimizer, std::slice::from_ref(&w), 0..2);
+            let norm = clip_grad_norm(&w, 0.5, 2.0).unwrap();
+            (w.value().to_vec::<f32>().unwrap(), w.grad().unwrap().to_vec::<f32>().unwrap(), norm.to_bits())
+        })
+    };
+    assert!(run(1) == run(5));
+}
+
+/// A large parameter is split among threads: every element of it moves as a small one does.
+#[test]
+fn large_parameters() -> Result<()> {
+    let len = 200_003;
+    let large = Parameter::new(random(&[len], DType::F64, 1));
+    let small: Vec<Parameter> = large.value().to_vec::<f64>()?.chunks(1000).map(parameter).collect();
+    let gradient = random(&[len], DType::F64, 2);
+    large.set_grad(Some(gradient.clone()))?;
+    for (part, gradient) in small.iter().zip(gradient.to_vec::<f64>()?.chunks(1000)) {
+        part.set_grad(Some(Tensor::from_slice(gradient, gradient.len(), &CPU)?))?;
+    }
+    RmsProp::new(0.1).centered(true).momentum(0.9).over([&large])?.step()?;
+    RmsProp::new(0.1).centered(true).momentum(0.9).over_parameters(small.clone())?.step()?;
+    assert!(values(&large) == small.iter().flat_map(values).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn clipping() -> Result<()> {
+    let (a, b, c) = (parameter(&[0.0; 2]), parameter(&[0.0]), parameter(&[0.0]));
+    let all = vec![a.clone(), b.clone(), c.clone(), a.clone()];
+    let grads = |x: [f64; 2], y: f64| -> Result<()> {
+        a.set_grad(Some(Tensor::new(x, &CPU)?))?;
+        b.set_grad(Some(Tensor::new([y], &CPU)?))
+    };
+    let read = || [a.grad(), b.grad()].map(|g| g.unwrap().to_vec::<f64>().unwrap()).concat();
+    assert_eq!(clip_grad_norm(&c, 1.0, 2.0)?, 0.0, "no gradients");
+
+    // As if they were one vector; c has no gradient, and a counts once.
+    grads([2.0, -3.0], 6.0)?;
+    assert_eq!(clip_grad_norm(&all, 10.0, 2.0)?, 7.0);
+    assert_eq!(read(), [2.0, -3.0, 6.0]);
+    assert_eq!(clip_grad_norm(&all, 3.5, 2.0)?, 7.0);
+    close("2-norm", &read(), &[2.0, -3.0, 6.0].map(|g| g * 3.5 / (7.0 + 1e-6)), 1e-15);
+    grads([2.0, -3.0], 6.0)?;
+    assert_eq!(clip_grad_norm(&all, 3.0, f64::INFINITY)?, 6.0);
+    close("greatest", &read(), &[2.0, -3.0, 6.0].map(|g| g * 3.0 / (6.0 + 1e-6)), 1e-15);
+    grads([2.0, -3.0], 6.0)?;
+    assert_eq!(clip_grad_norm(&all, 100.0, 1.0)?, 11.0);
+    let cubes = (8.0f64 + 27.0 + 216.0).cbrt();
+    assert!((clip_grad_norm(&all, 100.0, 3.0)? - cubes).abs() < 1e-12);
+
+    for bad in [f64::NAN, f64::INFINITY] {
+        for norm_type in [2.0, f64::INFINITY] {
+            grads([bad, -3.0], 6.0)?;
+            let refused = clip_grad_norm_finite(&all, 1.0, norm_type);
+            assert!(matches!(refused, Err(Error::Argument { .. })));
+            assert_eq!(read()[1..], [-3.0, 6.0], "left alone");
+            assert!(!clip_grad_norm(&all, 1.0, norm_type)?.is_finite());
+        }
+    }
+    for bad in [-1.0, f64::NAN] {
+        assert!(matches!(clip_grad_norm(&all, bad, 2.0), Err(Error::Argument { .. })));
+        assert!(matches!(clip_grad_norm(&all, 1.0, bad), Err(Error::Argument { .. })));
+        assert!(matches!(clip_grad_value(&all, bad), Err(Error::Argument { .. })));
+    }
+    assert!(clip_grad_norm(&all, 1.0, 0.0).is_err());
+
+    grads([2.0, -3.0], f64::NAN)?;
+    clip_grad_value(&all, 2.5)?;
+    assert_eq!(read()[..2], [2.0, -2.5]);
+    assert!(read()[2].is_nan());
+    Ok(())
+}
