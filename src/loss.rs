@@ -1,7 +1,8 @@
 //! Losses, with PyTorch's names, options and numbers.
 //!
-//! Each is a struct of options with a `forward`, and the common ones are methods on [`Var`] too. A loss is one entry on the
-//! tape. Arithmetic on f16 and bf16 is in f32: the inputs are widened first, and the loss and the gradients rounded last.
+//! Each is a struct of options with a `forward`, and the common ones are methods on [`Var`] too. A loss is one entry
+//! on the tape. Arithmetic on f16 and bf16 is in f32: the inputs are widened first, and the loss and the gradients
+//! rounded last.
 
 mod class;
 mod pointwise;

@@ -1,7 +1,5 @@
 //! Rows picked by index, and their gradients.
 
-use rayon::prelude::*;
-
 use super::{
     Buffer, Dims, memory,
     real::Store,
@@ -74,7 +72,7 @@ fn scatter<T: Store, A: Store<Real = T::Real>>(
     };
     if outer == 1 && dy.len() + dx.len() >= PARALLEL {
         let rows = n.div_ceil(rayon::current_num_threads());
-        dx.par_chunks_mut(rows * inner).enumerate().for_each(|(i, dx)| part(0, i * rows, dx));
+        split::chunks(dx, rows * inner, |i, dx| part(0, i * rows, dx));
     } else {
         let work = (n + index.len()) * inner;
         split::rows(dx, n * inner, work, |first, dx| {

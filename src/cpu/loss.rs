@@ -366,7 +366,8 @@ impl<T: Store> Samples<'_, T> {
         of(1.0 - label_smoothing) * on_target - of(label_smoothing / classes as f64) * everywhere
     }
 
-    /// Σ weight · x over the classes of a sample, in eight partial sums: less rounding than one, and always in this order.
+    /// Σ weight · x over the classes of a sample, in eight partial sums: less rounding than one, and always in this
+    /// order.
     fn weighted_sum(&self, x: &[T], first: usize) -> T::Real {
         let mut sums = [T::Real::ZERO; 8];
         for class in 0..self.loss.classes {
@@ -382,7 +383,8 @@ impl<T: Store> Samples<'_, T> {
         let of = T::Real::of;
         let spread = of(label_smoothing / classes as f64);
         let kept = of(1.0 - label_smoothing);
-        // An ignored sample, and without smoothing every class but the target, has exactly 0, also where dy is not finite.
+        // An ignored sample, and without smoothing every class but the target, has exactly 0, also where dy is not
+        // finite.
         dx.fill(T::default());
         if label_smoothing != 0.0 {
             for (class, dx) in dx.chunks_exact_mut(inner).enumerate() {

@@ -1,6 +1,11 @@
 //! Optimizer steps: one pass over parameter, gradient and state.
 
-use super::{Buffer, real::*, simd};
+use super::{
+    Buffer,
+    real::*,
+    simd,
+    split::{self, Shared},
+};
 use crate::{dtype::with_dtype, error::Result, kernel::Update};
 
 /// Elements that one task sweeps: enough to be worth a task, little enough to share out.
@@ -119,8 +124,8 @@ fn penalised<R: Real>(g: R, p: R, decay: R) -> R {
     if decay == R::ZERO { g } else { g + decay * p }
 }
 
-/// Replaces each (p, state) by `rule(p, g, state)`. Every element is on its own, so neither the split into tasks nor the
-/// vector width changes a bit.
+/// Replaces each (p, state) by `rule(p, g, state)`. Every element is on its own, so neither the split into tasks nor
+/// the vector width changes a bit.
 #[inline(always)]
 fn sweep<T: Store, const S: usize>(
     p: &mut [T],
@@ -128,30 +133,17 @@ fn sweep<T: Store, const S: usize>(
     state: [&mut [T::Real]; S],
     rule: impl Fn(T::Real, T::Real, [T::Real; S]) -> (T::Real, [T::Real; S]) + Copy + Send + Sync,
 ) {
-    split(p, g, state, &|p: &mut [T], g: &[T], state: [&mut [T::Real]; S]| {
-        simd::vectorize(|| pass(p, g, state, rule));
-    });
-}
-
-fn split<T: Store, const S: usize>(
-    p: &mut [T],
-    g: &[T],
-    state: [&mut [T::Real]; S],
-    run: &(impl Fn(&mut [T], &[T], [&mut [T::Real]; S]) + Sync),
-) {
-    if p.len() <= GRAIN {
-        return run(p, g, state);
+    let n = p.len();
+    if n <= GRAIN {
+        return simd::vectorize(|| pass(p, g, state, rule));
     }
-    let middle = (p.len() / 2).next_multiple_of(GRAIN / 16);
-    let (p0, p1) = p.split_at_mut(middle);
-    let (g0, g1) = g.split_at(middle);
-    let mut halves = state.map(|s| {
-        let (low, high) = s.split_at_mut(middle);
-        (low, Some(high))
+    let (p, state) = (Shared::new(p), state.map(Shared::new));
+    split::tasks(n.div_ceil(GRAIN), &|i| {
+        let (at, len) = (i * GRAIN, GRAIN.min(n - i * GRAIN));
+        // SAFETY: each task has a stretch of its own of the parameter and of each state.
+        let (p, state) = unsafe { (p.part(at, len), std::array::from_fn(|k| state[k].part(at, len))) };
+        simd::vectorize(|| pass(p, &g[at..at + len], state, rule));
     });
-    let high = std::array::from_fn(|i| halves[i].1.take().expect("taken once"));
-    let low = halves.map(|(low, _)| low);
-    rayon::join(|| split(p0, g0, low, run), || split(p1, g1, high, run));
 }
 
 #[inline(always)]

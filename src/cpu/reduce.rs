@@ -3,8 +3,6 @@
 //! Sums are pairwise over leaves of fixed size, so their error grows with the logarithm of the length, and their order
 //! is a function of the shape alone.
 
-use rayon::prelude::*;
-
 use super::{
     Buffer, Dims,
     real::{Real, Store},
@@ -150,7 +148,8 @@ fn all<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
     if x.len() < PARALLEL {
         return pairwise::<T, F>(x);
     }
-    let mut parts: Vec<F::Value> = x.par_chunks(PIECE).map(pairwise::<T, F>).collect();
+    let mut parts = vec![F::START; x.len().div_ceil(PIECE)];
+    split::chunks(&mut parts, 1, |i, part| part[0] = pairwise::<T, F>(&x[i * PIECE..x.len().min((i + 1) * PIECE)]));
     while parts.len() > 1 {
         parts = parts.chunks(2).map(|pair| pair.iter().copied().reduce(F::join).unwrap_or(F::START)).collect();
     }
@@ -194,12 +193,12 @@ fn matrix<T: Store, F: Fold<T>>(x: &[T], inner: usize, n: usize, mut put: impl F
 /// As [`matrix`] for a large one: blocks of rows in parallel, joined pairwise.
 fn large_matrix<T: Store, F: Fold<T>>(x: &[T], inner: usize, mut put: impl FnMut(usize, F::Value)) {
     let rows = (4 * PIECE / inner).next_multiple_of(LEAF_ROWS).max(LEAF_ROWS);
-    let block = |x: &[T]| {
-        let mut part = vec![F::START; inner];
-        matrix::<T, F>(x, inner, x.len() / inner, |i, value| part[i] = value);
-        part
-    };
-    let mut parts: Vec<Vec<F::Value>> = x.par_chunks(rows * inner).map(block).collect();
+    let mut parts = vec![Vec::new(); x.len().div_ceil(rows * inner)];
+    split::chunks(&mut parts, 1, |i, part| {
+        let x = &x[i * rows * inner..x.len().min((i + 1) * rows * inner)];
+        part[0] = vec![F::START; inner];
+        matrix::<T, F>(x, inner, x.len() / inner, |i, value| part[0][i] = value);
+    });
     while parts.len() > 1 {
         parts.chunks_mut(2).for_each(|pair| {
             if let [a, b] = pair {

@@ -82,7 +82,8 @@ pub struct BceWithLogitsLoss {
     reduction: Reduced,
 }
 
-/// t (ln t − x) of log-probabilities x: the Kullback–Leibler divergence of the target from the prediction. PyTorch's `KLDivLoss`.
+/// t (ln t − x) of log-probabilities x: the Kullback–Leibler divergence of the target from the prediction. PyTorch's
+/// `KLDivLoss`.
 #[derive(Debug, Clone, Default)]
 pub struct KlDivLoss {
     log_target: bool,
@@ -97,7 +98,8 @@ impl MseLoss {
         MseLoss::default()
     }
 
-    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with [`Reduction::None`].
+    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with
+    /// [`Reduction::None`].
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`], [`Error::Device`] where the two differ; [`Error::DType`] for integers.
@@ -112,7 +114,8 @@ impl L1Loss {
         L1Loss::default()
     }
 
-    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with [`Reduction::None`].
+    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with
+    /// [`Reduction::None`].
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`], [`Error::Device`] where the two differ; [`Error::DType`] for integers.
@@ -139,7 +142,8 @@ impl HuberLoss {
         self
     }
 
-    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with [`Reduction::None`].
+    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with
+    /// [`Reduction::None`].
     ///
     /// # Errors
     /// [`Error::Argument`] unless δ > 0; [`Error::Shape`], [`Error::DType`], [`Error::Device`] where the two differ;
@@ -171,7 +175,8 @@ impl SmoothL1Loss {
         self
     }
 
-    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with [`Reduction::None`].
+    /// The loss of `input` against a target of the same shape and dtype: a scalar, or that shape with
+    /// [`Reduction::None`].
     ///
     /// # Errors
     /// [`Error::Argument`] unless β ≥ 0; [`Error::Shape`], [`Error::DType`], [`Error::Device`] where the two differ;
@@ -201,8 +206,8 @@ impl BceLoss {
     /// [`Reduction::None`]. At inputs of 0 and 1 the gradient is held as in PyTorch: the denominator x(1 − x) at 10⁻¹².
     ///
     /// # Errors
-    /// [`Error::Argument`] for an input or a target outside `[0, 1]`, NaN among them; [`Error::Shape`], [`Error::DType`],
-    /// [`Error::Device`] where input, target and weight do not fit; [`Error::DType`] for integers.
+    /// [`Error::Argument`] for an input or a target outside `[0, 1]`, NaN among them; [`Error::Shape`],
+    /// [`Error::DType`], [`Error::Device`] where input, target and weight do not fit; [`Error::DType`] for integers.
     pub fn forward(&self, input: &Var, target: &impl Target) -> Result<Var> {
         let run = Run::new("binary_cross_entropy", PointwiseLoss::Bce, self.reduction);
         Run { weight: self.weight.as_ref(), ..run }.of(input, target)
@@ -231,8 +236,8 @@ impl BceWithLogitsLoss {
     /// [`Reduction::None`].
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::DType`], [`Error::Device`] where input, target and weights do not fit; [`Error::DType`] for
-    /// integers.
+    /// [`Error::Shape`], [`Error::DType`], [`Error::Device`] where input, target and weights do not fit;
+    /// [`Error::DType`] for integers.
     pub fn forward(&self, input: &Var, target: &impl Target) -> Result<Var> {
         let run = Run::new("binary_cross_entropy_with_logits", PointwiseLoss::BceWithLogits, self.reduction);
         Run { weight: self.weight.as_ref(), pos_weight: self.pos_weight.as_ref(), ..run }.of(input, target)
@@ -240,7 +245,8 @@ impl BceWithLogitsLoss {
 }
 
 impl KlDivLoss {
-    /// The target is a probability; the mean over the elements, as PyTorch's default is. The divergence itself is [`batch_mean`](Self::batch_mean).
+    /// The target is a probability; the mean over the elements, as PyTorch's default is. The divergence itself is
+    /// [`batch_mean`](Self::batch_mean).
     pub fn new() -> Self {
         KlDivLoss::default()
     }
@@ -257,8 +263,8 @@ impl KlDivLoss {
         self
     }
 
-    /// The loss of `input`, log-probabilities, against a target of the same shape and dtype: a scalar, or that shape with
-    /// [`Reduction::None`].
+    /// The loss of `input`, log-probabilities, against a target of the same shape and dtype: a scalar, or that shape
+    /// with [`Reduction::None`].
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`], [`Error::Device`] where the two differ; [`Error::DType`] for integers.

@@ -11,9 +11,9 @@ pub type AdamW = Adaptive<true>;
 
 /// What [`Adam`] and [`AdamW`] have in common.
 ///
-/// m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε). The weight decay λ is an L2
-/// penalty, g + λp, in [`Adam`]; in [`AdamW`] the parameter itself is first scaled by 1 − lr·λ. With `amsgrad` (Reddi et al. 2018)
-/// the greatest v so far stands for v.
+/// m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε). The weight decay λ is
+/// an L2 penalty, g + λp, in [`Adam`]; in [`AdamW`] the parameter itself is first scaled by 1 − lr·λ. With `amsgrad`
+/// (Reddi et al. 2018) the greatest v so far stands for v.
 #[derive(Debug, Clone)]
 pub struct Adaptive<const DECOUPLED: bool> {
     lr: f64,

@@ -10,11 +10,12 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Scales all gradients together so that their norm, taken as if they were one vector, is at most `max_norm`; gives the norm they
-/// had. PyTorch's `clip_grad_norm_`: the factor is min(1, `max_norm`/(norm + 10⁻⁶)).
+/// Scales all gradients together so that their norm, taken as if they were one vector, is at most `max_norm`; gives
+/// the norm they had. PyTorch's `clip_grad_norm_`: the factor is min(1, `max_norm`/(norm + 10⁻⁶)).
 ///
-/// `norm_type` is p of the p-norm: 2 as a rule, infinity for the greatest magnitude, or another number above 0. Parameters without a gradient
-/// do not count. Where the norm is not finite the gradients become so too, as in PyTorch; see [`clip_grad_norm_finite`].
+/// `norm_type` is p of the p-norm: 2 as a rule, infinity for the greatest magnitude, or another number above 0.
+/// Parameters without a gradient do not count. Where the norm is not finite the gradients become so too, as in
+/// PyTorch; see [`clip_grad_norm_finite`].
 ///
 /// ```
 /// use gatefold::{Device, Parameter, Tensor, optim::clip_grad_norm};

@@ -1,7 +1,7 @@
 //! Optimizers, learning-rate schedules and gradient clipping, with PyTorch's names, defaults and formulas.
 //!
-//! An algorithm such as [`Sgd`] holds settings; put `over` parameters it becomes an [`Optimizer`], which is one and the same for
-//! all algorithms: groups, state, saving.
+//! An algorithm such as [`Sgd`] holds settings; put `over` parameters it becomes an [`Optimizer`], which is one and
+//! the same for all algorithms: groups, state, saving.
 //!
 //! ```
 //! use gatefold::{Device, Parameter, Tape, Tensor, optim::Sgd};

@@ -24,11 +24,11 @@ impl Anneal {
     }
 }
 
-/// Up to a greatest learning rate and down to nearly nothing, the momentum the other way round (Smith & Topin 2019). PyTorch's
-/// `OneCycleLR`; step it after every batch.
+/// Up to a greatest learning rate and down to nearly nothing, the momentum the other way round (Smith & Topin 2019).
+/// PyTorch's `OneCycleLR`; step it after every batch.
 ///
-/// From `max_lr/div_factor` to `max_lr` in the first `pct_start` of the steps, then to `max_lr/div_factor/final_div_factor`; with
-/// `three_phase` first back as it came.
+/// From `max_lr/div_factor` to `max_lr` in the first `pct_start` of the steps, then to
+/// `max_lr/div_factor/final_div_factor`; with `three_phase` first back as it came.
 #[derive(Debug, Clone)]
 pub struct OneCycleLr {
     max_lr: Vec<f64>,
@@ -46,7 +46,8 @@ pub struct OneCycleLr {
 over!(OneCycleLr);
 
 impl OneCycleLr {
-    /// With PyTorch's defaults: 0.3 of the steps up, cosines, momentum between 0.95 and 0.85, factors of 25 and 10⁴, two phases.
+    /// With PyTorch's defaults: 0.3 of the steps up, cosines, momentum between 0.95 and 0.85, factors of 25 and 10⁴,
+    /// two phases.
     pub fn new(max_lr: f64, total_steps: u64) -> Self {
         OneCycleLr {
             max_lr: vec![max_lr],

@@ -42,8 +42,8 @@ pub trait Optim: HasParameters {
 
 /// An algorithm over groups of parameters, with the state it keeps of each.
 ///
-/// The state is f64 for f64 parameters and f32 for all others, also for f16 and bf16, where PyTorch keeps 16 bits: the second
-/// moment of a small gradient would vanish in them.
+/// The state is f64 for f64 parameters and f32 for all others, also for f16 and bf16, where PyTorch keeps 16 bits:
+/// the second moment of a small gradient would vanish in them.
 #[derive(Debug)]
 pub struct Optimizer<A: Algorithm> {
     defaults: A,
@@ -84,8 +84,8 @@ impl<A: Algorithm> Optimizer<A> {
     /// `optimizer.add_group(head.parameters(), |options| options.lr(0.01))`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a setting outside its range, an empty list, or a parameter that the optimizer has already;
-    /// [`Error::DType`] for a parameter of integers.
+    /// [`Error::Argument`] for a setting outside its range, an empty list, or a parameter that the optimizer has
+    /// already; [`Error::DType`] for a parameter of integers.
     pub fn add_group(
         &mut self,
         parameters: impl IntoIterator<Item = Parameter>,
@@ -233,9 +233,9 @@ impl<A: Algorithm> Optimizer<A> {
         Ok(())
     }
 
-    /// All that the optimizer would need to go on, bit for bit: as numbers `group.{g}.{setting}`, `group.{g}.parameters`
-    /// (how many) and `state.{i}.step`, as tensors `state.{i}.{PyTorch's name}`, with i counting the parameters through
-    /// all groups. The parameters themselves are not in it.
+    /// All that the optimizer would need to go on, bit for bit: as numbers `group.{g}.{setting}`,
+    /// `group.{g}.parameters` (how many) and `state.{i}.step`, as tensors `state.{i}.{PyTorch's name}`, with i
+    /// counting the parameters through all groups. The parameters themselves are not in it.
     pub fn state(&self) -> State {
         let mut state = State::new(A::NAME);
         for (g, group) in self.groups.iter().enumerate() {
@@ -258,8 +258,8 @@ impl<A: Algorithm> Optimizer<A> {
     /// Goes on from a state: settings, steps and tensors become those of the state.
     ///
     /// # Errors
-    /// [`Error::Argument`] for the state of another algorithm or settings out of range; [`Error::StateDict`], naming all
-    /// that is at fault, where groups, parameters or shapes differ. Nothing is changed then.
+    /// [`Error::Argument`] for the state of another algorithm or settings out of range; [`Error::StateDict`], naming
+    /// all that is at fault, where groups, parameters or shapes differ. Nothing is changed then.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
         state.expect_kind("Optimizer::load_state", A::NAME)?;
         let mut reader = Reader::new(state);

@@ -61,7 +61,8 @@ impl Default for ReduceLrOnPlateau {
 }
 
 impl ReduceLrOnPlateau {
-    /// With PyTorch's defaults: a metric that falls, factor 0.1, patience 10, relative threshold 10⁻⁴, no cooldown, no least rate, eps 10⁻⁸.
+    /// With PyTorch's defaults: a metric that falls, factor 0.1, patience 10, relative threshold 10⁻⁴, no cooldown,
+    /// no least rate, eps 10⁻⁸.
     pub fn new() -> Self {
         ReduceLrOnPlateau {
             mode: Mode::Min,
@@ -187,7 +188,8 @@ impl ReduceLrOnPlateau {
         self.best
     }
 
-    /// What it needs to go on: `best` (once there is one), `num_bad_epochs`, `cooldown_counter`. The rates are in the optimizer's state.
+    /// What it needs to go on: `best` (once there is one), `num_bad_epochs`, `cooldown_counter`. The rates are in the
+    /// optimizer's state.
     pub fn state(&self) -> State {
         let mut state = State::new(NAME);
         if let Some(best) = self.best {

@@ -8,8 +8,8 @@ use crate::{
 
 /// RMSprop (Hinton, lecture 6e; centered: Graves 2013, equations 38 to 45). PyTorch's `RMSprop`.
 ///
-/// With g the gradient plus `weight_decay`·p: v ← αv + (1 − α)g², and p ← p − lr·g/(√v + ε). `centered` subtracts from v the square of the
-/// averaged gradient; with momentum μ: b ← μb + g/(√v + ε), p ← p − lr·b.
+/// With g the gradient plus `weight_decay`·p: v ← αv + (1 − α)g², and p ← p − lr·g/(√v + ε). `centered` subtracts
+/// from v the square of the averaged gradient; with momentum μ: b ← μb + g/(√v + ε), p ← p − lr·b.
 #[derive(Debug, Clone)]
 pub struct RmsProp {
     lr: f64,

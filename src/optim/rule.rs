@@ -73,11 +73,12 @@ macro_rules! settings {
                 self
             })*
 
-            /// An optimizer of the parameters of some modules, as one group; a parameter that several share counts once.
+            /// An optimizer of the parameters of some modules, as one group; a parameter that several share counts
+            /// once.
             ///
             /// # Errors
-            /// [`Error::Argument`](crate::Error::Argument) for a setting outside its range (here, not in the builder) and
-            /// where there are no parameters; [`Error::DType`](crate::Error::DType) for a parameter of integers.
+            /// [`Error::Argument`](crate::Error::Argument) for a setting outside its range (here, not in the builder)
+            /// and where there are no parameters; [`Error::DType`](crate::Error::DType) for a parameter of integers.
             pub fn over<const N: usize>(
                 self,
                 modules: [&dyn $crate::tape::HasParameters; N],

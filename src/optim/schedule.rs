@@ -39,8 +39,9 @@ pub trait Rate {
 
 /// A rate at work on the groups of an optimizer.
 ///
-/// Made by `over`, which sets the rates of step 0 as PyTorch's constructors do; then [`step`](Self::step) after each epoch or each
-/// optimizer step, whichever the rate is counted in. Every rate is computed from the one that its group started from, so nothing drifts.
+/// Made by `over`, which sets the rates of step 0 as PyTorch's constructors do; then [`step`](Self::step) after each
+/// epoch or each optimizer step, whichever the rate is counted in. Every rate is computed from the one that its group
+/// started from, so nothing drifts.
 ///
 /// ```
 /// use gatefold::{Device, DType, Parameter, Tensor, optim::{Sgd, StepLr}};
@@ -64,7 +65,8 @@ impl<R: Rate> Schedule<R> {
     /// Starts a rate on an optimizer.
     ///
     /// # Errors
-    /// [`Error::Argument`] for settings outside their range, and where the rate cycles the momentum of an optimizer that has none.
+    /// [`Error::Argument`] for settings outside their range, and where the rate cycles the momentum of an optimizer
+    /// that has none.
     pub fn new(rate: R, optimizer: &mut dyn Optim) -> Result<Self> {
         let lrs = optimizer.lrs();
         rate.check(lrs.len())?;
@@ -148,7 +150,10 @@ macro_rules! over {
             ///
             /// # Errors
             /// As [`Schedule::new`](crate::optim::Schedule::new).
-            pub fn over(self, optimizer: &mut dyn $crate::optim::Optim) -> $crate::Result<$crate::optim::Schedule<Self>> {
+            pub fn over(
+                self,
+                optimizer: &mut dyn $crate::optim::Optim,
+            ) -> $crate::Result<$crate::optim::Schedule<Self>> {
                 $crate::optim::Schedule::new(self, optimizer)
             }
         }
@@ -220,9 +225,10 @@ impl Rate for ExponentialLr {
     }
 }
 
-/// η + ½(base − η)(1 + cos(π·step/T)): half a cosine down to η in T steps, and up again in the next T (Loshchilov & Hutter 2017,
-/// equation 5, without restarts). PyTorch's `CosineAnnealingLR`, which computes each rate from the one before; its recursion has this closed
-/// form, and the two differ by rounding only, as long as nothing else sets the rate.
+/// η + ½(base − η)(1 + cos(π·step/T)): half a cosine down to η in T steps, and up again in the next T (Loshchilov &
+/// Hutter 2017, equation 5, without restarts). PyTorch's `CosineAnnealingLR`, which computes each rate from the one
+/// before; its recursion has this closed form, and the two differ by rounding only, as long as nothing else sets the
+/// rate.
 #[derive(Debug, Clone)]
 pub struct CosineAnnealingLr {
     t_max: u64,

@@ -8,8 +8,8 @@ use crate::{
 
 /// Stochastic gradient descent with momentum (Sutskever et al. 2013, in PyTorch's form). PyTorch's `SGD`.
 ///
-/// With g the gradient plus `weight_decay`·p: b ← μb + (1 − τ)g, starting at b = g; then p ← p − lr·b, or with Nesterov momentum
-/// p ← p − lr·(g + μb).
+/// With g the gradient plus `weight_decay`·p: b ← μb + (1 − τ)g, starting at b = g; then p ← p − lr·b, or with
+/// Nesterov momentum p ← p − lr·(g + μb).
 #[derive(Debug, Clone)]
 pub struct Sgd {
     lr: f64,
