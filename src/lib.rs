@@ -36,3 +36,8 @@ pub use rng::Philox;
 pub use shape::Shape;
 pub use tape::{HasParameters, Parameter, Tape, Var};
 pub use tensor::Tensor;
+
+/// The programs in the README are compiled and run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,176 @@
+//! The example programs run to their end and reach what they claim; bad arguments and files end them with an error.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// An example as `cargo test` built it, beside this test.
+fn example(name: &str) -> Command {
+    let exe = env::current_exe().expect("the path of this test");
+    let target = exe.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let path = target.join("examples").join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    if !path.exists() {
+        // Only this test was asked for, and cargo builds examples along with all tests.
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--profile", "test", "--example", name, "--target-dir"])
+            .arg(target.parent().expect("target"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.is_ok_and(|status| status.success()) && path.exists(), "{} is not built", path.display());
+    }
+    Command::new(path)
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// What it prints when it succeeds.
+fn prints(command: &mut Command) -> String {
+    let output = run(command);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// What it complains when it fails.
+fn complains(command: &mut Command) -> String {
+    let output = run(command);
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(output.status.code().is_some_and(|code| code != 0), "{command:?} does not fail: {:?}", output.status);
+    assert!(!text.contains("panicked"), "{command:?}: {text}");
+    text
+}
+
+fn number_after(text: &str, label: &str) -> f64 {
+    let rest = text.rsplit_once(label).unwrap_or_else(|| panic!("no {label:?} in {text}")).1;
+    rest.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{label:?} in {text}"))
+}
+
+fn data(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(path)
+}
+
+#[test]
+fn hello_says_ohlol() {
+    assert_eq!(prints(&mut example("hello")).lines().last(), Some("hello → ohlol, ohlol, ohlol"));
+}
+
+#[test]
+fn sine_predicts_the_cosine() {
+    let text = prints(&mut example("sine"));
+    assert!(number_after(&text, "final loss") < 0.01, "{text}");
+}
+
+#[test]
+fn tagger_learns_two_sentences() {
+    let text = prints(&mut example("tagger"));
+    assert_eq!((text.matches("  right\n").count(), text.matches("wrong").count()), (2, 0), "{text}");
+    assert!(text.contains("Embedding(9, 6)\nLSTM(6, 6)\n"));
+}
+
+#[test]
+fn tagger_reads_any_tagged_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sentences.tsv");
+    fs::write(&path, "we\tPRON\nread\tV\n\nthey\tPRON\nsleep\tV\nwell\tADV\n\n".repeat(50)).unwrap();
+    let text = prints(example("tagger").arg("--data").arg(&path).args(["--epochs", "2"]));
+    assert!(text.contains("90 sentences to train on, 10 held out"), "{text}");
+    assert!(number_after(&text, "held-out accuracy") > 0.9, "{text}");
+
+    fs::write(&path, "we\tPRON\nread V\n").unwrap();
+    let error = complains(example("tagger").arg("--data").arg(&path));
+    assert!(error.contains("sentences.tsv: line 2, column 7: no tab"), "{error}");
+    fs::write(&path, "we\tPRON\n").unwrap();
+    assert!(complains(example("tagger").arg("--data").arg(&path)).contains("want at least 10"));
+    complains(example("tagger").arg("--data").arg(folder.path().join("none")));
+    complains(example("tagger").args(["--epochs", "many"]));
+}
+
+/// A small model on a part of the digits, from a folder without data.
+#[test]
+fn mnist_trains_saves_and_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ["--hidden", "16", "--layers", "1"];
+    let mut accuracies = Vec::new();
+    for cell in ["rnn", "lstm", "gru"] {
+        let mut train = example("mnist");
+        train.current_dir(folder.path()).args(small).args(["--cell", cell, "--epochs", "2", "--limit", "1000"]);
+        let output = run(&mut train);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.lines().filter(|line| line.starts_with("epoch ")).count(), 2, "{text}");
+        assert!(text.contains("1000 images to train on, 2000 to test with"), "{text}");
+        assert!(text.contains(&format!("(rnn): {}(28, 16, batch_first=True)", cell.to_uppercase())), "{text}");
+        let trained = number_after(&text, "test accuracy");
+        let text = prints(example("mnist").current_dir(folder.path()).args(small).args([
+            "--cell",
+            cell,
+            "--load",
+            "mnist.safetensors",
+        ]));
+        assert_eq!(number_after(&text, "test accuracy"), trained);
+        accuracies.push(trained);
+    }
+    assert!(accuracies.iter().all(|&accuracy| accuracy > 5.0), "{accuracies:?}");
+    let error = complains(example("mnist").current_dir(folder.path()).args(["--load", "mnist.safetensors"]));
+    assert!(error.contains("misshaped") && error.contains("rnn.weight_ih_l0"), "{error}");
+}
+
+#[test]
+fn mnist_repeats_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let once = |threads: &str| {
+        let text = prints(
+            example("mnist")
+                .current_dir(folder.path())
+                .env("RAYON_NUM_THREADS", threads)
+                .args(["--hidden", "16", "--epochs", "1", "--limit", "500", "--recipe", "notes", "--seed", "3"]),
+        );
+        let epoch = text.lines().find(|line| line.starts_with("epoch ")).unwrap().to_string();
+        (epoch.rsplit_once("  ").unwrap().0.to_string(), fs::read(folder.path().join("mnist.safetensors")).unwrap())
+    };
+    assert!(once("1") == once("2"));
+}
+
+#[test]
+fn mnist_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let fails = |arguments: &[&str]| complains(example("mnist").current_dir(here).args(arguments));
+    for arguments in [
+        &["--epochs", "0"][..],
+        &["--batch", "0"],
+        &["--hidden", "none"],
+        &["--layers", "0"],
+        &["--layers", "1000000"],
+        &["--cell", "transformer"],
+        &["--recipe", "none"],
+        &["--device", "tpu"],
+        &["--seed", "x"],
+        &["--unknown"],
+    ] {
+        let error = fails(arguments);
+        assert!(error.contains(arguments[0]), "{error}");
+    }
+    assert!(fails(&["--data", "nowhere"]).contains("nowhere"));
+    assert!(fails(&["--load", "nowhere.safetensors"]).contains("nowhere.safetensors"));
+    assert!(fails(&["--save", "no/folder/model.safetensors"]).contains("no/folder/model.safetensors"));
+
+    fs::write(here.join("noise.safetensors"), [0xff; 100]).unwrap();
+    assert!(fails(&["--load", "noise.safetensors"]).contains("noise.safetensors"));
+    for entry in fs::read_dir(data("mnist")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, here.join(path.file_name().unwrap())).unwrap();
+    }
+    let images = here.join("test2k-images-idx3-ubyte.gz");
+    let whole = fs::read(&images).unwrap();
+    fs::write(&images, &whole[..whole.len() / 2]).unwrap();
+    let error = fails(&["--data", "."]);
+    assert!(error.contains("test2k-images-idx3-ubyte.gz: truncated"), "{error}");
+    fs::write(&images, b"not an image").unwrap();
+    let error = fails(&["--data", "."]);
+    assert!(error.contains("test2k-images-idx3-ubyte.gz: not an IDX file"), "{error}");
+}
