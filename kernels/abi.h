@@ -1,0 +1,436 @@
+// The one contract between the kernels and Rust: a struct per kernel, passed by value.
+//
+// Addresses are of device memory and at least 256-byte aligned unless their comment says otherwise; counts, extents and
+// strides are in elements. One field a line: `src/cuda/abi.rs` mirrors this file, and a test there compares the two line by
+// line. Fields are ordered so that no compiler inserts padding; the sizes are asserted on both sides.
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define GATEFOLD_SIZE(name, bytes) static_assert(sizeof(struct name) == (bytes), #name " has another size in Rust")
+#else
+#define GATEFOLD_SIZE(name, bytes) _Static_assert(sizeof(struct name) == (bytes), #name " has another size in Rust")
+#endif
+
+// Dimensions that a strided kernel walks through; the host divides walks of more.
+#define MAX_RANK 8
+
+// What a kernel found wrong with its data. The first one stays until the host has reported it.
+struct Fault {
+    uint32_t kind;
+    uint32_t unused;
+    int64_t place;
+    int64_t value;
+    int64_t bound;
+};
+GATEFOLD_SIZE(Fault, 32);
+
+// Kinds of faults.
+#define FAULT_INDEX 1u
+#define FAULT_TARGET 2u
+#define FAULT_INPUT_PROBABILITY 3u
+#define FAULT_TARGET_PROBABILITY 4u
+
+// Functions of one argument.
+#define UNARY_NEG 0u
+#define UNARY_EXP 1u
+#define UNARY_LOG 2u
+#define UNARY_SQRT 3u
+#define UNARY_ABS 4u
+#define UNARY_TANH 5u
+#define UNARY_SIGMOID 6u
+#define UNARY_RELU 7u
+#define UNARY_ONE 8u
+#define UNARY_SQUARE 9u
+#define UNARY_POWER 10u
+#define UNARY_AFFINE 11u
+#define UNARY_CLAMP 12u
+
+// y[i] = op(x[i]). a, b: the exponent and it less one; scale, shift; low, high.
+struct Unary {
+    uint64_t x;
+    uint64_t y;
+    uint64_t count;
+    double a;
+    double b;
+    uint32_t op;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(Unary, 48);
+
+// dx[i] = dy[i] * op'(x[i]), y = op(x).
+struct UnaryBackward {
+    uint64_t x;
+    uint64_t y;
+    uint64_t dy;
+    uint64_t dx;
+    uint64_t count;
+    double a;
+    double b;
+    uint32_t op;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(UnaryBackward, 64);
+
+// Functions of two arguments.
+#define BINARY_ADD 0u
+#define BINARY_SUB 1u
+#define BINARY_MUL 2u
+#define BINARY_DIV 3u
+
+// y = op(a, b), y dense. The flat kernels read the strides of the last dimension alone, 0 or 1; for the strided ones a, b and
+// y are aligned to their elements.
+struct Binary {
+    uint64_t a;
+    uint64_t b;
+    uint64_t y;
+    uint64_t count;
+    uint64_t extent[MAX_RANK];
+    uint64_t stride_a[MAX_RANK];
+    uint64_t stride_b[MAX_RANK];
+    uint32_t rank;
+    uint32_t op;
+};
+GATEFOLD_SIZE(Binary, 232);
+
+// y[i] += alpha * x[i]
+struct Axpy {
+    uint64_t x;
+    uint64_t y;
+    uint64_t count;
+    double alpha;
+};
+GATEFOLD_SIZE(Axpy, 32);
+
+// y[i] = the low bits of value
+struct Fill {
+    uint64_t y;
+    uint64_t count;
+    uint64_t value;
+};
+GATEFOLD_SIZE(Fill, 24);
+
+// Element types, as a number.
+#define DTYPE_F64 0u
+#define DTYPE_F32 1u
+#define DTYPE_F16 2u
+#define DTYPE_BF16 3u
+#define DTYPE_U32 4u
+#define DTYPE_I64 5u
+
+// y[i] = x[i], of the type that `to` names.
+struct Cast {
+    uint64_t x;
+    uint64_t y;
+    uint64_t count;
+    uint32_t to;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(Cast, 32);
+
+// y[to . i] = x[from . i] over the indices i of extent, or y += x. x and y are where the walks start, aligned to their
+// elements.
+struct CopyStrided {
+    uint64_t x;
+    uint64_t y;
+    uint64_t count;
+    uint64_t extent[MAX_RANK];
+    uint64_t from[MAX_RANK];
+    uint64_t to[MAX_RANK];
+    uint32_t rank;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(CopyStrided, 224);
+
+// Reductions.
+#define REDUCE_SUM 0u
+#define REDUCE_MEAN 1u
+#define REDUCE_MAX 2u
+
+// x [outer, n, inner] -> y [outer, parts, inner]: each part of `part` rows of n. A mean divides by `divisor`.
+struct Reduce {
+    uint64_t x;
+    uint64_t y;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+    uint64_t parts;
+    uint64_t part;
+    double divisor;
+    uint32_t op;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(Reduce, 72);
+
+// x [count] -> y [parts] of f64: the squares of part i summed.
+struct SumOfSquares {
+    uint64_t x;
+    uint64_t y;
+    uint64_t count;
+    uint64_t parts;
+    uint64_t part;
+};
+GATEFOLD_SIZE(SumOfSquares, 40);
+
+// x [outer, n, inner] -> index [outer, inner] of i64.
+struct ArgMax {
+    uint64_t x;
+    uint64_t index;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+};
+GATEFOLD_SIZE(ArgMax, 40);
+
+// dx [outer, n, inner] = dy [outer, inner] where index [outer, inner] says, else 0.
+struct ScatterAxis {
+    uint64_t index;
+    uint64_t dy;
+    uint64_t dx;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+};
+GATEFOLD_SIZE(ScatterAxis, 48);
+
+// x, y [outer, n, inner]: softmax along n, or its logarithm.
+struct Softmax {
+    uint64_t x;
+    uint64_t y;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+    uint32_t log;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(Softmax, 48);
+
+// y, dy, dx [outer, n, inner]
+struct SoftmaxBackward {
+    uint64_t y;
+    uint64_t dy;
+    uint64_t dx;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+    uint32_t log;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(SoftmaxBackward, 56);
+
+// y [outer, count, inner] = x [outer, n, inner] at index [count] of i64; zeros, and a fault, where that is outside 0..n.
+struct Gather {
+    uint64_t index;
+    uint64_t x;
+    uint64_t y;
+    uint64_t fault;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+    uint64_t count;
+};
+GATEFOLD_SIZE(Gather, 64);
+
+// index [count] of i64 -> key [count] of u32, order [count] of u32: n where the index is outside 0..n or is `skip`, and the
+// numbers from 0.
+struct SortKeys {
+    uint64_t index;
+    uint64_t key;
+    uint64_t order;
+    uint64_t fault;
+    uint64_t count;
+    uint64_t n;
+    int64_t skip;
+    uint32_t skips;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(SortKeys, 64);
+
+// One pass of a stable radix sort by four bits of the key: counts [16, blocks] of u32.
+struct SortPass {
+    uint64_t key;
+    uint64_t order;
+    uint64_t counts;
+    uint64_t to_key;
+    uint64_t to_order;
+    uint64_t count;
+    uint32_t shift;
+    uint32_t blocks;
+};
+GATEFOLD_SIZE(SortPass, 56);
+
+// dx [outer, n, inner] += dy [outer, count, inner] by sorted key [count] and order [count] of u32; dx is zero before.
+struct ScatterRows {
+    uint64_t key;
+    uint64_t order;
+    uint64_t dy;
+    uint64_t dx;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+    uint64_t count;
+};
+GATEFOLD_SIZE(ScatterRows, 64);
+
+// y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0
+struct Dropout {
+    uint64_t x;
+    uint64_t y;
+    uint64_t count;
+    uint64_t seed;
+    uint64_t stream;
+    double p;
+    double scale;
+};
+GATEFOLD_SIZE(Dropout, 56);
+
+// y[i] = low + uniform i of the stream * span, at most last
+struct Uniform {
+    uint64_t y;
+    uint64_t count;
+    uint64_t seed;
+    uint64_t stream;
+    double low;
+    double span;
+    double last;
+};
+GATEFOLD_SIZE(Uniform, 56);
+
+// Losses of each element.
+#define LOSS_MSE 0u
+#define LOSS_L1 1u
+#define LOSS_HUBER 2u
+#define LOSS_SMOOTH_L1 3u
+#define LOSS_BCE 4u
+#define LOSS_BCE_WITH_LOGITS 5u
+#define LOSS_KL_DIV 6u
+#define LOSS_KL_DIV_LOG_TARGET 7u
+
+// y[i] = weight[i] * loss(x[i], target[i]); weight and pos_weight [trailing] may be 0. `bound` is delta or beta.
+struct PointwiseLoss {
+    uint64_t x;
+    uint64_t target;
+    uint64_t weight;
+    uint64_t pos_weight;
+    uint64_t y;
+    uint64_t fault;
+    uint64_t count;
+    uint64_t trailing;
+    double bound;
+    uint32_t loss;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(PointwiseLoss, 80);
+
+// The gradient from dy: of the input, or with to_target of the target.
+struct PointwiseLossBackward {
+    uint64_t x;
+    uint64_t target;
+    uint64_t weight;
+    uint64_t pos_weight;
+    uint64_t dy;
+    uint64_t dx;
+    uint64_t count;
+    uint64_t trailing;
+    double bound;
+    uint32_t loss;
+    uint32_t to_target;
+};
+GATEFOLD_SIZE(PointwiseLossBackward, 80);
+
+// x [outer, classes, inner] of log-probabilities, target [outer, inner] of i64 -> y, sample_weight [outer, inner]; weight
+// [classes] may be 0.
+struct ClassLoss {
+    uint64_t x;
+    uint64_t target;
+    uint64_t weight;
+    uint64_t y;
+    uint64_t sample_weight;
+    uint64_t fault;
+    uint64_t outer;
+    uint64_t classes;
+    uint64_t inner;
+    int64_t ignore_index;
+    double smoothing;
+};
+GATEFOLD_SIZE(ClassLoss, 88);
+
+// dx [outer, classes, inner] from dy [outer, inner]
+struct ClassLossBackward {
+    uint64_t target;
+    uint64_t weight;
+    uint64_t dy;
+    uint64_t dx;
+    uint64_t outer;
+    uint64_t classes;
+    uint64_t inner;
+    int64_t ignore_index;
+    double smoothing;
+};
+GATEFOLD_SIZE(ClassLossBackward, 72);
+
+// One step of an optimizer over p [count], from its gradient g [count]. States have the type that p is computed in.
+// buffer may be 0: no momentum.
+struct Sgd {
+    uint64_t p;
+    uint64_t g;
+    uint64_t buffer;
+    uint64_t count;
+    double lr;
+    double momentum;
+    double keep;
+    double decay;
+    uint32_t nesterov;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(Sgd, 72);
+
+// m, v: the moments. top may be 0: not AMSGrad. `size` is the learning rate and `root` the divisor of the root of the second
+// moment, both corrected for their bias.
+struct Adam {
+    uint64_t p;
+    uint64_t g;
+    uint64_t m;
+    uint64_t v;
+    uint64_t top;
+    uint64_t count;
+    double shrink;
+    double decay;
+    double m_weight;
+    double beta2;
+    double v_weight;
+    double eps;
+    double size;
+    double root;
+};
+GATEFOLD_SIZE(Adam, 112);
+
+// mean may be 0: not centred; buffer may be 0: no momentum.
+struct RmsProp {
+    uint64_t p;
+    uint64_t g;
+    uint64_t v;
+    uint64_t mean;
+    uint64_t buffer;
+    uint64_t count;
+    double lr;
+    double alpha;
+    double v_weight;
+    double eps;
+    double decay;
+    double momentum;
+};
+GATEFOLD_SIZE(RmsProp, 96);
+
+struct Adagrad {
+    uint64_t p;
+    uint64_t g;
+    uint64_t sum;
+    uint64_t count;
+    double rate;
+    double eps;
+    double decay;
+    double unused;
+};
+GATEFOLD_SIZE(Adagrad, 64);

@@ -1,0 +1,125 @@
+// Functions of each element. A thread owns vectors of 16 bytes, a grid apart; all are bound by memory.
+#include "device/loop.cuh"
+
+// x [count] -> y [count]. Moves one element in and one out; one to some thirty FLOPs.
+template <class T>
+__device__ __forceinline__ void unary(const Unary& p) {
+    using C = compute_t<T>;
+    const C a = C(p.a), b = C(p.b);
+    auto run = [&](auto f) { map(p.count, at<T>(p.y), [&](uint64_t, C x) { return f(x); }, at<const T>(p.x)); };
+    switch (p.op) {
+        case UNARY_NEG: return run([](C x) { return -x; });
+        case UNARY_EXP: return run([](C x) { return exp_(x); });
+        case UNARY_LOG: return run([](C x) { return log_(x); });
+        case UNARY_SQRT: return run([](C x) { return sqrt_(x); });
+        case UNARY_ABS: return run([](C x) { return abs_(x); });
+        case UNARY_TANH: return run([](C x) { return tanh_(x); });
+        case UNARY_SIGMOID: return run([](C x) { return sigmoid_(x); });
+        // Comparisons with NaN are false: here and in the clamp it takes the arm that is x.
+        case UNARY_RELU: return run([](C x) { return x <= C(0) ? C(0) : x; });
+        case UNARY_ONE: return run([](C) { return C(1); });
+        case UNARY_SQUARE: return run([](C x) { return x * x; });
+        case UNARY_POWER: return run([&](C x) { return pow_(x, a); });
+        case UNARY_AFFINE: return run([&](C x) { return x * a + b; });
+        case UNARY_CLAMP:
+            return run([&](C x) {
+                x = x < a ? a : x;
+                return x > b ? b : x;
+            });
+    }
+}
+KERNEL_FLOATS(unary, Unary)
+
+// x or y, and dy [count] -> dx [count]. Moves two elements in (one where the derivative is constant) and one out.
+template <class T>
+__device__ __forceinline__ void unary_backward(const UnaryBackward& p) {
+    using C = compute_t<T>;
+    const C a = C(p.a), b = C(p.b);
+    auto from_dy = [&](auto f) { map(p.count, at<T>(p.dx), [&](uint64_t, C dy) { return f(dy); }, at<const T>(p.dy)); };
+    auto with = [&](uint64_t kept, auto f) {
+        map(p.count, at<T>(p.dx), [&](uint64_t, C k, C dy) { return f(k, dy); }, at<const T>(kept), at<const T>(p.dy));
+    };
+    switch (p.op) {
+        case UNARY_NEG: return from_dy([](C dy) { return -dy; });
+        case UNARY_EXP: return with(p.y, [](C y, C dy) { return dy * y; });
+        case UNARY_LOG: return with(p.x, [](C x, C dy) { return dy / x; });
+        case UNARY_SQRT: return with(p.y, [](C y, C dy) { return dy / (y + y); });
+        case UNARY_ABS:
+            return with(p.x, [](C x, C dy) { return dy * (x > C(0) ? C(1) : x < C(0) ? C(-1) : C(0)); });
+        case UNARY_TANH: return with(p.y, [](C y, C dy) { return dy * (C(1) - y * y); });
+        case UNARY_SIGMOID: return with(p.y, [](C y, C dy) { return dy * (y * (C(1) - y)); });
+        case UNARY_RELU: return with(p.x, [](C x, C dy) { return x <= C(0) ? C(0) : dy; });
+        case UNARY_ONE: return from_dy([](C) { return C(0); });
+        case UNARY_SQUARE: return with(p.x, [](C x, C dy) { return dy * (x + x); });
+        case UNARY_POWER: return with(p.x, [&](C x, C dy) { return dy * (a * pow_(x, b)); });
+        case UNARY_AFFINE: return from_dy([&](C dy) { return dy * a; });
+        case UNARY_CLAMP: return with(p.x, [&](C x, C dy) { return x >= a && x <= b ? dy : C(0); });
+    }
+}
+KERNEL_FLOATS(unary_backward, UnaryBackward)
+
+// Calls `run` with the function that `op` names.
+template <class C, class Run>
+__device__ __forceinline__ void with_binary(unsigned op, Run run) {
+    switch (op) {
+        case BINARY_ADD: return run([](C a, C b) { return a + b; });
+        case BINARY_SUB: return run([](C a, C b) { return a - b; });
+        case BINARY_MUL: return run([](C a, C b) { return a * b; });
+        case BINARY_DIV: return run([](C a, C b) { return a / b; });
+    }
+}
+
+// a, b [count], or one of them [1] -> y [count]. Moves up to two elements in and one out, one FLOP.
+template <class T>
+__device__ __forceinline__ void binary(const Binary& p) {
+    using C = compute_t<T>;
+    auto a = at<const T>(p.a), b = at<const T>(p.b);
+    auto y = at<T>(p.y);
+    bool dense_a = p.stride_a[0] != 0, dense_b = p.stride_b[0] != 0;
+    with_binary<C>(p.op, [&](auto f) {
+        if (dense_a && dense_b) {
+            map(p.count, y, [&](uint64_t, C a, C b) { return f(a, b); }, a, b);
+        } else if (dense_a) {
+            map(p.count, y, [&, one = widen(*b)](uint64_t, C a) { return f(a, one); }, a);
+        } else if (dense_b) {
+            map(p.count, y, [&, one = widen(*a)](uint64_t, C b) { return f(one, b); }, b);
+        } else {
+            map(p.count, y, [value = f(widen(*a), widen(*b))](uint64_t) { return value; });
+        }
+    });
+}
+KERNEL_FLOATS(binary, Binary)
+
+// As `binary`, a and b at any strides. A thread owns elements of y, a grid apart.
+template <class T, class Index>
+__device__ __forceinline__ void binary_walk(const Binary& p) {
+    using C = compute_t<T>;
+    with_binary<C>(p.op, [&](auto f) {
+        FOR_EACH(i, p.count) {
+            Index rest = Index(i);
+            uint64_t from_a = 0, from_b = 0;
+            for (int d = int(p.rank) - 1; d >= 0; --d) {
+                Index extent = Index(p.extent[d]), next = rest / extent, here = rest - next * extent;
+                from_a += here * p.stride_a[d], from_b += here * p.stride_b[d];
+                rest = next;
+            }
+            at<T>(p.y)[i] = narrow<T>(f(widen(at<const T>(p.a)[from_a]), widen(at<const T>(p.b)[from_b])));
+        }
+    });
+}
+template <class T>
+__device__ __forceinline__ void binary_strided(const Binary& p) {
+    // Division is slow in 64 bits.
+    if (p.count >> 32) binary_walk<T, uint64_t>(p);
+    else binary_walk<T, uint32_t>(p);
+}
+KERNEL_FLOATS(binary_strided, Binary)
+
+// x, y [count] -> y [count]. Moves two elements in and one out, two FLOPs.
+template <class T>
+__device__ __forceinline__ void axpy(const Axpy& p) {
+    using C = compute_t<T>;
+    const C alpha = C(p.alpha);
+    map(p.count, at<T>(p.y), [&](uint64_t, C x, C y) { return x * alpha + y; }, at<const T>(p.x), at<const T>(p.y));
+}
+KERNEL_FLOATS(axpy, Axpy)
