@@ -33,7 +33,6 @@ struct Thread {
     unsigned number;  // in its block
     State state;
     Collective kind;
-    bool polling;
     int8_t waits_at;  // the barrier's id; -1: a warp's collective; -2: the cluster
     unsigned mask;
     int line, source;
@@ -43,6 +42,7 @@ struct Thread {
     const void* poll_address;
     uint64_t poll_value;
     uint64_t cluster_phase;
+    uint64_t polled_in;  // the round that is over for it
 };
 
 struct Barrier {
@@ -92,9 +92,13 @@ struct Engine {
     std::vector<Thread> threads;
     std::vector<Gathering> clusters;
     unsigned gang = 0, runnable = 0, alive = 0;
-    // Where the round stands, and the order that it goes by.
-    unsigned block_cursor = 0, thread_cursor = 0;
-    std::vector<unsigned> block_order, thread_order;
+    // Where the round stands, and the order that it goes by: a block's warps one after the other, and a warp's lanes again and
+    // again while collectives of that warp complete. (So the 32 stacks that are at work stay in the processor's cache.)
+    unsigned block_cursor = 0, warp_cursor = 0, lane_cursor = 0;
+    std::vector<unsigned> block_order, warp_order;
+    unsigned lane_order[32];
+    bool again = false;
+    uint64_t round = 0;
     bool progressed = false;
     unsigned idle_rounds = 0;
     Thread* self = nullptr;
@@ -107,11 +111,6 @@ extern Engine engine;
 
 // Steps the gang's threads until all have left, or engine.error is set.
 void run_gang();
-// Lets the others run; returns when the schedule comes back to this thread.
-void yield();
-// The thread waits: it is not stepped until `wake`.
-void wait(const char* what, const char* file, int line);
-void wake(Thread& thread);
 // A thread has returned from the kernel.
 void thread_exits(Thread& thread);
 void forget_copies(Thread& thread);

@@ -1,5 +1,5 @@
 // Fibers, and the rounds in which a gang's threads are stepped.
-#include "engine.h"
+#include "step.h"
 
 #include <sys/mman.h>
 #include <pthread.h>
@@ -8,7 +8,6 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 
 uint3 threadIdx, blockIdx;
@@ -16,26 +15,20 @@ dim3 blockDim, gridDim;
 
 namespace softgpu {
 
-using boost::context::detail::jump_fcontext;
 using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
 Engine engine;
+Fiber host;
+Fiber* running = &host;
+Fiber* left_behind = nullptr;
 
 namespace {
-#if defined(__SANITIZE_ADDRESS__)
-constexpr size_t stack_bytes = 512 << 10;  // its frames are larger
-#else
-constexpr size_t stack_bytes = 64 << 10;
-#endif
 constexpr size_t page = 4096, guarded = 8192;  // the kernel of the host allows only so many mappings
 constexpr uint64_t canary = 0x5afe57acc0ffee00;
 constexpr unsigned most_idle_rounds = 2000;
 
 std::vector<Fiber*> all, idle;
-Fiber host;            // the stack that run_gang was called on
-Fiber* running = &host;
-Fiber* left_behind = nullptr;  // who jumped last
 pthread_t runner;
 
 void fiber_main(transfer_t from);
@@ -54,129 +47,8 @@ void prepare(Fiber& fiber, size_t shift) {
     fiber.context = make_fcontext(fiber.stack + used, used, fiber_main);
 }
 
-Fiber* take_fiber() {
-    if (idle.empty()) {
-        auto* fiber = new Fiber;
-        fiber->stack = new_stack();
-        all.push_back(fiber);
-        prepare(*fiber, all.size());
-        return fiber;
-    }
-    Fiber* fiber = idle.back();
-    idle.pop_back();
-    return fiber;
-}
-
-void landed(transfer_t from) {
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(running->fake_stack, nullptr, nullptr);
-#endif
-    left_behind->context = from.fctx;
-}
-
-void jump(Fiber* to) {
-    left_behind = running;
-    running = to;
-#if defined(__SANITIZE_ADDRESS__)
-    static thread_local void* host_bottom;
-    static thread_local size_t host_bytes;
-    if (!host_bottom) {
-        pthread_attr_t attributes;
-        pthread_getattr_np(pthread_self(), &attributes);
-        pthread_attr_getstack(&attributes, &host_bottom, &host_bytes);
-        pthread_attr_destroy(&attributes);
-    }
-    __sanitizer_start_switch_fiber(&left_behind->fake_stack, to == &host ? host_bottom : to->stack, to == &host ? host_bytes : stack_bytes);
-#endif
-    Fiber* me = left_behind;
-    transfer_t from = jump_fcontext(to->context, nullptr);
-    running = me;
-    landed(from);
-}
-
-void bring_static_shared(Block& block) {
-    size_t bytes = static_shared_bytes();
-    if (!bytes || engine.resident == &block) return;
-    auto exchange = [](std::vector<char>& saved, bool out) {
-        char* at = saved.data();
-        for (auto [begin, end] : static_shared_sections) {
-            std::memcpy(out ? at : begin, out ? begin : at, size_t(end - begin));
-            at += end - begin;
-        }
-    };
-    if (engine.resident) exchange(engine.resident->static_shared, true);
-    exchange(block.static_shared, false);
-    engine.resident = &block;
-}
-
-void make_current(Thread* thread) {
-    engine.self = thread;
-    threadIdx = thread->index;
-    Block& block = *thread->block;
-    blockIdx = block.index;
-    if (engine.gang > 1) bring_static_shared(block);
-    if (!block.started) {
-        block.started = true;
-        if (block.shared.bytes) poison(block.shared.begin, block.shared.bytes);
-    }
-    engine.heartbeat.store(engine.heartbeat.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-}
-
-void shuffle(std::vector<unsigned>& order) {
-    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[schedule.below(i)]);
-}
-
-bool begin_round() {
-    if (engine.progressed) engine.idle_rounds = 0;
-    else if (++engine.idle_rounds > most_idle_rounds) return false;
-    engine.progressed = false;
-    engine.block_cursor = engine.thread_cursor = 0;
-    if (schedule.order == Order::random) {
-        if (engine.gang > 1) shuffle(engine.block_order);
-        shuffle(engine.thread_order);
-    }
-    return true;
-}
-
-std::string no_one_can_run() {
-    bool polls = engine.runnable > 0;
-    std::string text = format("kernel %s: deadlock: every thread waits%s.", engine.launch->function->kernel->name, polls ? " or polls in vain" : "");
-    if (polls && !engine.launch->cooperative)
-        text += " (The launch is not cooperative: blocks that have not begun do not begin while these poll.)";
-    return text + positions();
-}
-
-// The thread to step now; null when all have left.
-Thread* next() {
-    if (!engine.alive) return nullptr;
-    if (!engine.runnable) abandon(LAUNCH_TIMEOUT, no_one_can_run());
-    for (;;) {
-        while (engine.block_cursor < engine.gang) {
-            Block& block = engine.blocks[engine.block_order[engine.block_cursor]];
-            if (engine.thread_cursor == 0 && (!block.runnable || (engine.gang > 1 && schedule.order == Order::random && schedule.below(4) == 0))) {
-                ++engine.block_cursor;  // drawn to stay behind, or nothing to do
-                continue;
-            }
-            while (engine.thread_cursor < block.count) {
-                Thread& thread = block.threads[engine.thread_order[engine.thread_cursor++]];
-                if (thread.state <= State::ready) return &thread;
-            }
-            engine.thread_cursor = 0;
-            ++engine.block_cursor;
-        }
-        if (!begin_round()) abandon(LAUNCH_TIMEOUT, no_one_can_run());
-    }
-}
-
-// Goes to a thread from a fiber that keeps its own.
-void go_to(Thread* thread) {
-    Fiber* fiber = thread->fiber;
-    if (thread->state == State::unstarted) {
-        fiber = take_fiber();
-        fiber->thread = thread;
-    }
-    make_current(thread);
-    jump(fiber);
+void shuffle(unsigned* order, size_t n) {
+    for (size_t i = n; i > 1; --i) std::swap(order[i - 1], order[schedule.below(i)]);
 }
 
 void run_thread(Fiber& fiber) {
@@ -224,28 +96,60 @@ void recover_fibers() {
 }
 }  // namespace
 
-void yield() {
-    Thread* me = engine.self;
-    Thread* thread = next();
-    if (thread == me) {
-        make_current(me);
-        return;
+Fiber* take_fiber() {
+    if (idle.empty()) {
+        auto* fiber = new Fiber;
+        fiber->stack = new_stack();
+        all.push_back(fiber);
+        prepare(*fiber, all.size());
+        return fiber;
     }
-    if (!thread) abandon(LAUNCH_FAILED, "softgpu: a thread waits and none is alive");
-    go_to(thread);
+    Fiber* fiber = idle.back();
+    idle.pop_back();
+    return fiber;
 }
 
-void wait(const char* what, const char* file, int line) {
-    Thread& me = *engine.self;
-    me.what = what, me.file = file, me.line = line;
-    me.state = State::waiting;
-    --me.block->runnable, --engine.runnable;
+void bring_static_shared(Block& block) {
+    size_t bytes = static_shared_bytes();
+    if (!bytes || engine.resident == &block) return;
+    auto exchange = [](std::vector<char>& saved, bool out) {
+        char* at = saved.data();
+        for (auto [begin, end] : static_shared_sections) {
+            std::memcpy(out ? at : begin, out ? begin : at, size_t(end - begin));
+            at += end - begin;
+        }
+    };
+    if (engine.resident) exchange(engine.resident->static_shared, true);
+    exchange(block.static_shared, false);
+    engine.resident = &block;
 }
 
-void wake(Thread& thread) {
-    if (thread.state != State::waiting) return;
-    thread.state = State::ready;
-    ++thread.block->runnable, ++engine.runnable;
+void begin_block(Block& block) {
+    block.started = true;
+    if (block.shared.bytes) poison(block.shared.begin, block.shared.bytes);
+}
+
+bool begin_round() {
+    if (engine.progressed) engine.idle_rounds = 0;
+    else if (++engine.idle_rounds > most_idle_rounds) return false;
+    engine.progressed = false;
+    engine.block_cursor = engine.warp_cursor = engine.lane_cursor = 0;
+    engine.again = false;
+    ++engine.round;
+    if (schedule.order == Order::random) {
+        shuffle(engine.block_order.data(), engine.block_order.size());
+        shuffle(engine.warp_order.data(), engine.warp_order.size());
+        shuffle(engine.lane_order, 32);
+    }
+    return true;
+}
+
+void no_one_can_run() {
+    bool polls = engine.runnable > 0;
+    std::string text = format("kernel %s: deadlock: every thread waits%s.", engine.launch->function->kernel->name, polls ? " or polls in vain" : "");
+    if (polls && !engine.launch->cooperative)
+        text += " (The launch is not cooperative: blocks that have not begun do not begin while these poll.)";
+    abandon(LAUNCH_TIMEOUT, text + positions());
 }
 
 void abandon(int error, std::string trouble) {
@@ -260,7 +164,6 @@ void abandon(int error, std::string trouble) {
 // Steps the gang's threads until all have left or one has failed.
 void run_gang() {
     runner = pthread_self();
-    engine.block_cursor = engine.thread_cursor = 0;
     engine.idle_rounds = 0;
     engine.progressed = true;
     begin_round();

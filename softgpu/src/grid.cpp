@@ -171,7 +171,8 @@ int run_kernel(const Launch& launch, std::string& trouble) {
     blockDim = {launch.block.x, launch.block.y, launch.block.z};
     gridDim = {launch.grid.x, launch.grid.y, launch.grid.z};
     fill_order(e.block_order, e.gang);
-    fill_order(e.thread_order, threads);
+    fill_order(e.warp_order, (threads + 31) / 32);
+    for (unsigned i = 0; i < 32; ++i) e.lane_order[i] = schedule.order == Order::reverse ? 31 - i : i;
     uint64_t gangs = blocks / e.gang;
     Permutation order(gangs);
     for (uint64_t i = 0; i < gangs && !e.error; ++i) {

@@ -1,5 +1,5 @@
 // Where threads meet: barriers of a block and of a cluster, collectives of a warp, polls.
-#include "engine.h"
+#include "step.h"
 
 #include <cstring>
 
@@ -163,7 +163,7 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int sou
             complete(lanes, mask, file, line);
             warp.waiting &= ~mask;
             for (unsigned rest = mask; rest; rest &= rest - 1) wake(lanes[__builtin_ctz(rest)]);
-            engine.progressed = true;
+            engine.progressed = engine.again = true;
         }
     }
     yield();
@@ -207,6 +207,7 @@ void cluster_wait(const char* file, int line) {
 void poll(const char* file, int line) {
     Thread& me = *engine.self;
     me.what = "a poll", me.file = file, me.line = line;
+    me.polled_in = engine.round;
     yield();
     me.what = nullptr;
 }

@@ -224,8 +224,10 @@ std::string trampled(const void* words, size_t bytes) {
         Address address;
         std::memcpy(&address, static_cast<const char*>(words) + at, sizeof address);
         if (!in_arena(address)) continue;
-        if (Allocation* a = find_allocation(address)) {
-            std::string text = trampled_around(*a);
+        // The allocation that the word points into, or just before.
+        auto after = live.upper_bound(address);
+        for (Allocation* a : {find_allocation(address), after != live.end() && after->second.pages <= address ? &after->second : nullptr}) {
+            std::string text = a ? trampled_around(*a) : std::string();
             if (!text.empty()) return text;
         }
     }
