@@ -38,7 +38,7 @@ void give_signal_stack() {
 
 bool on_stack(Address address) {
     Address top = Address(stack_of_fault()) + 4096;
-    return address < top && address + (1 << 20) > top;
+    return address < top && address + (4 << 20) > top;
 }
 
 void handler(int number, siginfo_t* info, void* context) {
@@ -60,7 +60,7 @@ void handler(int number, siginfo_t* info, void* context) {
                       address < Address(shared.begin) ? "before" : format("%zu bytes past the end of", size_t(address - Address(shared.begin) - shared.bytes)).c_str(),
                       shared.bytes);
     } else if (on_stack(address)) {
-        what = "its stack overflows: softgpu gives a thread 64 KB";
+        what = "its stack overflows: softgpu gives a thread 64 KB (512 KB in the sanitized build)";
     } else if (info->si_code == SI_KERNEL || !address) {
         what = address ? "a wild address" : "a null or wild pointer";
     } else {

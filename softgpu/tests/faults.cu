@@ -248,7 +248,7 @@ FAULT(misaligned_vector, "kernel vector_copy|misaligned") {
     SAME(cuCtxSynchronize(), 716);
 }
 KERNEL(recursive, Nothing) {
-    volatile char large[100 << 10];
+    volatile char large[1 << 20];
     large[0] = 1;
     large[p.x] = large[0];
 }
