@@ -194,9 +194,9 @@ SOFTGPU_REDUCE(or, unsigned, bit_or)
 SOFTGPU_REDUCE(xor, unsigned, bit_xor)
 #undef SOFTGPU_REDUCE
 
-inline void __threadfence() { softgpu::progress(); }
-inline void __threadfence_block() { softgpu::progress(); }
-inline void __threadfence_system() { softgpu::progress(); }
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+inline void __threadfence_system() {}
 inline void __nanosleep(unsigned, SOFTGPU_HERE) { softgpu::poll(file, line); }
 inline long long clock64() {
     timespec now;
@@ -221,11 +221,12 @@ inline void __stcs(T* address, T value) { *address = value; }
 // Of integers only: an atomic sum of floats depends on the order, and this project's kernels may not.
 #define SOFTGPU_ATOMIC(name, expression)                                                                                    \
     template <class T, class V>                                                                                             \
-    inline T name(T* address, V operand) {                                                                                  \
+    inline T name(T* address, V operand, SOFTGPU_HERE) {                                                                    \
         static_assert(std::is_integral_v<T> && sizeof(T) >= 4, "atomics of integers only");                                 \
         T old = *address, value = T(operand);                                                                               \
         *address = (expression);                                                                                            \
-        softgpu::progress();                                                                                                \
+        if (*address != old) softgpu::progress();                                                                           \
+        else softgpu::polled(address, softgpu::to_bits(old), file, line);                                                   \
         return old;                                                                                                         \
     }                                                                                                                       \
     template <class V>                                                                                                      \

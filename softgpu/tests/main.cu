@@ -1,0 +1,80 @@
+// Runs every test in a process of its own and looks at how it ended.
+#include "test.h"
+
+#include <cstring>
+#include <set>
+#include <sys/wait.h>
+#include <unistd.h>
+
+std::vector<Test>& tests() {
+    static std::vector<Test> all;
+    return all;
+}
+
+static void* module;
+void set_up() {
+    void* context;
+    DO(cuInit(0));
+    DO(cuDevicePrimaryCtxRetain(&context, 0));
+    DO(cuCtxSetCurrent(context));
+    DO(cuModuleLoadData(&module, "any bytes"));
+}
+void* function(const char* name) {
+    void* found = nullptr;
+    DO(cuModuleGetFunction(&found, module, name));
+    return found;
+}
+
+// The child's words and how it ended.
+static int run(const Test& test, std::string& words) {
+    int ends[2];
+    if (pipe(ends)) return -1;
+    std::fflush(nullptr);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], 2);
+        close(ends[0]), close(ends[1]);
+        alarm(120);
+        test.run();
+        std::exit(0);
+    }
+    close(ends[1]);
+    char buffer[4096];
+    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) words.append(buffer, size_t(n));
+    close(ends[0]);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+int main(int count, char** arguments) {
+    std::set<std::string> chosen(arguments + 1, arguments + count);
+    bool verbose = chosen.erase("-v");
+    int passed = 0, bad = 0;
+    for (const Test& test : tests()) {
+        if (!chosen.empty() && !chosen.count(test.name)) continue;
+        std::string words, why;
+        int status = run(test, words);
+        if (!test.words) {
+            if (status) why = "it ended with " + std::to_string(status);
+        } else if (!status || status == 1) {
+            why = "the planted fault did not fail the process: it ended with " + std::to_string(status);
+        } else {
+            // Words between bars must all be there, in any order; in the sanitized build the sanitizer's own will do.
+            bool sanitizer = words.find("AddressSanitizer") != std::string::npos || words.find("runtime error") != std::string::npos;
+            std::string all = test.words;
+            for (size_t at = 0; at <= all.size();) {
+                size_t bar = all.find('|', at);
+                if (bar == std::string::npos) bar = all.size();
+                std::string word = all.substr(at, bar - at);
+                if (words.find(word) == std::string::npos && !sanitizer) why = "it does not say \"" + word + "\"";
+                at = bar + 1;
+            }
+        }
+        if (why.empty()) ++passed;
+        else ++bad, std::printf("FAILED %s: %s\n", test.name, why.c_str());
+        if (!why.empty() || verbose) std::printf("--- %s:\n%s---\n", test.name, words.c_str());
+    }
+    std::printf("%d passed, %d failed\n", passed, bad);
+    return bad != 0;
+}
