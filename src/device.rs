@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::Cuda;
 use crate::error::{Error, Result};
 
 /// A place where tensors live and kernels run.
@@ -15,26 +17,118 @@ pub enum Device {
     Cuda(usize),
 }
 
+/// What a GPU's memory has been asked for.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryStats {
+    /// Bytes in use now, as rounded up by the allocator.
+    pub allocated_bytes: usize,
+    /// The most bytes in use at once so far.
+    pub peak_allocated_bytes: usize,
+    /// Bytes that the driver has handed out: those in use, and those kept to be used again.
+    pub reserved_bytes: usize,
+    /// How often memory was asked for.
+    pub allocations: u64,
+    /// How often the driver had to be asked for it.
+    pub driver_allocations: u64,
+}
+
 impl Device {
-    /// The fastest device that this build and this machine have.
-    ///
-    /// Today that is always the CPU: no GPU backend is built yet.
+    /// The fastest device that this build and this machine have: the first GPU where the crate was built with its feature
+    /// `cuda`, a driver and a device are there and the kernels run on it, else the CPU.
     pub fn best() -> Self {
-        Device::Cpu
+        let gpu = Device::Cuda(0);
+        if gpu.check("Device::best").is_ok() { gpu } else { Device::Cpu }
     }
 
     /// `Ok` when this build and this machine can run on it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] for a CUDA device, which this version does not drive.
+    /// [`Error::Unavailable`] for a CUDA device, with what to do: the crate was built without the feature `cuda` or without
+    /// its kernels, or there is no driver, no such device, or none that the kernels were built for.
     pub fn check(self, op: &'static str) -> Result<()> {
         match self {
             Device::Cpu => Ok(()),
-            Device::Cuda(_) => Err(Error::Unavailable {
-                op,
-                what: self.to_string(),
-                reason: "this version of gatefold has no CUDA backend; use Device::Cpu".into(),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Cuda::open(op, ordinal).map(drop),
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt(op)),
+        }
+    }
+
+    /// Waits for everything that was queued on it, and tells what its kernels met: an index out of range is noted by the
+    /// kernel that saw it and told here, or by the next call that reads a tensor.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and [`Error::Argument`] for what the kernels met.
+    pub fn synchronize(self) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Cuda::open("synchronize", ordinal)?.synchronize("synchronize"),
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt("synchronize")),
+        }
+    }
+
+    /// What a GPU's memory has been asked for.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and for the CPU, of which there are no statistics.
+    pub fn memory_stats(self) -> Result<MemoryStats> {
+        const OP: &str = "memory_stats";
+        match self {
+            Device::Cpu => Err(Error::Unavailable {
+                op: OP,
+                what: "the memory of the cpu".into(),
+                reason: "statistics are kept of GPUs only".into(),
             }),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Cuda::open(OP, ordinal).map(Cuda::memory_stats),
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt(OP)),
+        }
+    }
+
+    /// Gives memory of a GPU that is kept to be used again back to the driver. Waits for the device. Nothing on the CPU.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn release_memory(self) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Cuda::open("release_memory", ordinal)?.release_memory("release_memory"),
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt("release_memory")),
+        }
+    }
+
+    /// Whether products of f32 on a GPU may round their factors to TF32 (10 bits), for speed. Not unless this says so. Nothing
+    /// on the CPU.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no GPU to allow it"))]
+    pub fn allow_tf32(self, allow: bool) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => {
+                Cuda::open("allow_tf32", ordinal)?.allow_tf32(allow);
+                Ok(())
+            }
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt("allow_tf32")),
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    pub(crate) fn unbuilt(self, op: &'static str) -> Error {
+        Error::Unavailable {
+            op,
+            what: self.to_string(),
+            reason: "gatefold was built without its feature `cuda`; build with it, or use Device::Cpu".into(),
         }
     }
 }

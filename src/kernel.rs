@@ -323,7 +323,8 @@ pub trait Kernels {
         dy: &Self::Buffer,
         dx: &mut Self::Buffer,
     ) -> Result<()>;
-    /// The least and greatest index (i64), for checking; `None` when there is none.
+    /// The least and greatest index (i64), for checking; `None` when there is none, or when the backend's kernels check every
+    /// index themselves.
     fn index_range(&self, index: &Self::Buffer) -> Result<Option<(i64, i64)>>;
 
     /// y = x/(1−p) where word i of the stream (see [`crate::rng`]) is a uniform ≥ p, else 0. The same call is its backward.
@@ -332,7 +333,8 @@ pub trait Kernels {
     fn random(&self, distribution: Distribution, seed: u64, stream: u64, y: &mut Self::Buffer) -> Result<()>;
 
     /// y = loss(x, t), times `weight` where given (same length). `pos_weight` (BCE with logits) has the length of a
-    /// trailing block of x and scales the t term. [`PointwiseLoss::Bce`] refuses an x or t outside `[0, 1]`.
+    /// trailing block of x and scales the t term. [`PointwiseLoss::Bce`] refuses an x or t outside `[0, 1]`: at once, or where
+    /// the backend does not wait for its kernels with the next download.
     fn pointwise_loss(
         &self,
         loss: PointwiseLoss,

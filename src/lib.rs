@@ -11,6 +11,9 @@ pub mod shape;
 
 #[allow(unsafe_code, reason = "a backend: vector instructions and raw memory, each block with its reason")]
 mod cpu;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code, reason = "a backend: calls into the driver, each block with its reason")]
+mod cuda;
 mod storage;
 
 #[allow(unsafe_code, reason = "the raw layer: pointers of foreign frameworks")]
@@ -28,7 +31,7 @@ pub mod optim;
 
 pub mod data;
 
-pub use device::Device;
+pub use device::{Device, MemoryStats};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use loss::Reduction;

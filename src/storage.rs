@@ -1,5 +1,10 @@
 //! Memory of one backend or the other, and the dispatch of kernels to it.
 
+#[cfg(feature = "cuda")]
+use crate::{
+    cuda::{self, Cuda},
+    error::Error,
+};
 use crate::{
     cpu::{self, Cpu},
     device::Device,
@@ -10,61 +15,141 @@ use crate::{
 
 /// Device memory of a tensor.
 ///
-/// One variant a backend. A kernel takes its backend from its output; callers have checked that its inputs lie there too.
+/// One variant a backend. A kernel runs where its first buffer lies, and refuses any that lies elsewhere.
 pub(crate) enum Storage {
     Cpu(cpu::Buffer),
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Buffer),
+}
+
+/// A backend as storages know it.
+trait Backend: Kernels + Copy {
+    /// The backend's buffer of a storage.
+    fn buffer<'a>(self, op: &'static str, storage: &'a Storage) -> Result<&'a Self::Buffer>;
+    /// The same, to write.
+    fn buffer_mut<'a>(self, op: &'static str, storage: &'a mut Storage) -> Result<&'a mut Self::Buffer>;
+}
+
+impl Backend for Cpu {
+    fn buffer<'a>(self, op: &'static str, storage: &'a Storage) -> Result<&'a cpu::Buffer> {
+        storage.cpu(op)
+    }
+    fn buffer_mut<'a>(self, op: &'static str, storage: &'a mut Storage) -> Result<&'a mut cpu::Buffer> {
+        storage.cpu_mut(op)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Backend for Cuda {
+    fn buffer<'a>(self, op: &'static str, storage: &'a Storage) -> Result<&'a cuda::Buffer> {
+        let (lies, here) = (storage.device(), Device::Cuda(self.ordinal()));
+        match storage {
+            Storage::Cuda(b) if lies == here => Ok(b),
+            _ => Err(Error::device(op, lies, here)),
+        }
+    }
+    fn buffer_mut<'a>(self, op: &'static str, storage: &'a mut Storage) -> Result<&'a mut cuda::Buffer> {
+        let (lies, here) = (storage.device(), Device::Cuda(self.ordinal()));
+        match storage {
+            Storage::Cuda(b) if lies == here => Ok(b),
+            _ => Err(Error::device(op, lies, here)),
+        }
+    }
+}
+
+/// Runs the body with the backend of a storage.
+macro_rules! on {
+    ($storage:expr, $backend:ident => $body:expr) => {
+        match $storage {
+            Storage::Cpu(_) => {
+                let $backend = Cpu;
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(buffer) => {
+                let $backend = Cuda::of(buffer);
+                $body
+            }
+        }
+    };
 }
 
 impl Storage {
     pub fn alloc(device: Device, dtype: DType, len: usize) -> Result<Self> {
-        device.check("allocate")?;
-        Cpu.alloc(dtype, len).map(Storage::Cpu)
+        match device {
+            Device::Cpu => Cpu.alloc(dtype, len).map(Storage::Cpu),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Cuda::open("allocate", ordinal)?.alloc(dtype, len).map(Storage::Cuda),
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt("allocate")),
+        }
     }
 
     pub fn upload<T: Element>(device: Device, host: &[T]) -> Result<Self> {
-        device.check("upload")?;
-        Cpu.upload(host).map(Storage::Cpu)
+        match device {
+            Device::Cpu => Cpu.upload(host).map(Storage::Cpu),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => Cuda::open("upload", ordinal)?.upload(host).map(Storage::Cuda),
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt("upload")),
+        }
     }
 
     pub fn device(&self) -> Device {
         match self {
             Storage::Cpu(_) => Device::Cpu,
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(b) => Device::Cuda(Cuda::of(b).ordinal()),
         }
     }
 
     pub fn dtype(&self) -> DType {
         match self {
             Storage::Cpu(b) => b.dtype(),
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(b) => b.dtype(),
         }
     }
 
     pub fn len(&self) -> usize {
         match self {
             Storage::Cpu(b) => b.len(),
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(b) => b.len(),
         }
     }
 
     /// The CPU's buffer, for what reads host memory directly.
-    pub fn cpu(&self) -> &cpu::Buffer {
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no other backend"))]
+    pub fn cpu(&self, op: &'static str) -> Result<&cpu::Buffer> {
         match self {
-            Storage::Cpu(b) => b,
+            Storage::Cpu(b) => Ok(b),
+            #[cfg(feature = "cuda")]
+            other => Err(Error::device(op, other.device(), Device::Cpu)),
         }
     }
 
     /// The CPU's buffer, to write.
-    pub fn cpu_mut(&mut self) -> &mut cpu::Buffer {
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no other backend"))]
+    pub fn cpu_mut(&mut self, op: &'static str) -> Result<&mut cpu::Buffer> {
         match self {
-            Storage::Cpu(b) => b,
+            Storage::Cpu(b) => Ok(b),
+            #[cfg(feature = "cuda")]
+            other => Err(Error::device(op, other.device(), Device::Cpu)),
         }
     }
 }
 
-/// Forwards a kernel to the CPU backend: with one backend, every argument is its.
+/// Forwards a kernel to the backend of its first buffer.
 macro_rules! launch {
-    ($($(#[$m:meta])* fn $name:ident($($plain:ident: $p:ty),* ; $($x:ident: $kind:ident),*) $(-> $r:ty)?;)*) => {$(
+    ($($(#[$m:meta])* fn $name:ident($($plain:ident: $p:ty),* ; $first:ident: $first_kind:ident $(, $x:ident: $kind:ident)*) $(-> $r:ty)?;)*) => {$(
         $(#[$m])*
-        pub(crate) fn $name($($plain: $p,)* $($x: launch!(@type $kind)),*) -> Result<launch!(@ret $($r)?)> {
-            Cpu.$name($($plain,)* $(launch!(@arg $kind $x)),*)
+        pub(crate) fn $name(
+            $($plain: $p,)* $first: launch!(@type $first_kind) $(, $x: launch!(@type $kind))*
+        ) -> Result<launch!(@ret $($r)?)> {
+            on!(launch!(@storage $first_kind $first), backend => backend.$name(
+                $($plain,)* launch!(@arg backend, $name, $first_kind $first) $(, launch!(@arg backend, $name, $kind $x))*
+            ))
         }
     )*};
     (@type x) => { &Storage };
@@ -72,11 +157,13 @@ macro_rules! launch {
     (@type opt) => { Option<&Storage> };
     (@type opt_mut) => { Option<&mut Storage> };
     (@type walk) => { (&Storage, &[usize]) };
-    (@arg x $x:ident) => { $x.cpu() };
-    (@arg y $x:ident) => { $x.cpu_mut() };
-    (@arg opt $x:ident) => { $x.map(Storage::cpu) };
-    (@arg opt_mut $x:ident) => { $x.map(Storage::cpu_mut) };
-    (@arg walk $x:ident) => { ($x.0.cpu(), $x.1) };
+    (@storage walk $x:ident) => { $x.0 };
+    (@storage $kind:ident $x:ident) => { &*$x };
+    (@arg $on:ident, $op:ident, x $x:ident) => { $on.buffer(stringify!($op), $x)? };
+    (@arg $on:ident, $op:ident, y $x:ident) => { $on.buffer_mut(stringify!($op), $x)? };
+    (@arg $on:ident, $op:ident, opt $x:ident) => { $x.map(|x| $on.buffer(stringify!($op), x)).transpose()? };
+    (@arg $on:ident, $op:ident, opt_mut $x:ident) => { $x.map(|x| $on.buffer_mut(stringify!($op), x)).transpose()? };
+    (@arg $on:ident, $op:ident, walk $x:ident) => { ($on.buffer(stringify!($op), $x.0)?, $x.1) };
     (@ret) => { () };
     (@ret $r:ty) => { $r };
 }
@@ -109,7 +196,7 @@ launch! {
 }
 
 pub(crate) fn download<T: Element>(x: &Storage, host: &mut [T]) -> Result<()> {
-    Cpu.download(x.cpu(), host)
+    on!(x, backend => backend.download(backend.buffer("download", x)?, host))
 }
 
 pub(crate) fn copy_strided(
@@ -120,7 +207,10 @@ pub(crate) fn copy_strided(
     to: Strided<'_>,
     accumulate: bool,
 ) -> Result<()> {
-    Cpu.copy_strided(shape, x.cpu(), from, y.cpu_mut(), to, accumulate)
+    const OP: &str = "copy_strided";
+    on!(x, backend => {
+        backend.copy_strided(shape, backend.buffer(OP, x)?, from, backend.buffer_mut(OP, y)?, to, accumulate)
+    })
 }
 
 pub(crate) fn scatter_add(
@@ -130,7 +220,11 @@ pub(crate) fn scatter_add(
     dy: &Storage,
     dx: &mut Storage,
 ) -> Result<()> {
-    Cpu.scatter_add(dims, index.cpu(), skip, dy.cpu(), dx.cpu_mut())
+    const OP: &str = "scatter_add";
+    on!(dy, backend => {
+        let (index, dy, dx) = (backend.buffer(OP, index)?, backend.buffer(OP, dy)?, backend.buffer_mut(OP, dx)?);
+        backend.scatter_add(dims, index, skip, dy, dx)
+    })
 }
 
 pub(crate) fn update(
@@ -139,6 +233,9 @@ pub(crate) fn update(
     gradient: &Storage,
     state: &mut [&mut Storage],
 ) -> Result<()> {
-    let mut state: Vec<&mut cpu::Buffer> = state.iter_mut().map(|s| s.cpu_mut()).collect();
-    Cpu.update(update, parameter.cpu_mut(), gradient.cpu(), &mut state)
+    const OP: &str = "optimizer step";
+    on!(gradient, backend => {
+        let mut state = state.iter_mut().map(|s| backend.buffer_mut(OP, s)).collect::<Result<Vec<_>>>()?;
+        backend.update(update, backend.buffer_mut(OP, parameter)?, backend.buffer(OP, gradient)?, &mut state)
+    })
 }

@@ -17,7 +17,7 @@ mod softmax;
 pub mod split;
 #[cfg(test)]
 mod testing;
-mod walk;
+pub mod walk;
 
 pub use buffer::Buffer;
 

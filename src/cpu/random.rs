@@ -103,8 +103,7 @@ pub fn random(distribution: Distribution, seed: u64, stream: u64, y: &mut Buffer
 fn uniform<T: Store>(from: (u64, u64), low: f64, high: f64, y: &mut [T]) {
     let real = T::Real::of;
     let (start, span) = (real(low), real(high - low));
-    // Rounding must not reach the open end; an interval of no width is its lower end.
-    let last = real(below::<T>(high).max(T::from_f64(low).to_f64()));
+    let last = real(last::<T>(low, high));
     if T::DTYPE == DType::F64 {
         fill(
             from,
@@ -130,6 +129,11 @@ fn uniform<T: Store>(from: (u64, u64), low: f64, high: f64, y: &mut [T]) {
             },
         );
     }
+}
+
+/// The greatest number that a uniform may be: rounding must not reach the open end; an interval of no width is its lower end.
+pub fn last<T: Store>(low: f64, high: f64) -> f64 {
+    below::<T>(high).max(T::from_f64(low).to_f64())
 }
 
 #[inline(always)]

@@ -214,7 +214,7 @@ fn check(call: &Call<'_>, x: &Var, h0: Option<&Var>, c0: Option<&Var>, parameter
 
 /// The memory of a tensor, as the raw layer takes it.
 fn buf(tensor: &Tensor) -> Result<Buf<'_>> {
-    let memory = tensor.storage().cpu();
+    let memory = tensor.storage().cpu(OP)?;
     match tensor.dtype() {
         DType::F64 => Ok(Buf::F64(memory.slice())),
         DType::F32 => Ok(Buf::F32(memory.slice())),
@@ -227,7 +227,7 @@ fn buf(tensor: &Tensor) -> Result<Buf<'_>> {
 /// The same, to write.
 fn buf_mut(tensor: &mut Tensor) -> Result<BufMut<'_>> {
     let dtype = tensor.dtype();
-    let memory = tensor.storage_mut()?.cpu_mut();
+    let memory = tensor.storage_mut()?.cpu_mut(OP)?;
     match dtype {
         DType::F64 => Ok(BufMut::F64(memory.slice_mut())),
         DType::F32 => Ok(BufMut::F32(memory.slice_mut())),

@@ -1,0 +1,136 @@
+//! The driver's calls, each with its errors made the crate's. Nothing here asks for the driver's library without having seen it.
+
+use std::{ffi::c_void, sync::OnceLock};
+
+use cudarc::driver::{result, sys};
+pub use cudarc::driver::{result::DriverError, sys::CUresult};
+
+use crate::error::{Error, Result};
+
+/// The address of device memory.
+pub type Address = u64;
+
+/// Whether there is a driver to open. Without one every other call of the library would panic.
+pub fn present() -> bool {
+    static PRESENT: OnceLock<bool> = OnceLock::new();
+    // SAFETY: opens and closes the library, which is safe to load at any time.
+    *PRESENT.get_or_init(|| unsafe { sys::is_culib_present() })
+}
+
+/// An error of the driver, as the crate tells it.
+pub fn error(op: &'static str, ordinal: usize, e: DriverError) -> Error {
+    let text = e.error_string().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    unavailable(op, ordinal, format!("{:?}: {text}", e.0))
+}
+
+/// An [`Error::Unavailable`] of a device.
+pub fn unavailable(op: &'static str, ordinal: usize, reason: String) -> Error {
+    Error::Unavailable { op, what: format!("cuda:{ordinal}"), reason }
+}
+
+/// The parts of a device that stay as long as the process: its primary context, one stream, and what it can do.
+pub struct Handles {
+    pub ordinal: usize,
+    pub capability: (i32, i32),
+    pub multiprocessors: u32,
+    context: sys::CUcontext,
+    pub stream: sys::CUstream,
+}
+
+// SAFETY: contexts and streams may be used from any thread; each call below makes the context current first.
+unsafe impl Send for Handles {}
+// SAFETY: as above; the driver takes its own locks.
+unsafe impl Sync for Handles {}
+
+/// How many devices the driver sees.
+pub fn count(op: &'static str) -> Result<usize> {
+    result::init().and_then(|()| result::device::get_count()).map(|n| n as usize).map_err(|e| error(op, 0, e))
+}
+
+impl Handles {
+    /// Opens a device that [`count`] counted.
+    pub fn open(op: &'static str, ordinal: usize) -> Result<Self> {
+        use sys::CUdevice_attribute_enum as Attribute;
+        let open = || -> Result<Self, DriverError> {
+            let device = result::device::get(ordinal as i32)?;
+            // SAFETY: the device is one of the driver's; its context is retained for the life of the process.
+            unsafe {
+                let ask = |attribute| result::device::get_attribute(device, attribute);
+                let capability = (
+                    ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                    ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+                );
+                let multiprocessors = ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?.max(1) as u32;
+                let context = result::primary_ctx::retain(device)?;
+                result::ctx::set_current(context)?;
+                let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+                Ok(Handles { ordinal, capability, multiprocessors, context, stream })
+            }
+        };
+        open().map_err(|e| error(op, ordinal, e))
+    }
+
+    /// Runs driver calls with the context current on this thread.
+    pub fn with<R>(&self, op: &'static str, calls: impl FnOnce() -> Result<R, DriverError>) -> Result<R> {
+        self.current().and_then(|()| calls()).map_err(|e| error(op, self.ordinal, e))
+    }
+
+    fn current(&self) -> Result<(), DriverError> {
+        // SAFETY: the context is retained for the life of the process.
+        unsafe { result::ctx::set_current(self.context) }
+    }
+
+    /// Device memory, aligned to 256 bytes at least.
+    pub fn allocate(&self, bytes: usize) -> Result<Address, DriverError> {
+        self.current()?;
+        // SAFETY: the context is current and the size is not zero: the allocator's classes begin at 512 bytes.
+        unsafe { result::malloc_sync(bytes) }
+    }
+
+    /// Gives device memory back. The caller has seen to it that nothing uses it any more.
+    pub fn free(&self, address: Address) -> Result<(), DriverError> {
+        self.current()?;
+        // SAFETY: the address came from `allocate`, and the allocator holds it alone.
+        unsafe { result::free_sync(address) }
+    }
+
+    /// Waits for everything on the stream.
+    pub fn synchronize(&self, op: &'static str) -> Result<()> {
+        // SAFETY: the stream lives as long as the process.
+        self.with(op, || unsafe { result::stream::synchronize(self.stream) })
+    }
+
+    /// Sets every byte of a stretch of device memory.
+    pub fn set_bytes(&self, op: &'static str, to: Address, value: u8, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: callers pass a stretch of one buffer.
+        self.with(op, || unsafe { result::memset_d8_async(to, value, bytes, self.stream) })
+    }
+
+    /// Copies between two stretches of device memory that do not overlap.
+    pub fn copy(&self, op: &'static str, from: Address, to: Address, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: callers pass stretches of two buffers.
+        self.with(op, || unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) })
+    }
+
+    /// Queues a kernel that takes one struct by value.
+    pub fn launch<P: bytemuck::Pod>(
+        &self,
+        op: &'static str,
+        function: sys::CUfunction,
+        grid: &super::launch::Grid,
+        parameters: &P,
+    ) -> Result<()> {
+        let mut parameters = *parameters;
+        let mut pointers = [(&raw mut parameters).cast::<c_void>()];
+        let (grid, block, shared) = ((grid.blocks, 1, 1), (grid.threads.0, grid.threads.1, 1), grid.shared);
+        // SAFETY: the function takes this struct (abi.rs), which the driver copies before it returns, and the addresses in it
+        // are of buffers whose memory is reused in the stream's order only.
+        self.with(op, || unsafe { result::launch_kernel(function, grid, block, shared, self.stream, &mut pointers) })
+    }
+}

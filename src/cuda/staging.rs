@@ -1,0 +1,106 @@
+//! Pinned host memory, through which everything between host and device passes: the copies then run beside the host.
+
+use std::sync::{Mutex, MutexGuard};
+
+use cudarc::driver::{result, sys};
+
+use super::driver::{Address, DriverError, Handles};
+use crate::error::Result;
+
+/// The most that one copy moves, and the least that a block holds.
+const LARGEST: usize = 8 << 20;
+const SMALLEST: usize = 16 << 10;
+/// Beyond this much pinned memory an upload waits for an earlier one rather than take more.
+const KEEP: usize = 64 << 20;
+
+struct Block {
+    memory: *mut u8,
+    bytes: usize,
+    /// Recorded behind the last upload out of this block.
+    done: sys::CUevent,
+}
+
+// SAFETY: pinned memory and events belong to the process, not to a thread.
+unsafe impl Send for Block {}
+
+#[derive(Default)]
+struct Blocks {
+    idle: Vec<Block>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+pub struct Staging(Mutex<Blocks>);
+
+impl Staging {
+    fn blocks(&self) -> MutexGuard<'_, Blocks> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A block of at least so many bytes that no copy uses any more.
+    fn take(&self, bytes: usize) -> Result<Block, DriverError> {
+        let mut blocks = self.blocks();
+        // SAFETY: every event in the list lives.
+        let ready = blocks.idle.iter().position(|b| b.bytes >= bytes && unsafe { result::event::query(b.done) }.is_ok());
+        if let Some(i) = ready {
+            return Ok(blocks.idle.swap_remove(i));
+        }
+        if blocks.bytes > KEEP
+            && let Some(i) = blocks.idle.iter().position(|b| b.bytes >= bytes)
+        {
+            // SAFETY: as above.
+            unsafe { result::event::synchronize(blocks.idle[i].done)? };
+            return Ok(blocks.idle.swap_remove(i));
+        }
+        let bytes = bytes.next_power_of_two().max(SMALLEST);
+        let done = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
+        // SAFETY: a context is current; the size is not zero.
+        let memory = unsafe { result::malloc_host(bytes, 0)? }.cast::<u8>();
+        blocks.bytes += bytes;
+        Ok(Block { memory, bytes, done })
+    }
+
+    fn put(&self, block: Block) {
+        self.blocks().idle.push(block);
+    }
+
+    /// Host to device. The host's memory is its own again on return.
+    pub fn upload(&self, handles: &Handles, op: &'static str, host: &[u8], to: Address) -> Result<()> {
+        for (i, chunk) in host.chunks(LARGEST).enumerate() {
+            handles.with(op, || {
+                let block = self.take(chunk.len())?;
+                // SAFETY: the block is as long as the chunk at least and nobody else's; the copy out of it ends before the
+                // event, and the block is taken again only behind that.
+                let queued = unsafe {
+                    std::ptr::copy_nonoverlapping(chunk.as_ptr(), block.memory, chunk.len());
+                    let pinned = std::slice::from_raw_parts(block.memory, chunk.len());
+                    result::memcpy_htod_async(to + (i * LARGEST) as u64, pinned, handles.stream)
+                        .and_then(|()| result::event::record(block.done, handles.stream))
+                };
+                self.put(block);
+                queued
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Device to host, waiting for it. What was on the stream before has ended too.
+    pub fn download(&self, handles: &Handles, op: &'static str, from: Address, host: &mut [u8]) -> Result<()> {
+        for (i, chunk) in host.chunks_mut(LARGEST).enumerate() {
+            handles.with(op, || {
+                let block = self.take(chunk.len())?;
+                // SAFETY: as in `upload`; the pinned bytes are written by the copy, and read behind the wait.
+                let copied = unsafe {
+                    block.memory.write_bytes(0, chunk.len());
+                    let pinned = std::slice::from_raw_parts_mut(block.memory, chunk.len());
+                    result::memcpy_dtoh_async(pinned, from + (i * LARGEST) as u64, handles.stream)
+                        .and_then(|()| result::stream::synchronize(handles.stream))
+                        .map(|()| chunk.copy_from_slice(pinned))
+                };
+                self.put(block);
+                copied
+            })?;
+        }
+        Ok(())
+    }
+}
