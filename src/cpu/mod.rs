@@ -1,5 +1,6 @@
 //! The CPU backend: a file per family of kernels.
 
+mod arg_max;
 mod buffer;
 mod elementwise;
 pub mod gemm;
@@ -87,10 +88,10 @@ impl Kernels for Cpu {
         reduce::reduce(op, dims, x, y)
     }
     fn arg_max(&self, dims: Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
-        reduce::arg_max(dims, x, index)
+        arg_max::arg_max(dims, x, index)
     }
     fn scatter_axis(&self, dims: Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-        reduce::scatter_axis(dims, index, dy, dx)
+        arg_max::scatter_axis(dims, index, dy, dx)
     }
     fn softmax(&self, log: bool, dims: Dims, x: &Buffer, y: &mut Buffer) -> Result<()> {
         softmax::softmax(log, dims, x, y)

@@ -19,10 +19,10 @@ use crate::{
 const LEAF: usize = 1024;
 const LEAF_ROWS: usize = 32;
 /// Columns that are reduced at once.
-const TILE: usize = 512;
+pub const TILE: usize = 512;
 
 /// How elements become a value and values one value.
-trait Fold<T>: Copy + Sync {
+pub trait Fold<T>: Copy + Sync {
     type Value: Copy + Send + Sync;
     const START: Self::Value;
     fn get(x: T) -> Self::Value;
@@ -32,7 +32,7 @@ trait Fold<T>: Copy + Sync {
 #[derive(Clone, Copy)]
 struct Sum;
 #[derive(Clone, Copy)]
-struct Max;
+pub struct Max;
 #[derive(Clone, Copy)]
 struct SumOfSquares;
 
@@ -132,7 +132,7 @@ fn leaf<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
     )
 }
 
-fn pairwise<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
+pub fn pairwise<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
     if x.len() <= LEAF {
         return vectorize(
             #[inline(always)]
@@ -258,66 +258,6 @@ fn axis<T: Store, F: Fold<T>>((_, n, inner): Dims, x: &[T], y: &mut [T], finish:
     }
 }
 
-/// Index of the first NaN, else of the first maximum.
-pub fn arg_max((_, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
-    with_dtype!(float "arg_max", x.dtype(), T => {
-        let x = x.slice::<T>();
-        split::rows(index.slice_mut::<i64>(), inner, n * inner, |first, index| {
-            for (index, x) in index.chunks_exact_mut(inner).zip(x[first * n * inner..].chunks_exact((n * inner).max(1))) {
-                if inner == 1 {
-                    let max = pairwise::<T, Max>(x);
-                    let found = x.iter().position(|x| x.widen() == max || x.widen().is_nan());
-                    index[0] = found.unwrap_or(0) as i64;
-                } else {
-                    arg_max_columns(x, inner, index);
-                }
-            }
-        });
-        Ok(())
-    })
-}
-
-fn arg_max_columns<T: Store>(x: &[T], inner: usize, index: &mut [i64]) {
-    let mut best = [T::Real::NEG_INFINITY; TILE];
-    for first in (0..inner).step_by(TILE) {
-        let index = &mut index[first..inner.min(first + TILE)];
-        let best = &mut best[..index.len()];
-        vectorize(
-            #[inline(always)]
-            move || {
-                index.fill(0);
-                best.iter_mut().zip(&x[first..]).for_each(|(best, x)| *best = x.widen());
-                for (j, x) in x.chunks_exact(inner).enumerate().skip(1) {
-                    for ((best, index), x) in best.iter_mut().zip(index.iter_mut()).zip(&x[first..]) {
-                        let x = x.widen();
-                        let better = (x > *best || x.is_nan()) && !best.is_nan();
-                        *best = if better { x } else { *best };
-                        *index = if better { j as i64 } else { *index };
-                    }
-                }
-            },
-        );
-    }
-}
-
-/// dx = 0 but at the index, where it is dy.
-pub fn scatter_axis((_, n, inner): Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
-    let index = index.slice::<i64>();
-    with_dtype!(float "scatter_axis", dx.dtype(), T => {
-        let dy = dy.slice::<T>();
-        split::rows(dx.slice_mut::<T>(), n * inner, n * inner, |first, dx| {
-            dx.fill(T::default());
-            let picks = index[first * inner..].chunks_exact(inner).zip(dy[first * inner..].chunks_exact(inner));
-            for (dx, (index, dy)) in dx.chunks_exact_mut(n * inner).zip(picks) {
-                for (i, (&j, &dy)) in index.iter().zip(dy).enumerate() {
-                    dx[j as usize * inner + i] = dy;
-                }
-            }
-        });
-        Ok(())
-    })
-}
-
 /// The least and greatest index.
 pub fn index_range(index: &Buffer) -> Result<Option<(i64, i64)>> {
     let index = index.slice::<i64>();
@@ -341,11 +281,11 @@ pub fn sum_of_squares(x: &Buffer) -> Result<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::{cpu::testing::*, dtype::DType};
 
-    const SHAPES: [Dims; 18] = [
+    pub const SHAPES: [Dims; 18] = [
         (1, 1, 1),
         (5, 3, 1),
         (3, 16, 1),
@@ -367,7 +307,7 @@ mod tests {
     ];
 
     /// f(column) for each (outer, inner).
-    fn by_column((outer, n, inner): Dims, x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    pub fn by_column((outer, n, inner): Dims, x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
         let column = |o: usize, i: usize| (0..n).map(|j| x[(o * n + j) * inner + i]).collect::<Vec<_>>();
         (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))).map(|(o, i)| f(&column(o, i))).collect()
     }
@@ -392,43 +332,15 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_first_maximum_and_scatters_to_it() {
-        for (dtype, dims) in FLOATS.into_iter().flat_map(|d| SHAPES.map(|s| (d, s))).filter(|(_, d)| d.1 > 0) {
-            let (outer, n, inner) = dims;
-            // Few distinct values: ties.
-            let values: Vec<_> = numbers(outer * n * inner, 2).iter().map(|v| v.round()).collect();
-            let mut index = indices(vec![-1; outer * inner]);
-            arg_max(dims, &buffer(dtype, &values), &mut index).unwrap();
-            let first = |c: &[f64]| (0..n).fold(0, |best, j| if c[j] > c[best] { j } else { best }) as f64;
-            assert_eq!(read(&index), by_column(dims, &values, first), "{dtype} {dims:?}");
-
-            let dy = buffer(dtype, &numbers(outer * inner, 3));
-            let mut dx = stale(dtype, outer * n * inner);
-            scatter_axis(dims, &index, &dy, &mut dx).unwrap();
-            let mut want = vec![0.0; outer * n * inner];
-            for (i, (j, dy)) in read(&index).into_iter().zip(read(&dy)).enumerate() {
-                want[(i / inner * n + j as usize) * inner + i % inner] = dy;
-            }
-            assert_eq!(read(&dx), want);
-        }
-    }
-
-    #[test]
     fn nan_wins_wherever_it_is() {
         for (n, inner, at) in [(5, 1, 3), (100, 1, 70), (3000, 1, 2999), (100, 4, 70)] {
             let mut values = numbers(n * inner, 4);
             values[at * inner] = f64::NAN;
             values[(n - 1) * inner] = f64::NAN;
-            let (x, mut y, mut index) =
-                (buffer(DType::F32, &values), stale(DType::F32, inner), indices(vec![0; inner]));
+            let (x, mut y) = (buffer(DType::F32, &values), stale(DType::F32, inner));
             reduce(Reduce::Max, (1, n, inner), &x, &mut y).unwrap();
-            arg_max((1, n, inner), &x, &mut index).unwrap();
             assert!(read(&y)[0].is_nan());
-            assert_eq!(read(&index)[0], at as f64);
         }
-        let mut index = indices([7]);
-        arg_max((1, 3, 1), &buffer(DType::F32, &[f64::NEG_INFINITY; 3]), &mut index).unwrap();
-        assert_eq!(read(&index), [0.0]);
     }
 
     #[test]
