@@ -434,3 +434,109 @@ struct Adagrad {
     double unused;
 };
 GATEFOLD_SIZE(Adagrad, 64);
+
+// What is the same in every struct of the recurrent layers: rows are packed, the sequences that reach step t standing at
+// offsets[t]..offsets[t+1], longest first (offsets: int64, steps + 1 of them); sequences[k] (int64) is the caller's number of the
+// k-th, and an address of 0 means the k-th itself.
+
+// Rows between the caller's memory and packed ones: the caller's row of step t and sequence s is t·step_stride + s·sequence_stride.
+struct RecurrentRows {
+    uint64_t from;
+    uint64_t to;
+    uint64_t offsets;
+    uint64_t sequences;
+    uint64_t steps;
+    uint64_t rows;
+    uint64_t width;
+    uint64_t step_stride;
+    uint64_t sequence_stride;
+};
+GATEFOLD_SIZE(RecurrentRows, 72);
+
+// States [batch, width] between the caller's order and that of the rows; from = 0: zeros.
+struct RecurrentStates {
+    uint64_t from;
+    uint64_t to;
+    uint64_t sequences;
+    uint64_t batch;
+    uint64_t width;
+};
+GATEFOLD_SIZE(RecurrentStates, 40);
+
+// to [gates + hidden]: ih + hh up to `split`, behind it ih, and hh moved on by `hidden`; ih = hh = 0: zeros.
+struct RecurrentBias {
+    uint64_t ih;
+    uint64_t hh;
+    uint64_t to;
+    uint64_t gates;
+    uint64_t hidden;
+    uint64_t split;
+};
+GATEFOLD_SIZE(RecurrentBias, 48);
+
+// The state before each step, for all rows: to [rows, width], from y (rows `stride` apart) or, at a sequence's first step, `first`
+// [batch, width].
+struct RecurrentPrevious {
+    uint64_t y;
+    uint64_t first;
+    uint64_t to;
+    uint64_t offsets;
+    uint64_t steps;
+    uint64_t rows;
+    uint64_t width;
+    uint64_t stride;
+    uint64_t reverse;
+};
+GATEFOLD_SIZE(RecurrentPrevious, 72);
+
+// Gradients of the peephole weights: to [3·hidden] (+)= sums over rows of di c_before, df c_before, do c.
+struct RecurrentPeephole {
+    uint64_t gates;
+    uint64_t cells;
+    uint64_t before;
+    uint64_t to;
+    uint64_t rows;
+    uint64_t hidden;
+    uint64_t add;
+};
+GATEFOLD_SIZE(RecurrentPeephole, 56);
+
+// One step forward of `count` sequences. gates [count, G·hidden]; bias [G·hidden + hidden]; q: what the cell keeps or reads beside
+// the gates (see step.cu); c, h [count, hidden] in place; cells, y: where c and h are kept too, or 0; y's rows are `stride` apart.
+struct RecurrentStep {
+    uint64_t gates;
+    uint64_t bias;
+    uint64_t q;
+    uint64_t kept;
+    uint64_t cells;
+    uint64_t c;
+    uint64_t h;
+    uint64_t y;
+    uint64_t peephole;
+    uint64_t count;
+    uint64_t hidden;
+    uint64_t stride;
+};
+GATEFOLD_SIZE(RecurrentStep, 96);
+
+// One step backward. Sequences below `before` have their earlier c and h at c_before and h_before, the others at c_first and
+// h_first. dy: gradient of y, or 0; dh, dc in place; h's rows are `stride` apart in y and dy.
+struct RecurrentStepBackward {
+    uint64_t gates;
+    uint64_t q;
+    uint64_t kept;
+    uint64_t c;
+    uint64_t c_before;
+    uint64_t c_first;
+    uint64_t h_before;
+    uint64_t h_first;
+    uint64_t dy;
+    uint64_t dh;
+    uint64_t dc;
+    uint64_t peephole;
+    uint64_t count;
+    uint64_t before;
+    uint64_t hidden;
+    uint64_t stride;
+};
+GATEFOLD_SIZE(RecurrentStepBackward, 128);

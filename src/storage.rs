@@ -1,16 +1,16 @@
 //! Memory of one backend or the other, and the dispatch of kernels to it.
 
-#[cfg(feature = "cuda")]
-use crate::{
-    cuda::{self, Cuda},
-    error::Error,
-};
 use crate::{
     cpu::{self, Cpu},
     device::Device,
     dtype::{DType, Element},
     error::Result,
     kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Strided, Unary, Update},
+};
+#[cfg(feature = "cuda")]
+use crate::{
+    cuda::{self, Cuda},
+    error::Error,
 };
 
 /// Device memory of a tensor.
@@ -116,6 +116,24 @@ impl Storage {
             Storage::Cpu(b) => b.len(),
             #[cfg(feature = "cuda")]
             Storage::Cuda(b) => b.len(),
+        }
+    }
+
+    /// The GPU's buffer, where it is one.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(&self) -> Option<&cuda::Buffer> {
+        match self {
+            Storage::Cuda(b) => Some(b),
+            Storage::Cpu(_) => None,
+        }
+    }
+
+    /// The GPU's buffer, to write.
+    #[cfg(feature = "cuda")]
+    pub fn cuda_mut(&mut self, op: &'static str) -> Result<&mut cuda::Buffer> {
+        match self {
+            Storage::Cuda(b) => Ok(b),
+            Storage::Cpu(_) => Err(Error::device(op, Device::Cpu, "a CUDA device")),
         }
     }
 

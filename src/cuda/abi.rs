@@ -356,6 +356,84 @@ structs! {
         decay: f64,
         unused: f64,
     }
+    "recurrent" RecurrentRows: 72 {
+        from: u64,
+        to: u64,
+        offsets: u64,
+        sequences: u64,
+        steps: u64,
+        rows: u64,
+        width: u64,
+        step_stride: u64,
+        sequence_stride: u64,
+    }
+    "recurrent" RecurrentStates: 40 {
+        from: u64,
+        to: u64,
+        sequences: u64,
+        batch: u64,
+        width: u64,
+    }
+    "recurrent" RecurrentBias: 48 {
+        ih: u64,
+        hh: u64,
+        to: u64,
+        gates: u64,
+        hidden: u64,
+        split: u64,
+    }
+    "recurrent" RecurrentPrevious: 72 {
+        y: u64,
+        first: u64,
+        to: u64,
+        offsets: u64,
+        steps: u64,
+        rows: u64,
+        width: u64,
+        stride: u64,
+        reverse: u64,
+    }
+    "recurrent" RecurrentPeephole: 56 {
+        gates: u64,
+        cells: u64,
+        before: u64,
+        to: u64,
+        rows: u64,
+        hidden: u64,
+        add: u64,
+    }
+    "step" RecurrentStep: 96 {
+        gates: u64,
+        bias: u64,
+        q: u64,
+        kept: u64,
+        cells: u64,
+        c: u64,
+        h: u64,
+        y: u64,
+        peephole: u64,
+        count: u64,
+        hidden: u64,
+        stride: u64,
+    }
+    "step" RecurrentStepBackward: 128 {
+        gates: u64,
+        q: u64,
+        kept: u64,
+        c: u64,
+        c_before: u64,
+        c_first: u64,
+        h_before: u64,
+        h_first: u64,
+        dy: u64,
+        dh: u64,
+        dc: u64,
+        peephole: u64,
+        count: u64,
+        before: u64,
+        hidden: u64,
+        stride: u64,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,12 @@ use std::{ffi::c_void, sync::atomic::Ordering};
 
 use cudarc::cublas::{result, sys};
 
-use super::{Buffer, context::Context, driver, elementwise};
+use super::{
+    Buffer,
+    context::Context,
+    driver::{self, Address},
+    elementwise,
+};
 use crate::{
     dtype::DType,
     error::{Error, Result},
@@ -28,7 +33,8 @@ impl Blas {
         let ordinal = context.handles.ordinal;
         // SAFETY: opens and closes the library, which is safe to load at any time.
         if !unsafe { sys::is_culib_present() } {
-            let reason = "libcublas could not be opened: install cuBLAS 13, or put its folder on the library path".into();
+            let reason =
+                "libcublas could not be opened: install cuBLAS 13, or put its folder on the library path".into();
             return Err(driver::unavailable(OP, ordinal, reason));
         }
         // NVIDIA's advice: 32 MiB from Hopper on, 4 MiB before.
@@ -63,10 +69,24 @@ pub fn gemm(g: &Gemm, a: &Buffer, b: &Buffer, c: &mut Buffer) -> Result<()> {
     if g.k == 0 {
         return scale(g.beta, c);
     }
+    let (row_a, row_b) = (if g.trans_a { g.m } else { g.k }, if g.trans_b { g.k } else { g.n });
+    let rows = Rows { a: row_a, b: row_b, c: g.n };
+    product(c.context(), c.dtype(), g, rows, [a.address(), b.address(), c.address()])
+}
+
+/// Elements from one row of a matrix, as it is stored, to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows {
+    pub a: usize,
+    pub b: usize,
+    pub c: usize,
+}
+
+/// See [`Gemm`]: matrices a, b and c at their addresses, with rows apart as said, of one dtype. No extent is zero.
+pub fn product(context: &'static Context, dtype: DType, g: &Gemm, rows: Rows, at: [Address; 3]) -> Result<()> {
     use sys::{cublasComputeType_t as Compute, cudaDataType_t as Type};
-    let context = c.context();
     let fast = context.tf32.load(Ordering::Relaxed);
-    let (dtype, compute) = match c.dtype() {
+    let (kind, compute) = match dtype {
         DType::F64 => (Type::CUDA_R_64F, Compute::CUBLAS_COMPUTE_64F),
         DType::F32 if fast => (Type::CUDA_R_32F, Compute::CUBLAS_COMPUTE_32F_FAST_TF32),
         DType::F32 => (Type::CUDA_R_32F, Compute::CUBLAS_COMPUTE_32F),
@@ -75,21 +95,22 @@ pub fn gemm(g: &Gemm, a: &Buffer, b: &Buffer, c: &mut Buffer) -> Result<()> {
         other => return Err(Error::dtype(OP, other, "a floating-point dtype")),
     };
     let int = |extent: usize| {
-        i32::try_from(extent).map_err(|_| Error::shape(OP, format!("{g:?}"), "extents below 2³¹, as cuBLAS counts them"))
+        i32::try_from(extent)
+            .map_err(|_| Error::shape(OP, format!("{g:?}"), "extents below 2³¹, as cuBLAS counts them"))
     };
     let (batch, m, n, k) = (int(g.batch)?, int(g.m)?, int(g.n)?, int(g.k)?);
+    let (row_a, row_b, row_c) = (int(rows.a)?, int(rows.b)?, int(rows.c)?);
     let transposed = |yes| if yes { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N };
-    let (op_a, row_a) = (transposed(g.trans_a), if g.trans_a { m } else { k });
-    let (op_b, row_b) = (transposed(g.trans_b), if g.trans_b { k } else { n });
+    let (op_a, op_b) = (transposed(g.trans_a), transposed(g.trans_b));
 
     // The factors are numbers of the type that is computed in.
     let (single, double) = ([g.alpha as f32, g.beta as f32], [g.alpha, g.beta]);
-    let factors: [*const c_void; 2] = if c.dtype() == DType::F64 {
+    let factors: [*const c_void; 2] = if dtype == DType::F64 {
         [(&raw const double[0]).cast(), (&raw const double[1]).cast()]
     } else {
         [(&raw const single[0]).cast(), (&raw const single[1]).cast()]
     };
-    let [at_a, at_b, at_c] = [a.address(), b.address(), c.address()].map(|address| address as *mut c_void);
+    let [at_a, at_b, at_c] = at.map(|address| address as *mut c_void);
     let algorithm = sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
 
     let mut blas = context.blas.lock().unwrap_or_else(|e| e.into_inner());
@@ -102,14 +123,14 @@ pub fn gemm(g: &Gemm, a: &Buffer, b: &Buffer, c: &mut Buffer) -> Result<()> {
     let call = || unsafe {
         if batch == 1 {
             result::gemm_ex(
-                handle, op_b, op_a, n, m, k, factors[0], at_b, dtype, row_b, at_a, dtype, row_a, factors[1], at_c, dtype, n,
-                compute, algorithm,
+                handle, op_b, op_a, n, m, k, factors[0], at_b, kind, row_b, at_a, kind, row_a, factors[1], at_c, kind,
+                row_c, compute, algorithm,
             )
         } else {
             let (stride_a, stride_b, stride_c) = (g.stride_a as i64, g.stride_b as i64, (g.m * g.n) as i64);
             result::gemm_strided_batched_ex(
-                handle, op_b, op_a, n, m, k, factors[0], at_b, dtype, row_b, stride_b, at_a, dtype, row_a, stride_a,
-                factors[1], at_c, dtype, n, stride_c, batch, compute, algorithm,
+                handle, op_b, op_a, n, m, k, factors[0], at_b, kind, row_b, stride_b, at_a, kind, row_a, stride_a,
+                factors[1], at_c, kind, row_c, stride_c, batch, compute, algorithm,
             )
         }
     };

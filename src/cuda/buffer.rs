@@ -9,7 +9,9 @@ use crate::{
 /// A typed stretch of device memory.
 pub struct Buffer {
     context: &'static Context,
-    stretch: Stretch,
+    address: Address,
+    /// What goes back to the allocator; a view has none.
+    stretch: Option<Stretch>,
     len: usize,
     dtype: DType,
 }
@@ -20,7 +22,16 @@ impl Buffer {
         let none = || Error::OutOfMemory { op, bytes: usize::MAX, device: format!("cuda:{}", context.handles.ordinal) };
         let bytes = len.checked_mul(dtype.size()).ok_or_else(none)?;
         let stretch = context.allocator.acquire(&context.handles, op, bytes)?;
-        Ok(Buffer { context, stretch, len, dtype })
+        Ok(Buffer { context, address: stretch.address, stretch: Some(stretch), len, dtype })
+    }
+
+    /// Memory that belongs to somebody else.
+    ///
+    /// # Safety
+    /// The elements lie in memory of this device that outlives the view and what is queued with it, and where the view is written
+    /// nobody else uses them meanwhile.
+    pub unsafe fn view(context: &'static Context, address: Address, dtype: DType, len: usize) -> Self {
+        Buffer { context, address, stretch: None, len, dtype }
     }
 
     /// The device that it lies on.
@@ -45,12 +56,14 @@ impl Buffer {
 
     /// Where it begins.
     pub fn address(&self) -> Address {
-        self.stretch.address
+        self.address
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.context.allocator.release(self.stretch);
+        if let Some(stretch) = self.stretch {
+            self.context.allocator.release(stretch);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! (an index, a class, a probability) it notes on the device; the next download tells it as an `Err`.
 
 mod abi;
+pub use abi::Parameters;
 mod allocator;
 mod blas;
 mod buffer;
@@ -16,6 +17,7 @@ mod loss;
 mod memory;
 mod optimizer;
 mod random;
+pub mod recurrent;
 mod reduce;
 mod softmax;
 mod staging;

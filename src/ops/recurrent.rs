@@ -1,6 +1,7 @@
 //! A whole sequence through a whole recurrent network, as one entry of the tape.
 
 use crate::{
+    device::Device,
     dtype::{DType, bf16, f16},
     error::{Error, Result},
     recurrent::{self, Buf, BufMut, Descriptor, Layout, Plan, Sequence, Stream},
@@ -214,6 +215,10 @@ fn check(call: &Call<'_>, x: &Var, h0: Option<&Var>, c0: Option<&Var>, parameter
 
 /// The memory of a tensor, as the raw layer takes it.
 fn buf(tensor: &Tensor) -> Result<Buf<'_>> {
+    #[cfg(feature = "cuda")]
+    if let Some(buffer) = tensor.storage().cuda() {
+        return Ok(buffer.into());
+    }
     let memory = tensor.storage().cpu(OP)?;
     match tensor.dtype() {
         DType::F64 => Ok(Buf::F64(memory.slice())),
@@ -227,6 +232,10 @@ fn buf(tensor: &Tensor) -> Result<Buf<'_>> {
 /// The same, to write.
 fn buf_mut(tensor: &mut Tensor) -> Result<BufMut<'_>> {
     let dtype = tensor.dtype();
+    #[cfg(feature = "cuda")]
+    if tensor.device() != Device::Cpu {
+        return tensor.storage_mut()?.cuda_mut(OP).map(Into::into);
+    }
     let memory = tensor.storage_mut()?.cpu_mut(OP)?;
     match dtype {
         DType::F64 => Ok(BufMut::F64(memory.slice_mut())),

@@ -2,10 +2,14 @@
 
 mod buffer;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod descriptor;
 mod plan;
 
 pub use crate::cell::{Cell, Nonlinearity};
+#[cfg(feature = "cuda")]
+pub use buffer::CudaBuf;
 pub use buffer::{Buf, BufMut};
 pub use descriptor::{Descriptor, ParameterKind, ParameterSpec};
 pub use plan::{Backward, Forward, Layout, Plan, Sequence, Shape, Stream};

@@ -1,5 +1,7 @@
 //! `Plan`: sizes decided once, then forward and backward over the caller's memory.
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::{Buf, BufMut, Descriptor, cpu};
 use crate::{
     device::Device,
@@ -125,6 +127,7 @@ pub struct Plan {
     descriptor: Descriptor,
     shape: Shape,
     layout: Layout,
+    device: Device,
 }
 
 impl Plan {
@@ -139,8 +142,9 @@ impl Plan {
             return Err(Error::Unavailable {
                 op: "recurrent plan",
                 what: format!("a recurrent layer on {device}"),
-                reason: "this version runs recurrent layers on the CPU only; move the module and its input to Device::Cpu"
-                    .into(),
+                reason:
+                    "this version runs recurrent layers on the CPU only; move the module and its input to Device::Cpu"
+                        .into(),
             });
         }
         descriptor.validate()?;
@@ -159,7 +163,7 @@ impl Plan {
         {
             return Err(Error::shape("recurrent plan", format!("{shape:?}"), "a workspace that memory can hold"));
         }
-        Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor })
+        Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor, device: *device })
     }
 
     /// Sets how x and y lie in memory.
@@ -185,12 +189,20 @@ impl Plan {
 
     /// Elements of scratch that a call needs.
     pub fn workspace_len(&self) -> usize {
-        cpu::workspace_len(self)
+        match self.device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => cuda::workspace_len(self),
+            _ => cpu::workspace_len(self),
+        }
     }
 
     /// Elements that a training forward keeps for its backward.
     pub fn reserve_len(&self) -> usize {
-        cpu::reserve_len(self)
+        match self.device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => cuda::reserve_len(self),
+            _ => cpu::reserve_len(self),
+        }
     }
 
     /// Runs the network; with a reserve, so that [`backward`](Self::backward) can follow.
@@ -205,15 +217,24 @@ impl Plan {
         let sizes = self.sizes(rows);
         let b = &buffers;
         self.check_inputs(OP, &sizes, b.x, b.h0, b.c0, b.parameters)?;
-        self.check(OP, "y", Some((b.y.len(), b.y.dtype())), sizes.y)?;
-        self.check(OP, "hn", Some((b.hn.len(), b.hn.dtype())), sizes.h)?;
-        self.check(OP, "cn", b.cn.as_ref().map(|b| (b.len(), b.dtype())), sizes.c)?;
+        self.check(OP, "y", Some((b.y.len(), b.y.dtype(), b.y.device())), sizes.y)?;
+        self.check(OP, "hn", Some((b.hn.len(), b.hn.dtype(), b.hn.device())), sizes.h)?;
+        self.check(OP, "cn", b.cn.as_ref().map(|b| (b.len(), b.dtype(), b.device())), sizes.c)?;
         if b.cn.is_none() && self.descriptor.cell.has_cell_state() {
             return Err(Error::argument(OP, "no cn", "a buffer for the last cell state of an LSTM"));
         }
-        self.check_scratch(OP, "workspace", (b.workspace.len(), b.workspace.dtype()), self.workspace_len())?;
+        self.check_scratch(
+            OP,
+            "workspace",
+            (b.workspace.len(), b.workspace.dtype(), b.workspace.device()),
+            self.workspace_len(),
+        )?;
         if let Some(reserve) = &b.reserve {
-            self.check_scratch(OP, "reserve", (reserve.len(), reserve.dtype()), self.reserve_len())?;
+            self.check_scratch(OP, "reserve", (reserve.len(), reserve.dtype(), reserve.device()), self.reserve_len())?;
+        }
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(ordinal) = self.device {
+            return cuda::forward(self, ordinal, buffers);
         }
         with_dtype!(float OP, self.descriptor.dtype, T => { cpu::forward::<T>(self, buffers); Ok(()) })
     }
@@ -230,10 +251,10 @@ impl Plan {
         let b = &buffers;
         self.check_inputs(OP, &sizes, b.x, b.h0, b.c0, b.parameters)?;
         for (name, buf, len) in [("dy", b.dy, sizes.y), ("dhn", b.dhn, sizes.h), ("dcn", b.dcn, sizes.c)] {
-            self.check(OP, name, buf.map(|b| (b.len(), b.dtype())), len)?;
+            self.check(OP, name, buf.map(|b| (b.len(), b.dtype(), b.device())), len)?;
         }
         for (name, buf, len) in [("dx", &b.dx, sizes.x), ("dh0", &b.dh0, sizes.h), ("dc0", &b.dc0, sizes.c)] {
-            self.check(OP, name, buf.as_ref().map(|b| (b.len(), b.dtype())), len)?;
+            self.check(OP, name, buf.as_ref().map(|b| (b.len(), b.dtype(), b.device())), len)?;
         }
         if !b.dparameters.is_empty() {
             let specs = self.descriptor.parameters();
@@ -241,11 +262,30 @@ impl Plan {
                 return Err(Error::shape(OP, format!("{} parameter gradients", b.dparameters.len()), specs.len()));
             }
             for (spec, buf) in specs.iter().zip(b.dparameters.iter()) {
-                self.check(OP, "a parameter's gradient", buf.as_ref().map(|b| (b.len(), b.dtype())), spec.numel())?;
+                self.check(
+                    OP,
+                    "a parameter's gradient",
+                    buf.as_ref().map(|b| (b.len(), b.dtype(), b.device())),
+                    spec.numel(),
+                )?;
             }
         }
-        self.check_scratch(OP, "workspace", (b.workspace.len(), b.workspace.dtype()), self.workspace_len())?;
-        self.check_scratch(OP, "reserve", (b.reserve.len(), b.reserve.dtype()), self.reserve_len())?;
+        self.check_scratch(
+            OP,
+            "workspace",
+            (b.workspace.len(), b.workspace.dtype(), b.workspace.device()),
+            self.workspace_len(),
+        )?;
+        self.check_scratch(
+            OP,
+            "reserve",
+            (b.reserve.len(), b.reserve.dtype(), b.reserve.device()),
+            self.reserve_len(),
+        )?;
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(ordinal) = self.device {
+            return cuda::backward(self, ordinal, buffers);
+        }
         with_dtype!(float OP, self.descriptor.dtype, T => { cpu::backward::<T>(self, buffers); Ok(()) })
     }
 
@@ -308,7 +348,7 @@ impl Plan {
         parameters: &[Buf<'_>],
     ) -> Result<()> {
         for (name, buf, len) in [("x", Some(x), sizes.x), ("h0", h0, sizes.h), ("c0", c0, sizes.c)] {
-            self.check(op, name, buf.map(|b| (b.len(), b.dtype())), len)?;
+            self.check(op, name, buf.map(|b| (b.len(), b.dtype(), b.device())), len)?;
         }
         let mut given = parameters.iter();
         for layer in 0..self.descriptor.num_layers {
@@ -321,6 +361,7 @@ impl Plan {
                             self.descriptor.parameters().len(),
                         ));
                     };
+                    self.check_device(op, "a parameter", buf.device())?;
                     if (buf.len(), buf.dtype()) != (numel, self.descriptor.dtype) {
                         let spec = &self.descriptor.layer_parameters(layer, direction);
                         let names: Vec<_> = spec.iter().map(|s| format!("{} {:?}", s.name(), s.shape)).collect();
@@ -344,8 +385,8 @@ impl Plan {
     }
 
     /// A buffer that is given has this length and the descriptor's dtype; of length 0 it must not be given.
-    fn check(&self, op: &'static str, name: &str, given: Option<(usize, DType)>, len: usize) -> Result<()> {
-        let Some((got, dtype)) = given else { return Ok(()) };
+    fn check(&self, op: &'static str, name: &str, given: Option<(usize, DType, Device)>, len: usize) -> Result<()> {
+        let Some((got, dtype, device)) = given else { return Ok(()) };
         if len == 0 {
             return Err(Error::argument(
                 op,
@@ -359,17 +400,30 @@ impl Plan {
         if dtype != self.descriptor.dtype {
             return Err(Error::dtype(op, format!("{name} of {dtype}"), self.descriptor.dtype));
         }
-        Ok(())
+        self.check_device(op, name, device)
     }
 
-    fn check_scratch(&self, op: &'static str, name: &str, (got, dtype): (usize, DType), len: usize) -> Result<()> {
+    fn check_device(&self, op: &'static str, name: &str, device: Device) -> Result<()> {
+        if device == self.device {
+            return Ok(());
+        }
+        Err(Error::device(op, format!("{name} on {device}"), format!("{}, the plan's", self.device)))
+    }
+
+    fn check_scratch(
+        &self,
+        op: &'static str,
+        name: &str,
+        (got, dtype, device): (usize, DType, Device),
+        len: usize,
+    ) -> Result<()> {
         if got < len {
             return Err(Error::shape(op, format!("{name} of {got} elements"), format!("at least {len}")));
         }
         if dtype != self.compute_dtype() {
             return Err(Error::dtype(op, format!("{name} of {dtype}"), self.compute_dtype()));
         }
-        Ok(())
+        self.check_device(op, name, device)
     }
 }
 
