@@ -30,7 +30,9 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let archs = match architectures(&env::var("GATEFOLD_CUDA_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.into())) {
         Ok(archs) => archs,
-        Err(wrong) => fail(&format!("GATEFOLD_CUDA_ARCHS: {wrong:?} is not an architecture such as 80, 90a or compute_80")),
+        Err(wrong) => {
+            fail(&format!("GATEFOLD_CUDA_ARCHS: {wrong:?} is not an architecture such as 80, 90a or compute_80"))
+        }
     };
     let nvcc = if env::var_os("DOCS_RS").is_some() { None } else { find_nvcc() };
     let Some(nvcc) = nvcc else {

@@ -1,16 +1,16 @@
 //! Memory of one backend or the other, and the dispatch of kernels to it.
 
-#[cfg(feature = "cuda")]
-use crate::{
-    cuda::{self, Cuda},
-    error::Error,
-};
 use crate::{
     cpu::{self, Cpu},
     device::Device,
     dtype::{DType, Element},
     error::Result,
     kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Strided, Unary, Update},
+};
+#[cfg(feature = "cuda")]
+use crate::{
+    cuda::{self, Cuda},
+    error::Error,
 };
 
 /// Device memory of a tensor.

@@ -28,7 +28,8 @@ impl Blas {
         let ordinal = context.handles.ordinal;
         // SAFETY: opens and closes the library, which is safe to load at any time.
         if !unsafe { sys::is_culib_present() } {
-            let reason = "libcublas could not be opened: install cuBLAS 13, or put its folder on the library path".into();
+            let reason =
+                "libcublas could not be opened: install cuBLAS 13, or put its folder on the library path".into();
             return Err(driver::unavailable(OP, ordinal, reason));
         }
         // NVIDIA's advice: 32 MiB from Hopper on, 4 MiB before.
@@ -75,7 +76,8 @@ pub fn gemm(g: &Gemm, a: &Buffer, b: &Buffer, c: &mut Buffer) -> Result<()> {
         other => return Err(Error::dtype(OP, other, "a floating-point dtype")),
     };
     let int = |extent: usize| {
-        i32::try_from(extent).map_err(|_| Error::shape(OP, format!("{g:?}"), "extents below 2³¹, as cuBLAS counts them"))
+        i32::try_from(extent)
+            .map_err(|_| Error::shape(OP, format!("{g:?}"), "extents below 2³¹, as cuBLAS counts them"))
     };
     let (batch, m, n, k) = (int(g.batch)?, int(g.m)?, int(g.n)?, int(g.k)?);
     let transposed = |yes| if yes { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N };
@@ -102,8 +104,8 @@ pub fn gemm(g: &Gemm, a: &Buffer, b: &Buffer, c: &mut Buffer) -> Result<()> {
     let call = || unsafe {
         if batch == 1 {
             result::gemm_ex(
-                handle, op_b, op_a, n, m, k, factors[0], at_b, dtype, row_b, at_a, dtype, row_a, factors[1], at_c, dtype, n,
-                compute, algorithm,
+                handle, op_b, op_a, n, m, k, factors[0], at_b, dtype, row_b, at_a, dtype, row_a, factors[1], at_c,
+                dtype, n, compute, algorithm,
             )
         } else {
             let (stride_a, stride_b, stride_c) = (g.stride_a as i64, g.stride_b as i64, (g.m * g.n) as i64);

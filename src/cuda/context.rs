@@ -102,7 +102,9 @@ impl Context {
             }
             abi::FAULT_INPUT_PROBABILITY => probability("input"),
             abi::FAULT_TARGET_PROBABILITY => probability("target"),
-            other => driver::unavailable(op, self.handles.ordinal, format!("a kernel reported an unknown fault {other}")),
+            other => {
+                driver::unavailable(op, self.handles.ordinal, format!("a kernel reported an unknown fault {other}"))
+            }
         })
     }
 }

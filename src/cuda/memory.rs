@@ -73,21 +73,13 @@ pub fn copy_strided(
         y: y.address() + to.offset as u64 * size,
         ..Default::default()
     };
-    let name = if accumulate {
-        ("add_strided", float("copy_strided", y.dtype())?)
-    } else {
-        ("copy_strided", bits(y.dtype()))
-    };
+    let name =
+        if accumulate { ("add_strided", float("copy_strided", y.dtype())?) } else { ("copy_strided", bits(y.dtype())) };
     copy_walk(&Walk::new(shape, [from.strides, to.strides]), name, p, y)
 }
 
 /// One launch, or where there are more dimensions than a kernel walks through one for each index of the outermost.
-fn copy_walk(
-    walk: &Walk<2>,
-    name: (&'static str, &'static str),
-    mut p: abi::CopyStrided,
-    y: &Buffer,
-) -> Result<()> {
+fn copy_walk(walk: &Walk<2>, name: (&'static str, &'static str), mut p: abi::CopyStrided, y: &Buffer) -> Result<()> {
     let (context, size) = (y.context(), y.dtype().size() as u64);
     if walk.shape.len() > abi::MAX_RANK {
         let mut inner = walk.clone();

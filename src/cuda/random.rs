@@ -16,15 +16,8 @@ pub fn dropout(seed: u64, stream: u64, p: f64, x: &Buffer, y: &mut Buffer) -> Re
     if p >= 1.0 {
         return memory::fill(0.0, y);
     }
-    let parameters = abi::Dropout {
-        x: x.address(),
-        y: y.address(),
-        count: y.len() as u64,
-        seed,
-        stream,
-        p,
-        scale: 1.0 / (1.0 - p),
-    };
+    let parameters =
+        abi::Dropout { x: x.address(), y: y.address(), count: y.len() as u64, seed, stream, p, scale: 1.0 / (1.0 - p) };
     context.launch("dropout", name, &context.spread(y.len().div_ceil(4)), &parameters)
 }
 
@@ -33,15 +26,7 @@ pub fn random(distribution: Distribution, seed: u64, stream: u64, y: &mut Buffer
     match distribution {
         Distribution::Uniform { low, high } => {
             let last = with_dtype!(float "random", y.dtype(), T => Ok(cpu::random::last::<T>(low, high)))?;
-            let p = abi::Uniform {
-                y: y.address(),
-                count: y.len() as u64,
-                seed,
-                stream,
-                low,
-                span: high - low,
-                last,
-            };
+            let p = abi::Uniform { y: y.address(), count: y.len() as u64, seed, stream, low, span: high - low, last };
             context.launch("uniform", name, &context.spread(y.len().div_ceil(4)), &p)
         }
         // Logarithm, sine and cosine differ in their last bits from one library to another: initial weights are drawn by the

@@ -101,13 +101,8 @@ pub fn arg_max((outer, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Resul
     if index.len() == 0 {
         return Ok(());
     }
-    let p = abi::ArgMax {
-        x: x.address(),
-        index: index.address(),
-        outer: outer as u64,
-        n: n as u64,
-        inner: inner as u64,
-    };
+    let p =
+        abi::ArgMax { x: x.address(), index: index.address(), outer: outer as u64, n: n as u64, inner: inner as u64 };
     if inner == 1 {
         context.launch("arg_max_rows", name, &context.teams(outer, n), &p)
     } else {

@@ -24,13 +24,7 @@ pub fn softmax(log: bool, (outer, n, inner): Dims, x: &Buffer, y: &mut Buffer) -
     }
 }
 
-pub fn softmax_backward(
-    log: bool,
-    (outer, n, inner): Dims,
-    y: &Buffer,
-    dy: &Buffer,
-    dx: &mut Buffer,
-) -> Result<()> {
+pub fn softmax_backward(log: bool, (outer, n, inner): Dims, y: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
     let (context, name) = (dx.context(), float("softmax_backward", dx.dtype())?);
     if dx.len() == 0 {
         return Ok(());

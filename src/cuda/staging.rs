@@ -41,7 +41,8 @@ impl Staging {
     fn take(&self, bytes: usize) -> Result<Block, DriverError> {
         let mut blocks = self.blocks();
         // SAFETY: every event in the list lives.
-        let ready = blocks.idle.iter().position(|b| b.bytes >= bytes && unsafe { result::event::query(b.done) }.is_ok());
+        let ready =
+            blocks.idle.iter().position(|b| b.bytes >= bytes && unsafe { result::event::query(b.done) }.is_ok());
         if let Some(i) = ready {
             return Ok(blocks.idle.swap_remove(i));
         }

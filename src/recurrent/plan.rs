@@ -139,8 +139,9 @@ impl Plan {
             return Err(Error::Unavailable {
                 op: "recurrent plan",
                 what: format!("a recurrent layer on {device}"),
-                reason: "this version runs recurrent layers on the CPU only; move the module and its input to Device::Cpu"
-                    .into(),
+                reason:
+                    "this version runs recurrent layers on the CPU only; move the module and its input to Device::Cpu"
+                        .into(),
             });
         }
         descriptor.validate()?;

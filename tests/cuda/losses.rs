@@ -38,10 +38,7 @@ fn of_each_element() {
                 BceWithLogitsLoss::new().pos_weight(pos_weight).reduction(none).forward(&v[0], &v[1])
             });
             for log_target in [false, true] {
-                let mut loss = KlDivLoss::new().reduction(none);
-                if log_target {
-                    loss = loss.log_target();
-                }
+                let loss = KlDivLoss::new().log_target(log_target).reduction(none);
                 agree_with_gradients("kl", &pair, |v| loss.clone().forward(&v[0], &v[1]));
             }
         }

@@ -135,7 +135,9 @@ fn products() {
         agree_with_gradients("vector", &inputs(&[k], &[k, n]), |v| v[0].matmul(&v[1]));
         agree_with_gradients("over nothing", &inputs(&[m, 0], &[0, n]), |v| v[0].matmul(&v[1]));
         let [x, w] = inputs(&[batch, m, k], &[n, k]);
-        agree_with_gradients("linear", &[x, w, numbers(&[n], -1.0, 1.0, dtype, 11)], |v| v[0].linear(&v[1], Some(&v[2])));
+        agree_with_gradients("linear", &[x, w, numbers(&[n], -1.0, 1.0, dtype, 11)], |v| {
+            v[0].linear(&v[1], Some(&v[2]))
+        });
     }
 }
 

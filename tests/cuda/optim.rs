@@ -36,21 +36,27 @@ fn three_steps() {
             agree("sgd", |d| {
                 train(dtype, d, |p| {
                     let rule = Sgd::new(0.1).momentum(momentum).nesterov(nesterov).weight_decay(0.01);
-                    Ok(Box::new(rule.over(p)?))
+                    Ok(Box::new(rule.over([&p[0], &p[1]])?))
                 })
             });
         }
         for amsgrad in [false, true] {
             agree("adam", |d| {
-                train(dtype, d, |p| Ok(Box::new(Adam::new(0.01).amsgrad(amsgrad).weight_decay(0.01).over(p)?)))
+                train(dtype, d, |p| {
+                    Ok(Box::new(Adam::new(0.01).amsgrad(amsgrad).weight_decay(0.01).over([&p[0], &p[1]])?))
+                })
             });
-            agree("adamw", |d| train(dtype, d, |p| Ok(Box::new(AdamW::new(0.01).amsgrad(amsgrad).over(p)?))));
+            agree("adamw", |d| {
+                train(dtype, d, |p| Ok(Box::new(AdamW::new(0.01).amsgrad(amsgrad).over([&p[0], &p[1]])?)))
+            });
         }
         for (momentum, centered) in [(0.0, false), (0.9, false), (0.0, true), (0.9, true)] {
             agree("rmsprop", |d| {
-                train(dtype, d, |p| Ok(Box::new(RmsProp::new(0.01).momentum(momentum).centered(centered).over(p)?)))
+                train(dtype, d, |p| {
+                    Ok(Box::new(RmsProp::new(0.01).momentum(momentum).centered(centered).over([&p[0], &p[1]])?))
+                })
             });
         }
-        agree("adagrad", |d| train(dtype, d, |p| Ok(Box::new(Adagrad::new(0.01).lr_decay(0.1).over(p)?))));
+        agree("adagrad", |d| train(dtype, d, |p| Ok(Box::new(Adagrad::new(0.01).lr_decay(0.1).over([&p[0], &p[1]])?))));
     }
 }
