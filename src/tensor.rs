@@ -349,25 +349,29 @@ impl Tensor {
     }
 }
 
-/// Prints as PyTorch does: `tensor([[1., 2.], [3., 4.]])`, four decimals, long axes shortened to three at each end,
-/// the dtype unless it is float32 or int64.
+/// Prints as PyTorch does: `tensor([[1., 2.], [3., 4.]])`, four decimals, rows wrapped at 80 columns, axes of a large tensor
+/// shortened to three at each end, the dtype unless it is float32 or int64.
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ok(values) = self.to_f64_vec() else {
             return write!(f, "tensor(<unreadable>, shape={})", self.shape);
         };
-        let print = Print::of(&values, self.dtype(), self.numel() > 1000);
         f.write_str("tensor(")?;
         if self.numel() == 0 {
-            write!(f, "[], size={}", self.shape)?;
+            f.write_str("[]")?;
+            if self.rank() != 1 {
+                let dims: Vec<String> = self.dims().iter().map(usize::to_string).collect();
+                write!(f, ", size=({})", dims.join(", "))?;
+            }
         } else {
+            let print = Print::of(&values, &self.shape, self.dtype().is_float());
             print.axis(f, &self.shape, &values, 7)?;
         }
         if self.device() != Device::Cpu {
             write!(f, ", device='{}'", self.device())?;
         }
         if !matches!(self.dtype(), DType::F32 | DType::I64) {
-            write!(f, ", dtype={}", self.dtype())?;
+            write!(f, ", dtype=torch.{}", self.dtype())?;
         }
         f.write_str(")")
     }
@@ -379,9 +383,9 @@ impl fmt::Display for Tensor {
     }
 }
 
-/// How the numbers of one tensor are written, decided over all of them as PyTorch decides it.
+/// How the numbers of one tensor are written, decided over all that are shown as PyTorch's `_Formatter` decides it.
 struct Print {
-    integers: bool,
+    float: bool,
     whole: bool,
     scientific: bool,
     width: usize,
@@ -389,23 +393,43 @@ struct Print {
 }
 
 impl Print {
+    /// Shown at each end of a shortened axis.
     const EDGE: usize = 3;
+    /// Above this many elements axes are shortened.
+    const THRESHOLD: usize = 1000;
+    const COLUMNS: usize = 80;
 
-    fn of(values: &[f64], dtype: DType, summarize: bool) -> Self {
-        let finite = || values.iter().copied().filter(|v| v.is_finite());
-        let nonzero = || finite().map(f64::abs).filter(|&v| v != 0.0);
-        let (low, high) = nonzero().fold((f64::INFINITY, 0f64), |(l, h), v| (l.min(v), h.max(v)));
-        let whole = finite().all(|v| v == v.ceil());
-        let scientific =
-            if whole { high / low > 1000.0 && high > 1e8 } else { high / low > 1000.0 || high > 1e8 || low < 1e-4 };
-        let mut print = Print { integers: !dtype.is_float(), whole, scientific, width: 0, summarize };
-        // A shortened tensor shows few numbers; measuring them all would only widen the columns.
-        print.width = values.iter().take(1000).map(|&v| print.number(v).len()).max().unwrap_or(0);
+    fn of(values: &[f64], dims: &[usize], float: bool) -> Self {
+        let mut print =
+            Print { float, whole: true, scientific: false, width: 1, summarize: values.len() > Print::THRESHOLD };
+        let mut shown = Vec::new();
+        print.collect(dims, values, &mut shown);
+        if float {
+            shown.retain(|v| v.is_finite() && *v != 0.0);
+            let (low, high) = shown.iter().fold((f64::INFINITY, 0f64), |(l, h), v| (l.min(v.abs()), h.max(v.abs())));
+            print.whole = shown.iter().all(|v| v.fract() == 0.0);
+            let spread = !shown.is_empty() && (high / low > 1000.0 || high > 1e8);
+            print.scientific = spread || (!print.whole && low < 1e-4);
+        }
+        print.width = shown.iter().map(|&v| print.number(v).len()).max().unwrap_or(1);
         print
     }
 
+    /// The indices of an axis that are shown.
+    fn shown(&self, extent: usize) -> impl Iterator<Item = usize> + use<> {
+        let cut = self.summarize && extent > 2 * Print::EDGE;
+        let head = if cut { Print::EDGE } else { extent };
+        (0..head).chain(if cut { extent - Print::EDGE..extent } else { 0..0 })
+    }
+
+    fn collect(&self, dims: &[usize], values: &[f64], to: &mut Vec<f64>) {
+        let Some((&extent, rest)) = dims.split_first() else { return to.push(values[0]) };
+        let stride = values.len() / extent;
+        self.shown(extent).for_each(|i| self.collect(rest, &values[i * stride..(i + 1) * stride], to));
+    }
+
     fn number(&self, v: f64) -> String {
-        if self.integers {
+        if !self.float {
             format!("{v}")
         } else if v.is_nan() {
             "nan".into()
@@ -425,29 +449,32 @@ impl Print {
 
     fn axis(&self, f: &mut fmt::Formatter<'_>, dims: &[usize], values: &[f64], indent: usize) -> fmt::Result {
         let Some((&extent, rest)) = dims.split_first() else {
-            let text = self.number(values[0]);
-            return write!(f, "{text:>width$}", width = if indent == 7 { 0 } else { self.width });
+            return f.write_str(&self.number(values[0]));
         };
-        let stride = values.len() / extent.max(1);
-        let indent = indent + 1;
+        let stride = values.len() / extent;
+        let cut = self.summarize && extent > 2 * Print::EDGE;
         f.write_str("[")?;
-        let mut i = 0;
-        while i < extent {
-            if i > 0 {
-                f.write_str(",")?;
-                if rest.is_empty() {
-                    f.write_str(" ")?;
-                } else {
-                    write!(f, "{}{:indent$}", "\n".repeat(rest.len()), "")?;
+        if rest.is_empty() {
+            let width = self.width;
+            let mut items: Vec<String> =
+                self.shown(extent).map(|i| format!("{:>width$}", self.number(values[i]))).collect();
+            if cut {
+                items.insert(Print::EDGE, " ...".into());
+            }
+            let per_line = (Print::COLUMNS.saturating_sub(indent) / (width + 2)).max(1);
+            let lines: Vec<String> = items.chunks(per_line).map(|line| line.join(", ")).collect();
+            f.write_str(&lines.join(&format!(",\n{:1$}", "", indent + 1)))?;
+        } else {
+            let gap = format!(",{}{:2$}", "\n".repeat(rest.len()), "", indent + 1);
+            for (place, i) in self.shown(extent).enumerate() {
+                if place > 0 {
+                    f.write_str(&gap)?;
                 }
+                if cut && place == Print::EDGE {
+                    write!(f, "...{gap}")?;
+                }
+                self.axis(f, rest, &values[i * stride..(i + 1) * stride], indent + 1)?;
             }
-            if self.summarize && extent > 2 * Print::EDGE && i == Print::EDGE {
-                f.write_str("...")?;
-                i = extent - Print::EDGE;
-                continue;
-            }
-            self.axis(f, rest, &values[i * stride..(i + 1) * stride], indent)?;
-            i += 1;
         }
         f.write_str("]")
     }

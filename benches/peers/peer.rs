@@ -6,7 +6,7 @@
 //! clearing the gradients; inference is the forward pass without recording.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io::{BufRead, Write},
     time::Instant,
 };
@@ -77,10 +77,11 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let request: serde_json::Value = serde_json::from_str(&line?)?;
         let number = |name: &str| request[name].as_u64().unwrap_or(1) as usize;
         let threads = number("threads");
-        if !pools.contains_key(&threads) {
-            pools.insert(threads, rayon::ThreadPoolBuilder::new().num_threads(threads).build()?);
-        }
-        let seconds = pools[&threads].install(|| -> Result<Vec<f64>> {
+        let pool = match pools.entry(threads) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?),
+        };
+        let seconds = pool.install(|| -> Result<Vec<f64>> {
             let (net, x) = build(&request)?;
             let training = request["mode"].as_str() == Some("train");
             let run = || if training { net.train(&x) } else { net.infer(&x) };

@@ -360,27 +360,26 @@ fn tiles(m: usize, mr: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).map(move |i| (i * height + i.min(extra), height + usize::from(i < extra))).filter(|t| t.1 > 0)
 }
 
-/// `c[0..m, 0..n] = a × b + (accumulate ? c : 0)` with b packed by [`pack`], on the calling thread.
-///
-/// # Safety
-/// a holds m × k and c m × n elements; nobody else writes these parts of c.
-pub unsafe fn gemm_packed<T: GemmReal>(
+/// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread: a is m × k with rows `lda` apart, b packed by [`pack`], c m × n with
+/// rows `ldc` apart. Panics when a slice is too short: a bug of the caller in this crate.
+pub fn gemm_packed<T: GemmReal>(
     (m, n, k): (usize, usize, usize),
-    a: Mat<T>,
+    (a, lda): (&[T], usize),
     b: &[T],
-    c: MatMut<T>,
+    (c, ldc): (&mut [T], usize),
     accumulate: bool,
 ) {
-    debug_assert!(b.len() >= packed_len::<T>(k, n));
+    assert!(b.len() >= packed_len::<T>(k, n), "a packed operand of other extents");
+    let (a, c) = (Mat::new(a, m, lda, k, 1), MatMut::new(c, m, n, ldc));
     let beta = if accumulate { T::ONE } else { T::ZERO };
-    // SAFETY: as promised by the caller.
+    // SAFETY: the slices were checked to hold the extents, and c is borrowed alone.
     unsafe { block((m, n, k), a, b.as_ptr(), c, T::ONE, beta) }
 }
 
 /// The two inner loops: panels of b, tiles of a.
 ///
 /// # Safety
-/// As [`gemm_packed`], with `b` the panels of k × n.
+/// a holds m × k and c m × n elements, which nobody else writes; `b` are the panels of k × n.
 #[inline]
 unsafe fn block<T: GemmReal>(
     (m, n, k): (usize, usize, usize),

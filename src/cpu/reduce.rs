@@ -86,8 +86,8 @@ pub fn greater<R: Real>(a: R, x: R) -> R {
 #[inline(always)]
 pub fn lanes<T: Copy, V: Copy>(a: &[T], b: &[T], start: V, get: impl Fn(T, T) -> V, join: impl Fn(V, V) -> V) -> V {
     match a.len() {
-        ..16 => lanes_of::<1, T, V>(a, b, start, get, join),
-        ..256 => lanes_of::<16, T, V>(a, b, start, get, join),
+        0..16 => lanes_of::<1, T, V>(a, b, start, get, join),
+        16..256 => lanes_of::<16, T, V>(a, b, start, get, join),
         _ => lanes_of::<64, T, V>(a, b, start, get, join),
     }
 }
@@ -216,9 +216,9 @@ pub fn reduce(op: Reduce, dims: Dims, x: &Buffer, y: &mut Buffer) -> Result<()> 
         let (x, y) = (x.slice::<T>(), y.slice_mut::<T>());
         let n = <T as Store>::Real::of(dims.1 as f64);
         match op {
-            Reduce::Sum => axis::<T, Sum>(dims, x, y, #[inline(always)] |sum| T::narrow(sum)),
+            Reduce::Sum => axis::<T, Sum>(dims, x, y, T::narrow),
             Reduce::Mean => axis::<T, Sum>(dims, x, y, #[inline(always)] |sum| T::narrow(sum / n)),
-            Reduce::Max => axis::<T, Max>(dims, x, y, #[inline(always)] |max| T::narrow(max)),
+            Reduce::Max => axis::<T, Max>(dims, x, y, T::narrow),
         }
         Ok(())
     })

@@ -204,7 +204,8 @@ impl Descriptor {
     }
 }
 
-/// As PyTorch prints the module: `LSTM(100, 20, num_layers=4)`; what has its default value is left out.
+/// In PyTorch's words, `LSTM(100, 20, num_layers=4)`: what has its default value is left out. The variants that PyTorch does not
+/// print or have are named too.
 impl fmt::Display for Descriptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.cell {

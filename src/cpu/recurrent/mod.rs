@@ -93,6 +93,32 @@ impl Steps {
     }
 }
 
+/// Calls `row(0)` … `row(n − 1)` as vector code; see [`vectorize`].
+#[inline(always)]
+fn each(n: usize, mut row: impl FnMut(usize)) {
+    vectorize(
+        // A plain loop: inside an iterator's own function the row would become code for the least processor.
+        #[inline(always)]
+        move || {
+            for b in 0..n {
+                row(b);
+            }
+        },
+    );
+}
+
+/// Row `b` of rows `width` long.
+#[inline(always)]
+fn at<T>(rows: &[T], b: usize, width: usize) -> &[T] {
+    &rows[b * width..][..width]
+}
+
+/// The same, to write.
+#[inline(always)]
+fn at_mut<T>(rows: &mut [T], b: usize, width: usize) -> &mut [T] {
+    &mut rows[b * width..][..width]
+}
+
 /// The parameters of one layer and direction.
 #[derive(Clone, Copy)]
 pub struct Weights<'a, T> {
@@ -273,122 +299,76 @@ impl<T: GemmReal> Forward<'_, T> {
             };
             let skip = self.zero && s == 0;
             if !skip {
-                // SAFETY: h is n × r, gates n × g.
-                unsafe {
-                    gemm_packed(
-                        (n, direct, r),
-                        Mat::new(h, n, r, r, 1),
-                        w_direct,
-                        MatMut::new(gates, n, direct, g),
-                        true,
-                    )
-                }
+                gemm_packed((n, direct, r), (h, r), w_direct, (gates, g), true);
             }
             match e.cell {
                 Cell::Gru => {
                     if skip {
                         extra.fill(T::ZERO);
                     } else {
-                        // SAFETY: extra is n × H.
-                        unsafe {
-                            gemm_packed(
-                                (n, other, r),
-                                Mat::new(h, n, r, r, 1),
-                                w_other,
-                                MatMut::new(extra, n, other, other),
-                                false,
-                            );
-                        }
+                        gemm_packed((n, other, r), (h, r), w_other, (extra, other), false);
                     }
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                rows::gru(
-                                    &mut gates[b * g..][..g],
-                                    self.bias,
-                                    &mut extra[b * h_units..][..h_units],
-                                    &mut h[b * r..][..r],
-                                );
-                            }
+                        |b| {
+                            rows::gru(at_mut(gates, b, g), self.bias, at_mut(extra, b, h_units), at_mut(h, b, r));
                         },
                     );
                 }
                 Cell::GruResetBefore => {
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                rows::gru_before_gates(
-                                    &mut gates[b * g..][..g],
-                                    self.bias,
-                                    &h[b * r..][..r],
-                                    &mut extra[b * h_units..][..h_units],
-                                );
-                            }
+                        |b| {
+                            rows::gru_before_gates(
+                                at_mut(gates, b, g),
+                                self.bias,
+                                at(h, b, r),
+                                at_mut(extra, b, h_units),
+                            );
                         },
                     );
                     if !skip {
                         let candidates = &mut gates[direct..];
-                        // SAFETY: the last H columns of the n gate rows.
-                        unsafe {
-                            gemm_packed(
-                                (n, other, r),
-                                Mat::new(extra, n, r, r, 1),
-                                w_other,
-                                MatMut::new(candidates, n, other, g),
-                                true,
-                            );
-                        }
+                        gemm_packed((n, other, r), (extra, r), w_other, (candidates, g), true);
                     }
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                rows::gru_before_state(&mut gates[b * g..][..g], self.bias, &mut h[b * r..][..r]);
-                            }
+                        |b| {
+                            rows::gru_before_state(at_mut(gates, b, g), self.bias, at_mut(h, b, r));
                         },
                     );
                 }
-                Cell::Rnn(nonlinearity) => vectorize(
+                Cell::Rnn(nonlinearity) => each(
+                    n,
                     #[inline(always)]
-                    || {
-                        for b in 0..n {
-                            let (gates, h) = (&mut gates[b * g..][..g], &mut h[b * r..][..r]);
-                            match nonlinearity {
-                                Nonlinearity::Tanh => rows::rnn::<T, false>(gates, self.bias, h),
-                                Nonlinearity::Relu => rows::rnn::<T, true>(gates, self.bias, h),
-                            }
+                    |b| {
+                        let (gates, h) = (at_mut(gates, b, g), at_mut(h, b, r));
+                        match nonlinearity {
+                            Nonlinearity::Tanh => rows::rnn::<T, false>(gates, self.bias, h),
+                            Nonlinearity::Relu => rows::rnn::<T, true>(gates, self.bias, h),
                         }
                     },
                 ),
                 Cell::Lstm | Cell::LstmPeephole => {
                     let raw = if e.projected() { &mut *extra } else { &mut *h };
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                let (gates, c) = (&mut gates[b * g..][..g], &mut c[b * h_units..][..h_units]);
-                                let h = &mut raw[b * h_units..][..h_units];
-                                if e.cell == Cell::LstmPeephole {
-                                    rows::lstm::<T, true>(gates, self.bias, peep, c, h);
-                                } else {
-                                    rows::lstm::<T, false>(gates, self.bias, peep, c, h);
-                                }
+                        |b| {
+                            let (gates, c) = (at_mut(gates, b, g), at_mut(c, b, h_units));
+                            let h = at_mut(raw, b, h_units);
+                            if e.cell == Cell::LstmPeephole {
+                                rows::lstm::<T, true>(gates, self.bias, peep, c, h);
+                            } else {
+                                rows::lstm::<T, false>(gates, self.bias, peep, c, h);
                             }
                         },
                     );
                     if e.projected() {
-                        // SAFETY: extra is n × H, h n × R.
-                        unsafe {
-                            gemm_packed(
-                                (n, r, h_units),
-                                Mat::new(extra, n, h_units, h_units, 1),
-                                w_hr,
-                                MatMut::new(h, n, r, r),
-                                false,
-                            );
-                        }
+                        gemm_packed((n, r, h_units), (extra, h_units), w_hr, (h, r), false);
                     }
                     if self.training {
                         // SAFETY: this step's rows of the task's sequences.
@@ -398,7 +378,7 @@ impl<T: GemmReal> Forward<'_, T> {
             }
             for b in 0..n {
                 // SAFETY: this direction's columns of this task's rows.
-                unsafe { self.y.part((row + b) * self.stride + self.column, r) }.copy_from_slice(&h[b * r..][..r]);
+                unsafe { self.y.part((row + b) * self.stride + self.column, r) }.copy_from_slice(at(h, b, r));
             }
         }
     }
@@ -464,13 +444,12 @@ impl<T: GemmReal> Backward<'_, T> {
                 )
             };
             if let Some(dy) = self.dy {
-                vectorize(
+                each(
+                    n,
                     #[inline(always)]
-                    || {
-                        for b in 0..n {
-                            let dy = &dy[(row + b) * self.stride + self.column..][..r];
-                            dh[b * r..][..r].iter_mut().zip(dy).for_each(|(d, &y)| *d += y);
-                        }
+                    |b| {
+                        let dy = &dy[(row + b) * self.stride + self.column..][..r];
+                        dh[b * r..][..r].iter_mut().zip(dy).for_each(|(d, &y)| *d += y);
                     },
                 );
             }
@@ -480,109 +459,59 @@ impl<T: GemmReal> Backward<'_, T> {
             };
             match e.cell {
                 Cell::Gru => {
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                rows::gru_backward(
-                                    &mut gates[b * g..][..g],
-                                    &mut extra[b * h_units..][..h_units],
-                                    h_before(b),
-                                    &mut dh[b * r..][..r],
-                                );
-                            }
+                        |b| {
+                            rows::gru_backward(
+                                at_mut(gates, b, g),
+                                at_mut(extra, b, h_units),
+                                h_before(b),
+                                at_mut(dh, b, r),
+                            );
                         },
                     );
-                    // SAFETY: gates is n × g, extra n × H, dh n × r.
-                    unsafe {
-                        gemm_packed(
-                            (n, r, direct),
-                            Mat::new(gates, n, g, direct, 1),
-                            w_direct,
-                            MatMut::new(dh, n, r, r),
-                            true,
-                        );
-                        gemm_packed(
-                            (n, r, other),
-                            Mat::new(extra, n, other, other, 1),
-                            w_other,
-                            MatMut::new(dh, n, r, r),
-                            true,
-                        );
-                    }
+                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), true);
+                    gemm_packed((n, r, other), (extra, other), w_other, (dh, r), true);
                 }
                 Cell::GruResetBefore => {
                     // SAFETY: scratch rows of this task's sequences.
                     let dq = unsafe { self.scratch.part(first * h_units, n * h_units) };
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                rows::gru_before_state_backward(
-                                    &mut gates[b * g..][..g],
-                                    h_before(b),
-                                    &mut dh[b * r..][..r],
-                                );
-                            }
+                        |b| {
+                            rows::gru_before_state_backward(at_mut(gates, b, g), h_before(b), at_mut(dh, b, r));
                         },
                     );
-                    // SAFETY: the last H columns of the n gate rows; dq is n × H.
-                    unsafe {
-                        gemm_packed(
-                            (n, r, other),
-                            Mat::new(&gates[direct..], n, g, other, 1),
-                            w_other,
-                            MatMut::new(dq, n, r, r),
-                            false,
-                        );
-                    }
-                    vectorize(
+                    gemm_packed((n, r, other), (&gates[direct..], g), w_other, (dq, r), false);
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                rows::gru_before_gates_backward(
-                                    &mut gates[b * g..][..g],
-                                    h_before(b),
-                                    &dq[b * h_units..][..h_units],
-                                    &mut dh[b * r..][..r],
-                                );
-                            }
+                        |b| {
+                            rows::gru_before_gates_backward(
+                                at_mut(gates, b, g),
+                                h_before(b),
+                                at(dq, b, h_units),
+                                at_mut(dh, b, r),
+                            );
                         },
                     );
-                    // SAFETY: gates is n × g, dh n × r.
-                    unsafe {
-                        gemm_packed(
-                            (n, r, direct),
-                            Mat::new(gates, n, g, direct, 1),
-                            w_direct,
-                            MatMut::new(dh, n, r, r),
-                            true,
-                        );
-                    }
+                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), true);
                 }
                 Cell::Rnn(nonlinearity) => {
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                let (gates, dh) = (&mut gates[b * g..][..g], &dh[b * r..][..r]);
-                                match nonlinearity {
-                                    Nonlinearity::Tanh => rows::rnn_backward::<T, false>(gates, dh),
-                                    Nonlinearity::Relu => rows::rnn_backward::<T, true>(gates, dh),
-                                }
+                        |b| {
+                            let (gates, dh) = (at_mut(gates, b, g), at(dh, b, r));
+                            match nonlinearity {
+                                Nonlinearity::Tanh => rows::rnn_backward::<T, false>(gates, dh),
+                                Nonlinearity::Relu => rows::rnn_backward::<T, true>(gates, dh),
                             }
                         },
                     );
-                    // SAFETY: gates is n × g, dh n × r.
-                    unsafe {
-                        gemm_packed(
-                            (n, r, direct),
-                            Mat::new(gates, n, g, direct, 1),
-                            w_direct,
-                            MatMut::new(dh, n, r, r),
-                            false,
-                        );
-                    }
+                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), false);
                 }
                 Cell::Lstm | Cell::LstmPeephole => {
                     let draw = if e.projected() {
@@ -590,47 +519,31 @@ impl<T: GemmReal> Backward<'_, T> {
                         unsafe {
                             self.projected.part(row * r, n * r).copy_from_slice(dh);
                             let draw = self.scratch.part(first * h_units, n * h_units);
-                            gemm_packed(
-                                (n, h_units, r),
-                                Mat::new(dh, n, r, r, 1),
-                                w_hr,
-                                MatMut::new(draw, n, h_units, h_units),
-                                false,
-                            );
+                            gemm_packed((n, h_units, r), (dh, r), w_hr, (draw, h_units), false);
                             &*draw
                         }
                     } else {
                         &*dh
                     };
-                    vectorize(
+                    each(
+                        n,
                         #[inline(always)]
-                        || {
-                            for b in 0..n {
-                                let c_before = match self.steps.before(t, first + b, e.reverse) {
-                                    Some(row) => &self.cells[row * h_units..][..h_units],
-                                    None => &self.c0[(first + b) * h_units..][..h_units],
-                                };
-                                let gates = &mut gates[b * g..][..g];
-                                let c = &self.cells[(row + b) * h_units..][..h_units];
-                                let (dh, dc) = (&draw[b * h_units..][..h_units], &mut dc[b * h_units..][..h_units]);
-                                if e.cell == Cell::LstmPeephole {
-                                    rows::lstm_backward::<T, true>(gates, peep, c, c_before, dh, dc);
-                                } else {
-                                    rows::lstm_backward::<T, false>(gates, peep, c, c_before, dh, dc);
-                                }
+                        |b| {
+                            let c_before = match self.steps.before(t, first + b, e.reverse) {
+                                Some(row) => &self.cells[row * h_units..][..h_units],
+                                None => &self.c0[(first + b) * h_units..][..h_units],
+                            };
+                            let gates = at_mut(gates, b, g);
+                            let c = &self.cells[(row + b) * h_units..][..h_units];
+                            let (dh, dc) = (at(draw, b, h_units), at_mut(dc, b, h_units));
+                            if e.cell == Cell::LstmPeephole {
+                                rows::lstm_backward::<T, true>(gates, peep, c, c_before, dh, dc);
+                            } else {
+                                rows::lstm_backward::<T, false>(gates, peep, c, c_before, dh, dc);
                             }
                         },
                     );
-                    // SAFETY: gates is n × g, dh n × r.
-                    unsafe {
-                        gemm_packed(
-                            (n, r, direct),
-                            Mat::new(gates, n, g, direct, 1),
-                            w_direct,
-                            MatMut::new(dh, n, r, r),
-                            false,
-                        );
-                    }
+                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), false);
                 }
             }
         }
