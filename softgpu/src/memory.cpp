@@ -124,6 +124,9 @@ void open_allocation(Address address) {
     if (found == live.end() || found->second.open) return;
     Allocation& a = found->second;
     mprotect(reinterpret_cast<void*>(a.pages), a.page_bytes, PROT_READ | PROT_WRITE);
+#if defined(MADV_POPULATE_WRITE)
+    madvise(reinterpret_cast<void*>(a.pages), a.page_bytes, MADV_POPULATE_WRITE);  // all pages in one call: faster
+#endif
     std::memset(reinterpret_cast<void*>(a.pages), pattern, a.page_bytes);
     a.open = true;
     ASAN_POISON_MEMORY_REGION(reinterpret_cast<void*>(a.pages), a.page_bytes);
