@@ -258,4 +258,11 @@ void report_leaks(int device) {
     if (how == "error") fault(SUCCESS, text);
     else std::fprintf(stderr, "softgpu: %s\n", text.c_str());
 }
+
+void release_all(int device) {
+    std::vector<Address> theirs;
+    for (auto& [address, a] : live)
+        if (a.device == device && a.kind != Kind::host) theirs.push_back(address);
+    for (Address address : theirs) release(address, Kind::device, "the end of its context");
+}
 }  // namespace softgpu
