@@ -222,3 +222,18 @@ BATCHED(D, _64, double, 1, 70, int64_t)
     }
 PRODUCT_EX(, int)
 PRODUCT_EX(_64, int64_t)
+
+// y = alpha op(A) x + beta y, as the product of rows y' = alpha x' op(A)' + beta y'. Steps are positive.
+#define MATRIX_VECTOR(name, T, code, compute)                                                                                               \
+    API cublas##name##gemv_v2(Handle* h, int op, int m, int n, const T* alpha, const T* a, int lda, const T* x, int step_x, const T* beta,   \
+                              T* y, int step_y) {                                                                                           \
+        int rows = op ? n : m, columns = op ? m : n;                                                                                        \
+        if (step_x < 1 || step_y < 1) return BLAS_NOT_SUPPORTED;                                                                            \
+        return run(h, {__func__, 0, op ? 0 : 1, 1, rows, columns, alpha, x, code, step_x, 0, a, code, lda, 0, beta, y, code, step_y, 0, 1,   \
+                       compute});                                                                                                           \
+    }
+MATRIX_VECTOR(S, float, 0, 68)
+MATRIX_VECTOR(D, double, 1, 70)
+API cublasSasum_v2() { return BLAS_NOT_SUPPORTED; }
+API cublasDasum_v2() { return BLAS_NOT_SUPPORTED; }
+API cublasGemmGroupedBatchedEx() { return BLAS_NOT_SUPPORTED; }

@@ -32,6 +32,7 @@ void destroy_context(Context* context) {
         if (!text.empty()) fault(ILLEGAL_ADDRESS, text);
     }
     report_leaks(context->device);
+    if (context->primary) release_all(context->device);
     for (Stream* stream : std::vector<Stream*>(streams))
         if (stream->context == context) stream->queue.clear(), stream->destroyed = true;
     handles.erase(context);

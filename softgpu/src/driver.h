@@ -168,6 +168,7 @@ std::string wrong_with(Address address, size_t bytes, bool must_be_open);
 // Looks whether the bytes around allocations are as they were: of those that `words` point into, or (null) of all.
 std::string trampled(const void* words, size_t bytes);
 void report_leaks(int device);
+void release_all(int device);
 void poison(void* address, size_t bytes);
 
 // --------------------------------------------------------------------------------------------------------------- faults

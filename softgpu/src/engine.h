@@ -20,6 +20,7 @@ struct Thread;
 struct Fiber {
     boost::context::detail::fcontext_t context = nullptr;
     char* stack = nullptr;  // the low end
+    bool guarded = true;    // by an unmapped page; else by a known word, looked at when its thread has left
     Thread* thread = nullptr;
     void* fake_stack = nullptr;  // AddressSanitizer's
 };
@@ -51,7 +52,7 @@ struct Barrier {
     int line = 0;
 };
 struct Warp {
-    unsigned present, exited, waiting;
+    unsigned present, exited, waiting, runnable;  // lanes
 };
 struct Gathering {  // a cluster, and its barrier
     unsigned first, size;  // blocks of the gang
@@ -92,12 +93,13 @@ struct Engine {
     std::vector<Thread> threads;
     std::vector<Gathering> clusters;
     unsigned gang = 0, runnable = 0, alive = 0;
-    // Where the round stands, and the order that it goes by: a block's warps one after the other, and a warp's lanes again and
-    // again while collectives of that warp complete. (So the 32 stacks that are at work stay in the processor's cache.)
+    // Where the round stands, and the order that it goes by: a block's warps one after the other. A warp's lanes are gone over
+    // again where a collective of that warp was completed, and a block where its barrier was: so the stacks that are at work
+    // stay in the processor's cache.
     unsigned block_cursor = 0, warp_cursor = 0, lane_cursor = 0;
     std::vector<unsigned> block_order, warp_order;
     unsigned lane_order[32];
-    bool again = false;
+    bool warp_again = false, block_again = false;
     uint64_t round = 0;
     bool progressed = false;
     unsigned idle_rounds = 0;

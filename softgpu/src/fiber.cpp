@@ -24,7 +24,7 @@ Fiber* running = &host;
 Fiber* left_behind = nullptr;
 
 namespace {
-constexpr size_t page = 4096, guarded = 8192;  // the kernel of the host allows only so many mappings
+constexpr size_t page = 4096, most_guarded = 8192;  // the kernel of the host allows only so many mappings
 constexpr uint64_t canary = 0x5afe57acc0ffee00;
 constexpr unsigned most_idle_rounds = 2000;
 
@@ -33,10 +33,10 @@ pthread_t runner;
 
 void fiber_main(transfer_t from);
 
-char* new_stack() {
+char* new_stack(bool guards) {
     void* at = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (at == MAP_FAILED) abandon(LAUNCH_OUT_OF_RESOURCES, "the host has no memory for so many threads at once");
-    if (all.size() < guarded) mprotect(at, page, PROT_NONE);
+    if (guards) mprotect(at, page, PROT_NONE);
     else *static_cast<uint64_t*>(at) = canary;
     return static_cast<char*>(at);
 }
@@ -71,6 +71,8 @@ void fiber_main(transfer_t from) {
             make_current(thread);
             continue;
         }
+        if (!me.guarded && *reinterpret_cast<uint64_t*>(me.stack) != canary)
+            abandon(LAUNCH_FAILED, format("kernel %s: a thread overran its stack of %zu KB", engine.launch->function->kernel->name, stack_bytes >> 10));
         idle.push_back(&me);
         if (thread) {
             make_current(thread);
@@ -99,7 +101,8 @@ void recover_fibers() {
 Fiber* take_fiber() {
     if (idle.empty()) {
         auto* fiber = new Fiber;
-        fiber->stack = new_stack();
+        fiber->guarded = all.size() < most_guarded;
+        fiber->stack = new_stack(fiber->guarded);
         all.push_back(fiber);
         prepare(*fiber, all.size());
         return fiber;
@@ -134,7 +137,7 @@ bool begin_round() {
     else if (++engine.idle_rounds > most_idle_rounds) return false;
     engine.progressed = false;
     engine.block_cursor = engine.warp_cursor = engine.lane_cursor = 0;
-    engine.again = false;
+    engine.warp_again = engine.block_again = false;
     ++engine.round;
     if (schedule.order == Order::random) {
         shuffle(engine.block_order.data(), engine.block_order.size());
@@ -174,11 +177,6 @@ void run_gang() {
     }
     engine.self = nullptr;
     if (engine.error) recover_fibers();
-    for (size_t i = guarded; i < all.size(); ++i)
-        if (*reinterpret_cast<uint64_t*>(all[i]->stack) != canary && !engine.error) {
-            engine.error = LAUNCH_FAILED;
-            engine.trouble = format("kernel %s: a thread overran its stack of %zu KB", engine.launch->function->kernel->name, stack_bytes >> 10);
-        }
 }
 
 bool in_kernel() { return engine.launch && running != &host && pthread_equal(runner, pthread_self()); }

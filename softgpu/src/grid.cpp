@@ -83,7 +83,8 @@ bool set_up_gang(const Launch& launch, uint64_t first) {
         block.warps.resize((threads + 31) / 32);
         for (size_t w = 0; w < block.warps.size(); ++w) {
             unsigned lanes = threads - unsigned(w) * 32;
-            block.warps[w] = {lanes >= 32 ? 0xffffffffu : (1u << lanes) - 1, 0, 0};
+            unsigned present = lanes >= 32 ? 0xffffffffu : (1u << lanes) - 1;
+            block.warps[w] = {present, 0, 0, present};
         }
         if (!set_up_shared(block.shared, launch.shared_bytes)) return false;
         if (statics && e.gang > 1) block.static_shared.assign(statics, char(0xff));

@@ -26,7 +26,7 @@ void release_barrier(Block& block, unsigned id, uint64_t yes, unsigned of) {
         wake(thread);
     }
     block.barriers[id] = {};
-    engine.progressed = true;
+    engine.progressed = engine.block_again = true;
 }
 
 void check_exits(const Thread& thread) {
@@ -163,7 +163,7 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int sou
             complete(lanes, mask, file, line);
             warp.waiting &= ~mask;
             for (unsigned rest = mask; rest; rest &= rest - 1) wake(lanes[__builtin_ctz(rest)]);
-            engine.progressed = engine.again = true;
+            engine.progressed = engine.warp_again = true;
         }
     }
     yield();
@@ -229,7 +229,9 @@ void thread_exits(Thread& thread) {
     forget_copies(thread);
     Block& block = *thread.block;
     thread.state = State::exited;
-    block.warps[thread.number / 32].exited |= 1u << (thread.number % 32);
+    Warp& warp = block.warps[thread.number / 32];
+    warp.exited |= 1u << (thread.number % 32);
+    warp.runnable &= ~(1u << (thread.number % 32));
     ++block.exited, --block.runnable, --engine.runnable, --engine.alive;
     engine.progressed = true;
 }

@@ -78,19 +78,23 @@ inline Thread* next() {
                 continue;
             }
             while (engine.warp_cursor < engine.warp_order.size()) {
-                unsigned first = engine.warp_order[engine.warp_cursor] * 32;
-                while (engine.lane_cursor < 32) {
-                    unsigned number = first + engine.lane_order[engine.lane_cursor++];
-                    if (number >= block.count) continue;
-                    Thread& thread = block.threads[number];
-                    if (thread.state <= State::ready && thread.polled_in != engine.round) return &thread;
-                }
+                unsigned number = engine.warp_order[engine.warp_cursor];
+                const Warp& warp = block.warps[number];
+                if (warp.runnable)
+                    while (engine.lane_cursor < 32) {
+                        unsigned lane = engine.lane_order[engine.lane_cursor++];
+                        if (!(warp.runnable >> lane & 1)) continue;
+                        Thread& thread = block.threads[number * 32 + lane];
+                        if (thread.polled_in != engine.round) return &thread;
+                    }
                 engine.lane_cursor = 0;
-                if (engine.again) engine.again = false;
+                if (engine.warp_again) engine.warp_again = false;
                 else ++engine.warp_cursor;
             }
             engine.warp_cursor = 0;
-            ++engine.block_cursor;
+            bool stays = engine.block_again && (schedule.order != Order::random || schedule.below(2));
+            engine.block_again = false;
+            if (!stays) ++engine.block_cursor;
         }
         if (!begin_round()) no_one_can_run();
     }
@@ -124,12 +128,14 @@ inline void wait(const char* what, const char* file, int line) {
     Thread& me = *engine.self;
     me.what = what, me.file = file, me.line = line;
     me.state = State::waiting;
+    me.block->warps[me.number / 32].runnable &= ~(1u << (me.number % 32));
     --me.block->runnable, --engine.runnable;
 }
 
 inline void wake(Thread& thread) {
     if (thread.state != State::waiting) return;
     thread.state = State::ready;
+    thread.block->warps[thread.number / 32].runnable |= 1u << (thread.number % 32);
     ++thread.block->runnable, ++engine.runnable;
 }
 

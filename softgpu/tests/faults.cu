@@ -68,6 +68,16 @@ FAULT(leak_at_exit, "leak: 4096 bytes in 1 allocations were never freed: 4096 by
     device<float>(1024);
 }
 
+FAULT(leak_of_a_context, "leak: 4096 bytes in 1 allocations|kernel store|freed by the end of its context") {
+    setenv("SOFTGPU_LEAKS", "error", 1);
+    set_up();
+    float* a = device<float>(1024);
+    DO(cuDevicePrimaryCtxRelease_v2(0));
+    set_up();
+    launch("store", 1, 32, Store{a, 0});
+    SAME(cuCtxSynchronize(), 700);
+}
+
 TEST(memory_is_poisoned) {
     set_up();
     float *a = device<float>(64), *b = device<float>(64);

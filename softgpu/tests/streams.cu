@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 struct Scale { const float* from; float* to; float factor; };
 KERNEL(scale, Scale) { p.to[threadIdx.x] = p.factor * p.from[threadIdx.x]; }
@@ -280,6 +281,51 @@ TEST(counters_count) {
         SAME(c.live_allocations, 2u);
     }
     release(a), release(b), DO(cuStreamDestroy_v2(s));
+}
+// Host threads side by side, each with its own stream, its own results and its own counts.
+KERNEL(sum_block, Scale) { p.to[threadIdx.x] = block_sum(p.from[threadIdx.x], dynamic_shared<float>()) * p.factor; }
+TEST(host_threads) {
+    set_up();
+    DO(softgpu_schedule("random:5"));
+    void* context;
+    DO(cuDevicePrimaryCtxRetain(&context, 0));
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t)
+        threads.emplace_back([=] {
+            DO(cuCtxSetCurrent(context));
+            void* s = stream();
+            float *a = device(std::vector<float>(256, float(t))), *b = device<float>(256);
+            softgpu_thread_reset();
+            for (int i = 0; i < 50; ++i) {
+                launch("sum_block", 1, 256, Scale{a, b, float(i)}, 128, s);
+                if (i % 5) continue;
+                float back[256];
+                DO(cuMemcpyDtoHAsync_v2(back, uintptr_t(b), sizeof back, s));
+                for (float x : back) SAME(x, float(t * 256 * i));
+            }
+            DO(cuStreamSynchronize(s));
+            SAME(softgpu_thread_launches("sum_block"), 50u);
+            release(a), release(b), DO(cuStreamDestroy_v2(s));
+        });
+    for (std::thread& thread : threads) thread.join();
+    SAME(softgpu_launches("sum_block"), 200u);
+}
+// A fault in one thread's kernel reaches them all, as it does on the card, and none hangs.
+FAULT(host_threads_and_a_fault, "kernel scale") {
+    set_up();
+    void* context;
+    DO(cuDevicePrimaryCtxRetain(&context, 0));
+    std::vector<std::thread> threads;
+    void* scale = function("scale");
+    for (int t = 0; t < 4; ++t)
+        threads.emplace_back([=] {
+            DO(cuCtxSetCurrent(context));
+            Scale p{nullptr, nullptr, 1};
+            void* parameters[] = {&p};
+            for (int i = 0; i < 20; ++i) cuLaunchKernel(scale, 1, 1, 1, 32, 1, 1, 0, nullptr, parameters, nullptr);
+            SAME(cuCtxSynchronize(), 700);
+        });
+    for (std::thread& thread : threads) thread.join();
 }
 TEST(devices_are_what_they_are_called) {
     setenv("SOFTGPU_DEVICE", "a100,t4", 1);

@@ -1,0 +1,198 @@
+//! Elementwise functions, reductions, softmax, products, indices, random numbers.
+
+use gatefold::{DType, Philox, Result, Tape, Tensor, Var};
+
+use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, extents, gpu, numbers};
+
+#[test]
+fn functions_of_one_argument() {
+    if !gpu() {
+        return;
+    }
+    type Function = (&'static str, f64, fn(&Var) -> Result<Var>);
+    let functions: [Function; 16] = [
+        ("neg", -2.0, |x| x.neg()),
+        ("exp", -2.0, |x| x.exp()),
+        ("log", 0.1, |x| x.log()),
+        ("sqrt", 0.1, |x| x.sqrt()),
+        ("abs", -2.0, |x| x.abs()),
+        ("tanh", -2.0, |x| x.tanh()),
+        ("sigmoid", -2.0, |x| x.sigmoid()),
+        ("relu", -2.0, |x| x.relu()),
+        ("power 0", -2.0, |x| x.powf(0.0)),
+        ("power 2", -2.0, |x| x.powf(2.0)),
+        ("power 3", -2.0, |x| x.powf(3.0)),
+        ("power -1.5", 0.5, |x| x.powf(-1.5)),
+        ("affine", -2.0, |x| x.mul_scalar(1.75)?.add_scalar(-0.3)),
+        ("division", -2.0, |x| x.div_scalar(3.0)),
+        ("clamp", -2.0, |x| x.clamp(-0.5, 0.75)),
+        ("f32", -2.0, |x| x.to_dtype(DType::F32)),
+    ];
+    for dtype in FLOATS {
+        for (name, low, f) in functions {
+            for len in [1, 7, 300] {
+                agree_with_gradients(name, &[numbers(&[len], low, 2.0, dtype, 1)], |x| f(&x[0]));
+            }
+        }
+        // Of NaN, infinities, zeros.
+        let odd = Tensor::from_slice(&[f64::NAN, f64::INFINITY, -f64::INFINITY, 0.0, -0.0, 1.0, -1.0, 90.0], 8, &CPU);
+        let odd = odd.unwrap().to_dtype(dtype).unwrap();
+        for (name, _, f) in functions {
+            agree_with_gradients(name, std::slice::from_ref(&odd), |x| f(&x[0]));
+        }
+    }
+}
+
+#[test]
+fn functions_of_two_arguments_broadcast() {
+    if !gpu() {
+        return;
+    }
+    let mut rng = Philox::seed(2);
+    for dtype in FLOATS {
+        let [a, b, c] = extents(&mut rng, 5);
+        let shapes: [[Vec<usize>; 2]; 7] = [
+            [vec![a * b * c], vec![a * b * c]],
+            [vec![37], vec![]],
+            [vec![], vec![37]],
+            [vec![], vec![]],
+            [vec![a, b, c], vec![b, 1]],
+            [vec![a, 1, c], vec![b, 1]],
+            [vec![2, 1, 2, 1, 2, 1, 2, 1, 2, 1], vec![1, 2, 1, 2, 1, 2, 1, 2, 1, 2]],
+        ];
+        for [x, y] in shapes {
+            let inputs = [numbers(&x, -2.0, 2.0, dtype, 3), numbers(&y, 0.5, 2.0, dtype, 4)];
+            let what = |op: &str| format!("{op} {x:?} {y:?} {dtype}");
+            agree_with_gradients(&what("add"), &inputs, |v| v[0].add(&v[1]));
+            agree_with_gradients(&what("sub"), &inputs, |v| v[0].sub(&v[1]));
+            agree_with_gradients(&what("mul"), &inputs, |v| v[0].mul(&v[1]));
+            agree_with_gradients(&what("div"), &inputs, |v| v[0].div(&v[1]));
+        }
+    }
+}
+
+#[test]
+fn reductions() {
+    if !gpu() {
+        return;
+    }
+    let mut rng = Philox::seed(3);
+    for dtype in FLOATS {
+        let mut shapes = vec![[1, 1, 1], [3, 1500, 1], [1, 20_000, 1], [2, 700, 3], [1, 3, 70], [2, 40, 33]];
+        shapes.extend([extents(&mut rng, 9), extents(&mut rng, 9)]);
+        for shape in shapes {
+            let x = numbers(&shape, -2.0, 2.0, dtype, 5);
+            let what = |op: &str| format!("{op} {shape:?} {dtype}");
+            for axis in 0..3 {
+                agree_with_gradients(&what("mean"), std::slice::from_ref(&x), |v| v[0].mean_axis(axis, false));
+                agree_with_gradients(&what("max"), std::slice::from_ref(&x), |v| Ok(v[0].max_axis(axis, true)?.0));
+                agree(&what("argmax"), |d| Ok(vec![x.to_device(d)?.argmax(axis)?]));
+            }
+            agree_with_gradients(&what("mean of all"), std::slice::from_ref(&x), |v| v[0].mean());
+            agree_with_gradients(&what("sum"), &[numbers(&shape, 0.0, 1e-3, dtype, 6)], |v| v[0].sum_axis(1, false));
+        }
+        // NaN wins; of nothing a sum is 0 and a mean NaN.
+        let odd = Tensor::new([[1.0, f64::NAN, 3.0, f64::NAN], [f64::NEG_INFINITY; 4]], &CPU).unwrap();
+        let odd = odd.to_dtype(dtype).unwrap();
+        for axis in 0..2 {
+            agree("argmax", |d| Ok(vec![odd.to_device(d)?.argmax(axis)?]));
+            agree("max", |d| Ok(vec![Tape::new().constant(odd.to_device(d)?).max_axis(axis, false)?.0.into_tensor()]));
+        }
+        let none = Tensor::zeros([0, 3], dtype, &CPU).unwrap();
+        for f in [Var::sum_axis, Var::mean_axis] {
+            agree("of nothing", |d| Ok(vec![f(&Tape::new().constant(none.to_device(d)?), 0, false)?.into_tensor()]));
+        }
+    }
+}
+
+#[test]
+fn softmax() {
+    if !gpu() {
+        return;
+    }
+    for dtype in FLOATS {
+        for shape in [[1, 1, 1], [3, 5, 1], [2, 33, 1], [1, 1100, 1], [2, 7, 3], [1, 3, 300]] {
+            let x = [numbers(&shape, -4.0, 4.0, dtype, 7)];
+            agree_with_gradients(&format!("softmax {shape:?}"), &x, |v| v[0].softmax(1));
+            agree_with_gradients(&format!("log softmax {shape:?}"), &x, |v| v[0].log_softmax(1));
+            agree_with_gradients(&format!("logsumexp {shape:?}"), &x, |v| v[0].logsumexp(1, false));
+        }
+    }
+}
+
+#[test]
+fn products() {
+    if !gpu() {
+        return;
+    }
+    let mut rng = Philox::seed(8);
+    for dtype in FLOATS {
+        let [m, k, n, batch] = extents(&mut rng, 20);
+        let inputs = |a: &[usize], b: &[usize]| [numbers(a, -0.5, 0.5, dtype, 9), numbers(b, -0.5, 0.5, dtype, 10)];
+        agree_with_gradients("matrices", &inputs(&[m, k], &[k, n]), |v| v[0].matmul(&v[1]));
+        agree_with_gradients("batched", &inputs(&[batch, m, k], &[batch, k, n]), |v| v[0].matmul(&v[1]));
+        agree_with_gradients("one for all", &inputs(&[batch, m, k], &[k, n]), |v| v[0].matmul(&v[1]));
+        agree_with_gradients("vector", &inputs(&[k], &[k, n]), |v| v[0].matmul(&v[1]));
+        agree_with_gradients("over nothing", &inputs(&[m, 0], &[0, n]), |v| v[0].matmul(&v[1]));
+        let [x, w] = inputs(&[batch, m, k], &[n, k]);
+        agree_with_gradients("linear", &[x, w, numbers(&[n], -1.0, 1.0, dtype, 11)], |v| {
+            v[0].linear(&v[1], Some(&v[2]))
+        });
+    }
+}
+
+#[test]
+fn indices() {
+    if !gpu() {
+        return;
+    }
+    let mut rng = Philox::seed(12);
+    for dtype in FLOATS {
+        for (rows, inner, count) in [(5, 3, 7), (40, 8, 300), (3, 1, 2500), (1, 5, 1), (300, 2, 0)] {
+            let index: Vec<i64> = (0..count).map(|_| rng.below(rows) as i64).collect();
+            let index = Tensor::from_slice(&index, [count], &CPU).unwrap();
+            let what = format!("{count} of {rows}×{inner} {dtype}");
+            let table = [numbers(&[rows as usize, inner], -1.0, 1.0, dtype, 13)];
+            let at = |x: &Var| index.to_device(&x.device());
+            agree_with_gradients(&what, &table, |v| v[0].embedding(&at(&v[0])?, Some(0)));
+            agree_with_gradients(&what, &table, |v| v[0].index_select(0, &at(&v[0])?));
+            let wide = [numbers(&[3, rows as usize, inner], -1.0, 1.0, dtype, 14)];
+            agree_with_gradients(&what, &wide, |v| v[0].index_select(1, &at(&v[0])?));
+        }
+        agree_with_gradients("flip", &[numbers(&[3, 4], -1.0, 1.0, dtype, 15)], |v| v[0].flip(1));
+    }
+    // The order of a sum is the index's, so f32 has the CPU's bits.
+    let index: Vec<i64> = (0..999).map(|_| rng.below(17) as i64).collect();
+    let gradient = |device| -> Result<Vec<f32>> {
+        let tape = Tape::new();
+        let table = tape.variable(numbers(&[17, 3], -1.0, 1.0, DType::F32, 16).to_device(device)?);
+        let y = table.embedding(&Tensor::from_slice(&index, 999, device)?, None)?;
+        let weights = tape.constant(numbers(&[999, 3], -1.0, 1.0, DType::F32, 17).to_device(device)?);
+        y.mul(&weights)?.sum()?.backward()?;
+        table.grad().unwrap().to_vec::<f32>()
+    };
+    assert_eq!(gradient(&GPU).unwrap(), gradient(&CPU).unwrap());
+}
+
+#[test]
+fn random_numbers_have_the_bits_of_the_cpu() {
+    if !gpu() {
+        return;
+    }
+    let bits = |x: Tensor| x.to_f64_vec().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for dtype in FLOATS {
+        for len in [1, 5, 1023] {
+            for (low, high) in [(0.0, 1.0), (-0.37, 2.9), (1.0, 1.0), (1.0, 1.0 + 1e-3)] {
+                let draw = |d| Tensor::uniform(len, low, high, dtype, d, &mut Philox::seed(18)).unwrap();
+                assert_eq!(bits(draw(&GPU)), bits(draw(&CPU)), "{dtype} [{low}, {high})");
+            }
+            let draw = |d| Tensor::normal(len, 0.5, 2.0, dtype, d, &mut Philox::seed(19)).unwrap();
+            assert_eq!(bits(draw(&GPU)), bits(draw(&CPU)), "{dtype} normal");
+            for p in [0.0, 0.3, 0.9, 1.0] {
+                let x = numbers(&[len], -1.0, 1.0, dtype, 20);
+                let drop = |d| Tape::new().constant(x.to_device(d).unwrap()).dropout(p, 21, 22).unwrap().into_tensor();
+                assert_eq!(bits(drop(&GPU)), bits(drop(&CPU)), "{dtype} dropout {p}");
+            }
+        }
+    }
+}
