@@ -524,7 +524,7 @@ impl Pass<'_> {
     }
 }
 
-pub(super) fn backward(plan: &Plan, ordinal: usize, mut call: Backward<'_>) -> Result<()> {
+pub(super) fn backward(plan: &Plan, ordinal: usize, call: Backward<'_>) -> Result<()> {
     let run = Run::new(plan, ordinal, call.sequence)?;
     let (net, order) = (&run.net, &run.order);
     let (rows, directions, size, width) = (order.rows(), net.directions, run.size as usize, net.width());

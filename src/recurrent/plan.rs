@@ -138,15 +138,6 @@ impl Plan {
     /// or machine lacks.
     pub fn new(descriptor: &Descriptor, shape: Shape, device: &Device) -> Result<Self> {
         device.check("recurrent plan")?;
-        if *device != Device::Cpu {
-            return Err(Error::Unavailable {
-                op: "recurrent plan",
-                what: format!("a recurrent layer on {device}"),
-                reason:
-                    "this version runs recurrent layers on the CPU only; move the module and its input to Device::Cpu"
-                        .into(),
-            });
-        }
         descriptor.validate()?;
         if shape.seq == 0 || shape.batch == 0 {
             return Err(Error::shape("recurrent plan", format!("{shape:?}"), "at least one step and one sequence"));

@@ -1,6 +1,6 @@
 //! What cannot be done is an `Err` that says why, with a driver and without.
 
-use gatefold::{DType, Device, Error, Philox, Tape, Tensor, loss::*, nn::*};
+use gatefold::{DType, Device, Error, Tape, Tensor, loss::*};
 
 use crate::{CPU, GPU, gpu};
 
@@ -42,18 +42,6 @@ fn out_of_memory_leaves_the_device_usable() {
         assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
     }
     assert_eq!(Tensor::ones(3, DType::F32, &GPU).unwrap().to_vec::<f32>().unwrap(), [1.0; 3]);
-}
-
-#[test]
-fn recurrent_layers_say_that_they_do_not_run_here() {
-    if !gpu() {
-        return;
-    }
-    let lstm = Lstm::new(3, 2).init(&GPU, &mut Philox::seed(1)).unwrap();
-    let tape = Tape::new();
-    let x = tape.constant(Tensor::zeros([4, 1, 3], DType::F32, &GPU).unwrap());
-    let error = lstm.forward(&x, None).err();
-    assert!(matches!(error, Some(Error::Unavailable { .. })), "{error:?}");
 }
 
 /// What kernels find wrong is told by the next download, once. In a process of its own: a fault belongs to the device, and

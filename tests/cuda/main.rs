@@ -7,6 +7,7 @@ mod layout;
 mod losses;
 mod ops;
 mod optim;
+mod recurrent;
 
 use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var};
 
