@@ -1,7 +1,6 @@
 //! A whole sequence through a whole recurrent network, as one entry of the tape.
 
 use crate::{
-    device::Device,
     dtype::{DType, bf16, f16},
     error::{Error, Result},
     recurrent::{self, Buf, BufMut, Descriptor, Layout, Plan, Sequence, Stream},
@@ -233,7 +232,7 @@ fn buf(tensor: &Tensor) -> Result<Buf<'_>> {
 fn buf_mut(tensor: &mut Tensor) -> Result<BufMut<'_>> {
     let dtype = tensor.dtype();
     #[cfg(feature = "cuda")]
-    if tensor.device() != Device::Cpu {
+    if tensor.device() != crate::Device::Cpu {
         return tensor.storage_mut()?.cuda_mut(OP).map(Into::into);
     }
     let memory = tensor.storage_mut()?.cpu_mut(OP)?;

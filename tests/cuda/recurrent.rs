@@ -69,7 +69,7 @@ fn step(device: Device, kind: usize, variant: usize, dtype: DType) -> Result<Vec
     let lengths = [3usize, 5, 1, 4];
     let tape = Tape::new();
     let x = tape.variable(x);
-    let outputs = net.run(&x, (variant % 3 == 0).then_some(&lengths[..]))?;
+    let outputs = net.run(&x, variant.is_multiple_of(3).then_some(&lengths[..]))?;
     let mut loss: Option<Var> = None;
     for output in &outputs {
         // A weighted sum, so that every output's gradient differs.
@@ -110,8 +110,8 @@ fn as_on_the_cpu() {
     let device = super::GPU;
     for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
         for kind in 0..8 {
-            for variant in 0..16 {
-                if dtype.size() == 2 && variant % 5 != 0 {
+            for variant in 0..16usize {
+                if dtype.size() == 2 && !variant.is_multiple_of(5) {
                     continue;
                 }
                 let want = step(Device::Cpu, kind, variant, dtype).unwrap();
