@@ -1,7 +1,14 @@
 //! Compiles the CUDA kernels when the feature `cuda` asks for them; without it there is nothing to do.
 //!
 //! Every `kernels/*.cu` becomes machine code or PTX once per architecture, in parallel and only when its inputs changed, then
-//! one fat binary per file, all of which `src/cuda/module.rs` embeds. Neither host code nor libcudart is involved.
+//! one fat binary per file, all of which `src/cuda/launch.rs` embeds. Neither host code nor libcudart is involved.
+//! With the feature `bindgen`, what Rust knows of `kernels/abi.h` is written anew first.
+
+#[cfg(feature = "bindgen")]
+#[path = "build/bindings.rs"]
+mod bindings;
+#[path = "build/ptxas.rs"]
+mod ptxas;
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -20,15 +27,22 @@ const DEFAULT_ARCHS: &str = "80 90a compute_80";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
+    #[cfg(feature = "bindgen")]
+    if let Err(wrong) = bindings::write() {
+        fail(&wrong);
+    }
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
     println!("cargo:rerun-if-changed=kernels");
-    for name in ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "DOCS_RS", "GATEFOLD_CUDA_ARCHS"] {
+    for name in
+        ["NVCC", "CUDA_HOME", "CUDA_PATH", "PATH", "DOCS_RS", "GATEFOLD_CUDA_ARCHS", "GATEFOLD_CUDA_DENY_SPILLS"]
+    {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let archs = match architectures(&env::var("GATEFOLD_CUDA_ARCHS").unwrap_or_else(|_| DEFAULT_ARCHS.into())) {
+    let archs = match architectures(&set("GATEFOLD_CUDA_ARCHS").unwrap_or_else(|| DEFAULT_ARCHS.into())) {
         Ok(archs) => archs,
         Err(wrong) => {
             fail(&format!("GATEFOLD_CUDA_ARCHS: {wrong:?} is not an architecture such as 80, 90a or compute_80"))
@@ -42,9 +56,18 @@ fn main() {
         write_table(&out, &[], &[]);
         return;
     };
+    let nvcc = with_neighbours(nvcc);
+    if let Err(wrong) = known(&nvcc, &archs) {
+        fail(&wrong);
+    }
     let files = sources();
     compile(&nvcc, &files, &archs, &out);
     write_table(&out, &files, &archs);
+}
+
+/// The variable's text; an empty one is as good as none.
+fn set(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|text| !text.trim().is_empty())
 }
 
 fn fail(message: &str) -> ! {
@@ -82,20 +105,48 @@ fn architectures(text: &str) -> Result<Vec<Arch>, String> {
     if archs.is_empty() { Err(text.into()) } else { Ok(archs) }
 }
 
+/// An `Err` of the first architecture that this nvcc does not compile for.
+fn known(nvcc: &Path, archs: &[Arch]) -> Result<(), String> {
+    let Ok(list) = run(Command::new(nvcc).arg("--list-gpu-code")) else {
+        return Ok(()); // older than the question; it will say so itself
+    };
+    let numbers: Vec<&str> = list.split_whitespace().filter_map(|word| word.strip_prefix("sm_")).collect();
+    // Neither 90a nor 100f stands in the list.
+    match archs.iter().find(|arch| !numbers.contains(&arch.number.trim_end_matches(['a', 'f']))) {
+        Some(arch) => {
+            let (name, numbers) = (arch.name(), numbers.join(" "));
+            Err(format!("GATEFOLD_CUDA_ARCHS: {} does not know {name}, but {numbers}", nvcc.display()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// `NVCC`, then `CUDA_HOME` and `CUDA_PATH`, then PATH, then what scripts/install-cuda made.
 fn find_nvcc() -> Option<PathBuf> {
-    if let Some(named) = env::var_os("NVCC") {
+    if let Some(named) = set("NVCC") {
         let named = PathBuf::from(named);
         if named.is_file() {
             return Some(named);
         }
         fail(&format!("NVCC names {}, which is not a file", named.display()));
     }
-    let homes = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(env::var_os).map(|home| PathBuf::from(home).join("bin"));
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(set).map(|home| PathBuf::from(home).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let name = format!("nvcc{}", env::consts::EXE_SUFFIX);
     let found = homes.chain(env::split_paths(&path)).map(|folder| folder.join(&name)).find(|file| file.is_file());
     found.or_else(|| installed(&name))
+}
+
+/// A mere link to nvcc, such as may be on the path, finds neither its headers nor the tools beside it: what it points at does.
+fn with_neighbours(nvcc: PathBuf) -> PathBuf {
+    let beside = |nvcc: &Path| nvcc.with_file_name(format!("fatbinary{}", env::consts::EXE_SUFFIX)).is_file();
+    if beside(&nvcc) {
+        return nvcc;
+    }
+    match fs::canonicalize(&nvcc) {
+        Ok(target) if beside(&target) => target,
+        _ => fail(&format!("there is no fatbinary beside {}: it is no whole CUDA toolkit", nvcc.display())),
+    }
 }
 
 /// In `target/cuda/lib/python3.*/site-packages/nvidia/cu*/bin`, with `target` found as the ancestor of OUT_DIR or beside
@@ -174,8 +225,31 @@ fn compile(nvcc: &Path, files: &[PathBuf], archs: &[Arch], out: &Path) {
             fail(&text);
         }
     }
-    // Registers, shared memory and spills of every kernel.
+    report_usage(&report, archs, out);
+}
+
+/// Registers, memory and spills of every kernel: `ptxas.txt` as ptxas tells them, `ptxas-table.txt` for scripts/ptxas-report.
+/// `GATEFOLD_CUDA_DENY_SPILLS=1` makes spills an error.
+fn report_usage(report: &str, archs: &[Arch], out: &Path) {
     fs::write(out.join("ptxas.txt"), report).expect("OUT_DIR can be written");
+    let deny = set("GATEFOLD_CUDA_DENY_SPILLS").is_some_and(|value| value != "0");
+    let functions = match ptxas::parse(report) {
+        Ok(functions) => functions,
+        Err(wrong) if deny => fail(&format!("GATEFOLD_CUDA_DENY_SPILLS: {wrong}")),
+        // Another version's words must not keep anybody from building.
+        Err(wrong) => return fs::write(out.join("ptxas-table.txt"), wrong).expect("OUT_DIR can be written"),
+    };
+    fs::write(out.join("ptxas-table.txt"), ptxas::table(&functions)).expect("OUT_DIR can be written");
+    if !deny {
+        return;
+    }
+    if functions.is_empty() && archs.iter().any(|arch| !arch.ptx) {
+        fail("GATEFOLD_CUDA_DENY_SPILLS: ptxas said nothing of any kernel");
+    }
+    let spills = ptxas::spills(&functions);
+    if !spills.is_empty() {
+        fail(&format!("GATEFOLD_CUDA_DENY_SPILLS: {spills}"));
+    }
 }
 
 fn part(out: &Path, file: &Path, arch: &Arch) -> PathBuf {

@@ -1,17 +1,12 @@
 // The one contract between the kernels and Rust: a struct per kernel, passed by value.
 //
 // Addresses are of device memory and at least 256-byte aligned unless their comment says otherwise; counts, extents and
-// strides are in elements. One field a line: `src/cuda/abi.rs` mirrors this file, and a test there compares the two line by
-// line. Fields are ordered so that no compiler inserts padding; the sizes are asserted on both sides.
+// strides are in elements. Fields are ordered so that no compiler inserts padding. After a change, `scripts/generate-abi` writes
+// src/cuda/abi/bindings.rs and abi_layout.h: the structs in Rust, and sizes and offsets asserted on both sides. The file that a
+// struct's kernels are in stands in src/cuda/abi.rs.
 #pragma once
 
 #include <stdint.h>
-
-#ifdef __cplusplus
-#define GATEFOLD_SIZE(name, bytes) static_assert(sizeof(struct name) == (bytes), #name " has another size in Rust")
-#else
-#define GATEFOLD_SIZE(name, bytes) _Static_assert(sizeof(struct name) == (bytes), #name " has another size in Rust")
-#endif
 
 // Dimensions that a strided kernel walks through; the host divides walks of more.
 #define MAX_RANK 8
@@ -24,7 +19,6 @@ struct Fault {
     int64_t value;
     int64_t bound;
 };
-GATEFOLD_SIZE(Fault, 32);
 
 // Kinds of faults.
 #define FAULT_INDEX 1u
@@ -57,7 +51,6 @@ struct Unary {
     uint32_t op;
     uint32_t unused;
 };
-GATEFOLD_SIZE(Unary, 48);
 
 // dx[i] = dy[i] * op'(x[i]), y = op(x).
 struct UnaryBackward {
@@ -71,7 +64,6 @@ struct UnaryBackward {
     uint32_t op;
     uint32_t unused;
 };
-GATEFOLD_SIZE(UnaryBackward, 64);
 
 // Functions of two arguments.
 #define BINARY_ADD 0u
@@ -92,7 +84,6 @@ struct Binary {
     uint32_t rank;
     uint32_t op;
 };
-GATEFOLD_SIZE(Binary, 232);
 
 // y[i] += alpha * x[i]
 struct Axpy {
@@ -101,7 +92,6 @@ struct Axpy {
     uint64_t count;
     double alpha;
 };
-GATEFOLD_SIZE(Axpy, 32);
 
 // y[i] = the low bits of value
 struct Fill {
@@ -109,7 +99,6 @@ struct Fill {
     uint64_t count;
     uint64_t value;
 };
-GATEFOLD_SIZE(Fill, 24);
 
 // Element types, as a number.
 #define DTYPE_F64 0u
@@ -127,7 +116,6 @@ struct Cast {
     uint32_t to;
     uint32_t unused;
 };
-GATEFOLD_SIZE(Cast, 32);
 
 // y[to . i] = x[from . i] over the indices i of extent, or y += x. x and y are where the walks start, aligned to their
 // elements.
@@ -141,7 +129,6 @@ struct CopyStrided {
     uint32_t rank;
     uint32_t unused;
 };
-GATEFOLD_SIZE(CopyStrided, 224);
 
 // Reductions.
 #define REDUCE_SUM 0u
@@ -161,7 +148,6 @@ struct Reduce {
     uint32_t op;
     uint32_t unused;
 };
-GATEFOLD_SIZE(Reduce, 72);
 
 // x [count] -> y [parts] of f64: the squares of part i summed.
 struct SumOfSquares {
@@ -171,7 +157,6 @@ struct SumOfSquares {
     uint64_t parts;
     uint64_t part;
 };
-GATEFOLD_SIZE(SumOfSquares, 40);
 
 // x [outer, n, inner] -> index [outer, inner] of i64.
 struct ArgMax {
@@ -181,7 +166,6 @@ struct ArgMax {
     uint64_t n;
     uint64_t inner;
 };
-GATEFOLD_SIZE(ArgMax, 40);
 
 // dx [outer, n, inner] = dy [outer, inner] where index [outer, inner] says, else 0.
 struct ScatterAxis {
@@ -192,7 +176,6 @@ struct ScatterAxis {
     uint64_t n;
     uint64_t inner;
 };
-GATEFOLD_SIZE(ScatterAxis, 48);
 
 // x, y [outer, n, inner]: softmax along n, or its logarithm.
 struct Softmax {
@@ -204,7 +187,6 @@ struct Softmax {
     uint32_t log;
     uint32_t unused;
 };
-GATEFOLD_SIZE(Softmax, 48);
 
 // y, dy, dx [outer, n, inner]
 struct SoftmaxBackward {
@@ -217,7 +199,6 @@ struct SoftmaxBackward {
     uint32_t log;
     uint32_t unused;
 };
-GATEFOLD_SIZE(SoftmaxBackward, 56);
 
 // y [outer, count, inner] = x [outer, n, inner] at index [count] of i64; zeros, and a fault, where that is outside 0..n.
 struct Gather {
@@ -230,7 +211,6 @@ struct Gather {
     uint64_t inner;
     uint64_t count;
 };
-GATEFOLD_SIZE(Gather, 64);
 
 // index [count] of i64 -> key [count] of u32, order [count] of u32: n where the index is outside 0..n or is `skip`, and the
 // numbers from 0.
@@ -245,7 +225,6 @@ struct SortKeys {
     uint32_t skips;
     uint32_t unused;
 };
-GATEFOLD_SIZE(SortKeys, 64);
 
 // One pass of a stable radix sort by four bits of the key: counts [16, blocks] of u32.
 struct SortPass {
@@ -258,7 +237,6 @@ struct SortPass {
     uint32_t shift;
     uint32_t blocks;
 };
-GATEFOLD_SIZE(SortPass, 56);
 
 // dx [outer, n, inner] += dy [outer, count, inner] by sorted key [count] and order [count] of u32; dx is zero before.
 struct ScatterRows {
@@ -271,7 +249,6 @@ struct ScatterRows {
     uint64_t inner;
     uint64_t count;
 };
-GATEFOLD_SIZE(ScatterRows, 64);
 
 // y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0
 struct Dropout {
@@ -283,7 +260,6 @@ struct Dropout {
     double p;
     double scale;
 };
-GATEFOLD_SIZE(Dropout, 56);
 
 // y[i] = low + uniform i of the stream * span, at most last
 struct Uniform {
@@ -295,7 +271,6 @@ struct Uniform {
     double span;
     double last;
 };
-GATEFOLD_SIZE(Uniform, 56);
 
 // Losses of each element.
 #define LOSS_MSE 0u
@@ -321,7 +296,6 @@ struct PointwiseLoss {
     uint32_t loss;
     uint32_t unused;
 };
-GATEFOLD_SIZE(PointwiseLoss, 80);
 
 // The gradient from dy: of the input, or with to_target of the target.
 struct PointwiseLossBackward {
@@ -337,7 +311,6 @@ struct PointwiseLossBackward {
     uint32_t loss;
     uint32_t to_target;
 };
-GATEFOLD_SIZE(PointwiseLossBackward, 80);
 
 // x [outer, classes, inner] of log-probabilities, target [outer, inner] of i64 -> y, sample_weight [outer, inner]; weight
 // [classes] may be 0.
@@ -354,7 +327,6 @@ struct ClassLoss {
     int64_t ignore_index;
     double smoothing;
 };
-GATEFOLD_SIZE(ClassLoss, 88);
 
 // dx [outer, classes, inner] from dy [outer, inner]
 struct ClassLossBackward {
@@ -368,7 +340,6 @@ struct ClassLossBackward {
     int64_t ignore_index;
     double smoothing;
 };
-GATEFOLD_SIZE(ClassLossBackward, 72);
 
 // One step of an optimizer over p [count], from its gradient g [count]. States have the type that p is computed in.
 // buffer may be 0: no momentum.
@@ -384,7 +355,6 @@ struct Sgd {
     uint32_t nesterov;
     uint32_t unused;
 };
-GATEFOLD_SIZE(Sgd, 72);
 
 // m, v: the moments. top may be 0: not AMSGrad. `size` is the learning rate and `root` the divisor of the root of the second
 // moment, both corrected for their bias.
@@ -404,7 +374,6 @@ struct Adam {
     double size;
     double root;
 };
-GATEFOLD_SIZE(Adam, 112);
 
 // mean may be 0: not centred; buffer may be 0: no momentum.
 struct RmsProp {
@@ -421,7 +390,6 @@ struct RmsProp {
     double decay;
     double momentum;
 };
-GATEFOLD_SIZE(RmsProp, 96);
 
 struct Adagrad {
     uint64_t p;
@@ -433,7 +401,6 @@ struct Adagrad {
     double decay;
     double unused;
 };
-GATEFOLD_SIZE(Adagrad, 64);
 
 // What is the same in every struct of the recurrent layers: rows are packed, the sequences that reach step t standing at
 // offsets[t]..offsets[t+1], longest first (offsets: int64, steps + 1 of them); sequences[k] (int64) is the caller's number of the
@@ -451,7 +418,6 @@ struct RecurrentRows {
     uint64_t step_stride;
     uint64_t sequence_stride;
 };
-GATEFOLD_SIZE(RecurrentRows, 72);
 
 // States [batch, width] between the caller's order and that of the rows; from = 0: zeros.
 struct RecurrentStates {
@@ -461,7 +427,6 @@ struct RecurrentStates {
     uint64_t batch;
     uint64_t width;
 };
-GATEFOLD_SIZE(RecurrentStates, 40);
 
 // to [gates + hidden]: ih + hh up to `split`, behind it ih, and hh moved on by `hidden`; ih = hh = 0: zeros.
 struct RecurrentBias {
@@ -472,7 +437,6 @@ struct RecurrentBias {
     uint64_t hidden;
     uint64_t split;
 };
-GATEFOLD_SIZE(RecurrentBias, 48);
 
 // The state before each step, for all rows: to [rows, width], from y (rows `stride` apart) or, at a sequence's first step, `first`
 // [batch, width].
@@ -487,7 +451,6 @@ struct RecurrentPrevious {
     uint64_t stride;
     uint64_t reverse;
 };
-GATEFOLD_SIZE(RecurrentPrevious, 72);
 
 // Gradients of the peephole weights: to [3·hidden] (+)= sums over rows of di c_before, df c_before, do c.
 struct RecurrentPeephole {
@@ -499,7 +462,6 @@ struct RecurrentPeephole {
     uint64_t hidden;
     uint64_t add;
 };
-GATEFOLD_SIZE(RecurrentPeephole, 56);
 
 // One step forward of `count` sequences. gates [count, G·hidden]; bias [G·hidden + hidden]; q: what the cell keeps or reads beside
 // the gates (see step.cu); c, h [count, hidden] in place; cells, y: where c and h are kept too, or 0; y's rows are `stride` apart.
@@ -517,7 +479,6 @@ struct RecurrentStep {
     uint64_t hidden;
     uint64_t stride;
 };
-GATEFOLD_SIZE(RecurrentStep, 96);
 
 // One step backward. Sequences below `before` have their earlier c and h at c_before and h_before, the others at c_first and
 // h_first. dy: gradient of y, or 0; dh, dc in place; h's rows are `stride` apart in y and dy.
@@ -539,4 +500,8 @@ struct RecurrentStepBackward {
     uint64_t hidden;
     uint64_t stride;
 };
-GATEFOLD_SIZE(RecurrentStepBackward, 128);
+
+// bindgen finds the layout out; everybody else is held to it.
+#ifndef GATEFOLD_BINDGEN
+#include "abi_layout.h"
+#endif

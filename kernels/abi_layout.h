@@ -1,0 +1,76 @@
+// Written by scripts/generate-abi from kernels/abi.h; do not edit.
+
+#pragma once
+
+#include <stddef.h>
+
+static_assert(sizeof(Fault) == 32 && offsetof(Fault, kind) == 0 && offsetof(Fault, unused) == 4 && offsetof(Fault, place) == 8 && offsetof(Fault, value) == 16 && offsetof(Fault, bound) == 24,
+    "Fault is laid out otherwise in Rust");
+static_assert(sizeof(Unary) == 48 && offsetof(Unary, x) == 0 && offsetof(Unary, y) == 8 && offsetof(Unary, count) == 16 && offsetof(Unary, a) == 24 && offsetof(Unary, b) == 32 && offsetof(Unary, op) == 40 && offsetof(Unary, unused) == 44,
+    "Unary is laid out otherwise in Rust");
+static_assert(sizeof(UnaryBackward) == 64 && offsetof(UnaryBackward, x) == 0 && offsetof(UnaryBackward, y) == 8 && offsetof(UnaryBackward, dy) == 16 && offsetof(UnaryBackward, dx) == 24 && offsetof(UnaryBackward, count) == 32 && offsetof(UnaryBackward, a) == 40 && offsetof(UnaryBackward, b) == 48 && offsetof(UnaryBackward, op) == 56 && offsetof(UnaryBackward, unused) == 60,
+    "UnaryBackward is laid out otherwise in Rust");
+static_assert(sizeof(Binary) == 232 && offsetof(Binary, a) == 0 && offsetof(Binary, b) == 8 && offsetof(Binary, y) == 16 && offsetof(Binary, count) == 24 && offsetof(Binary, extent) == 32 && offsetof(Binary, stride_a) == 96 && offsetof(Binary, stride_b) == 160 && offsetof(Binary, rank) == 224 && offsetof(Binary, op) == 228,
+    "Binary is laid out otherwise in Rust");
+static_assert(sizeof(Axpy) == 32 && offsetof(Axpy, x) == 0 && offsetof(Axpy, y) == 8 && offsetof(Axpy, count) == 16 && offsetof(Axpy, alpha) == 24,
+    "Axpy is laid out otherwise in Rust");
+static_assert(sizeof(Fill) == 24 && offsetof(Fill, y) == 0 && offsetof(Fill, count) == 8 && offsetof(Fill, value) == 16,
+    "Fill is laid out otherwise in Rust");
+static_assert(sizeof(Cast) == 32 && offsetof(Cast, x) == 0 && offsetof(Cast, y) == 8 && offsetof(Cast, count) == 16 && offsetof(Cast, to) == 24 && offsetof(Cast, unused) == 28,
+    "Cast is laid out otherwise in Rust");
+static_assert(sizeof(CopyStrided) == 224 && offsetof(CopyStrided, x) == 0 && offsetof(CopyStrided, y) == 8 && offsetof(CopyStrided, count) == 16 && offsetof(CopyStrided, extent) == 24 && offsetof(CopyStrided, from) == 88 && offsetof(CopyStrided, to) == 152 && offsetof(CopyStrided, rank) == 216 && offsetof(CopyStrided, unused) == 220,
+    "CopyStrided is laid out otherwise in Rust");
+static_assert(sizeof(Reduce) == 72 && offsetof(Reduce, x) == 0 && offsetof(Reduce, y) == 8 && offsetof(Reduce, outer) == 16 && offsetof(Reduce, n) == 24 && offsetof(Reduce, inner) == 32 && offsetof(Reduce, parts) == 40 && offsetof(Reduce, part) == 48 && offsetof(Reduce, divisor) == 56 && offsetof(Reduce, op) == 64 && offsetof(Reduce, unused) == 68,
+    "Reduce is laid out otherwise in Rust");
+static_assert(sizeof(SumOfSquares) == 40 && offsetof(SumOfSquares, x) == 0 && offsetof(SumOfSquares, y) == 8 && offsetof(SumOfSquares, count) == 16 && offsetof(SumOfSquares, parts) == 24 && offsetof(SumOfSquares, part) == 32,
+    "SumOfSquares is laid out otherwise in Rust");
+static_assert(sizeof(ArgMax) == 40 && offsetof(ArgMax, x) == 0 && offsetof(ArgMax, index) == 8 && offsetof(ArgMax, outer) == 16 && offsetof(ArgMax, n) == 24 && offsetof(ArgMax, inner) == 32,
+    "ArgMax is laid out otherwise in Rust");
+static_assert(sizeof(ScatterAxis) == 48 && offsetof(ScatterAxis, index) == 0 && offsetof(ScatterAxis, dy) == 8 && offsetof(ScatterAxis, dx) == 16 && offsetof(ScatterAxis, outer) == 24 && offsetof(ScatterAxis, n) == 32 && offsetof(ScatterAxis, inner) == 40,
+    "ScatterAxis is laid out otherwise in Rust");
+static_assert(sizeof(Softmax) == 48 && offsetof(Softmax, x) == 0 && offsetof(Softmax, y) == 8 && offsetof(Softmax, outer) == 16 && offsetof(Softmax, n) == 24 && offsetof(Softmax, inner) == 32 && offsetof(Softmax, log) == 40 && offsetof(Softmax, unused) == 44,
+    "Softmax is laid out otherwise in Rust");
+static_assert(sizeof(SoftmaxBackward) == 56 && offsetof(SoftmaxBackward, y) == 0 && offsetof(SoftmaxBackward, dy) == 8 && offsetof(SoftmaxBackward, dx) == 16 && offsetof(SoftmaxBackward, outer) == 24 && offsetof(SoftmaxBackward, n) == 32 && offsetof(SoftmaxBackward, inner) == 40 && offsetof(SoftmaxBackward, log) == 48 && offsetof(SoftmaxBackward, unused) == 52,
+    "SoftmaxBackward is laid out otherwise in Rust");
+static_assert(sizeof(Gather) == 64 && offsetof(Gather, index) == 0 && offsetof(Gather, x) == 8 && offsetof(Gather, y) == 16 && offsetof(Gather, fault) == 24 && offsetof(Gather, outer) == 32 && offsetof(Gather, n) == 40 && offsetof(Gather, inner) == 48 && offsetof(Gather, count) == 56,
+    "Gather is laid out otherwise in Rust");
+static_assert(sizeof(SortKeys) == 64 && offsetof(SortKeys, index) == 0 && offsetof(SortKeys, key) == 8 && offsetof(SortKeys, order) == 16 && offsetof(SortKeys, fault) == 24 && offsetof(SortKeys, count) == 32 && offsetof(SortKeys, n) == 40 && offsetof(SortKeys, skip) == 48 && offsetof(SortKeys, skips) == 56 && offsetof(SortKeys, unused) == 60,
+    "SortKeys is laid out otherwise in Rust");
+static_assert(sizeof(SortPass) == 56 && offsetof(SortPass, key) == 0 && offsetof(SortPass, order) == 8 && offsetof(SortPass, counts) == 16 && offsetof(SortPass, to_key) == 24 && offsetof(SortPass, to_order) == 32 && offsetof(SortPass, count) == 40 && offsetof(SortPass, shift) == 48 && offsetof(SortPass, blocks) == 52,
+    "SortPass is laid out otherwise in Rust");
+static_assert(sizeof(ScatterRows) == 64 && offsetof(ScatterRows, key) == 0 && offsetof(ScatterRows, order) == 8 && offsetof(ScatterRows, dy) == 16 && offsetof(ScatterRows, dx) == 24 && offsetof(ScatterRows, outer) == 32 && offsetof(ScatterRows, n) == 40 && offsetof(ScatterRows, inner) == 48 && offsetof(ScatterRows, count) == 56,
+    "ScatterRows is laid out otherwise in Rust");
+static_assert(sizeof(Dropout) == 56 && offsetof(Dropout, x) == 0 && offsetof(Dropout, y) == 8 && offsetof(Dropout, count) == 16 && offsetof(Dropout, seed) == 24 && offsetof(Dropout, stream) == 32 && offsetof(Dropout, p) == 40 && offsetof(Dropout, scale) == 48,
+    "Dropout is laid out otherwise in Rust");
+static_assert(sizeof(Uniform) == 56 && offsetof(Uniform, y) == 0 && offsetof(Uniform, count) == 8 && offsetof(Uniform, seed) == 16 && offsetof(Uniform, stream) == 24 && offsetof(Uniform, low) == 32 && offsetof(Uniform, span) == 40 && offsetof(Uniform, last) == 48,
+    "Uniform is laid out otherwise in Rust");
+static_assert(sizeof(PointwiseLoss) == 80 && offsetof(PointwiseLoss, x) == 0 && offsetof(PointwiseLoss, target) == 8 && offsetof(PointwiseLoss, weight) == 16 && offsetof(PointwiseLoss, pos_weight) == 24 && offsetof(PointwiseLoss, y) == 32 && offsetof(PointwiseLoss, fault) == 40 && offsetof(PointwiseLoss, count) == 48 && offsetof(PointwiseLoss, trailing) == 56 && offsetof(PointwiseLoss, bound) == 64 && offsetof(PointwiseLoss, loss) == 72 && offsetof(PointwiseLoss, unused) == 76,
+    "PointwiseLoss is laid out otherwise in Rust");
+static_assert(sizeof(PointwiseLossBackward) == 80 && offsetof(PointwiseLossBackward, x) == 0 && offsetof(PointwiseLossBackward, target) == 8 && offsetof(PointwiseLossBackward, weight) == 16 && offsetof(PointwiseLossBackward, pos_weight) == 24 && offsetof(PointwiseLossBackward, dy) == 32 && offsetof(PointwiseLossBackward, dx) == 40 && offsetof(PointwiseLossBackward, count) == 48 && offsetof(PointwiseLossBackward, trailing) == 56 && offsetof(PointwiseLossBackward, bound) == 64 && offsetof(PointwiseLossBackward, loss) == 72 && offsetof(PointwiseLossBackward, to_target) == 76,
+    "PointwiseLossBackward is laid out otherwise in Rust");
+static_assert(sizeof(ClassLoss) == 88 && offsetof(ClassLoss, x) == 0 && offsetof(ClassLoss, target) == 8 && offsetof(ClassLoss, weight) == 16 && offsetof(ClassLoss, y) == 24 && offsetof(ClassLoss, sample_weight) == 32 && offsetof(ClassLoss, fault) == 40 && offsetof(ClassLoss, outer) == 48 && offsetof(ClassLoss, classes) == 56 && offsetof(ClassLoss, inner) == 64 && offsetof(ClassLoss, ignore_index) == 72 && offsetof(ClassLoss, smoothing) == 80,
+    "ClassLoss is laid out otherwise in Rust");
+static_assert(sizeof(ClassLossBackward) == 72 && offsetof(ClassLossBackward, target) == 0 && offsetof(ClassLossBackward, weight) == 8 && offsetof(ClassLossBackward, dy) == 16 && offsetof(ClassLossBackward, dx) == 24 && offsetof(ClassLossBackward, outer) == 32 && offsetof(ClassLossBackward, classes) == 40 && offsetof(ClassLossBackward, inner) == 48 && offsetof(ClassLossBackward, ignore_index) == 56 && offsetof(ClassLossBackward, smoothing) == 64,
+    "ClassLossBackward is laid out otherwise in Rust");
+static_assert(sizeof(Sgd) == 72 && offsetof(Sgd, p) == 0 && offsetof(Sgd, g) == 8 && offsetof(Sgd, buffer) == 16 && offsetof(Sgd, count) == 24 && offsetof(Sgd, lr) == 32 && offsetof(Sgd, momentum) == 40 && offsetof(Sgd, keep) == 48 && offsetof(Sgd, decay) == 56 && offsetof(Sgd, nesterov) == 64 && offsetof(Sgd, unused) == 68,
+    "Sgd is laid out otherwise in Rust");
+static_assert(sizeof(Adam) == 112 && offsetof(Adam, p) == 0 && offsetof(Adam, g) == 8 && offsetof(Adam, m) == 16 && offsetof(Adam, v) == 24 && offsetof(Adam, top) == 32 && offsetof(Adam, count) == 40 && offsetof(Adam, shrink) == 48 && offsetof(Adam, decay) == 56 && offsetof(Adam, m_weight) == 64 && offsetof(Adam, beta2) == 72 && offsetof(Adam, v_weight) == 80 && offsetof(Adam, eps) == 88 && offsetof(Adam, size) == 96 && offsetof(Adam, root) == 104,
+    "Adam is laid out otherwise in Rust");
+static_assert(sizeof(RmsProp) == 96 && offsetof(RmsProp, p) == 0 && offsetof(RmsProp, g) == 8 && offsetof(RmsProp, v) == 16 && offsetof(RmsProp, mean) == 24 && offsetof(RmsProp, buffer) == 32 && offsetof(RmsProp, count) == 40 && offsetof(RmsProp, lr) == 48 && offsetof(RmsProp, alpha) == 56 && offsetof(RmsProp, v_weight) == 64 && offsetof(RmsProp, eps) == 72 && offsetof(RmsProp, decay) == 80 && offsetof(RmsProp, momentum) == 88,
+    "RmsProp is laid out otherwise in Rust");
+static_assert(sizeof(Adagrad) == 64 && offsetof(Adagrad, p) == 0 && offsetof(Adagrad, g) == 8 && offsetof(Adagrad, sum) == 16 && offsetof(Adagrad, count) == 24 && offsetof(Adagrad, rate) == 32 && offsetof(Adagrad, eps) == 40 && offsetof(Adagrad, decay) == 48 && offsetof(Adagrad, unused) == 56,
+    "Adagrad is laid out otherwise in Rust");
+static_assert(sizeof(RecurrentRows) == 72 && offsetof(RecurrentRows, from) == 0 && offsetof(RecurrentRows, to) == 8 && offsetof(RecurrentRows, offsets) == 16 && offsetof(RecurrentRows, sequences) == 24 && offsetof(RecurrentRows, steps) == 32 && offsetof(RecurrentRows, rows) == 40 && offsetof(RecurrentRows, width) == 48 && offsetof(RecurrentRows, step_stride) == 56 && offsetof(RecurrentRows, sequence_stride) == 64,
+    "RecurrentRows is laid out otherwise in Rust");
+static_assert(sizeof(RecurrentStates) == 40 && offsetof(RecurrentStates, from) == 0 && offsetof(RecurrentStates, to) == 8 && offsetof(RecurrentStates, sequences) == 16 && offsetof(RecurrentStates, batch) == 24 && offsetof(RecurrentStates, width) == 32,
+    "RecurrentStates is laid out otherwise in Rust");
+static_assert(sizeof(RecurrentBias) == 48 && offsetof(RecurrentBias, ih) == 0 && offsetof(RecurrentBias, hh) == 8 && offsetof(RecurrentBias, to) == 16 && offsetof(RecurrentBias, gates) == 24 && offsetof(RecurrentBias, hidden) == 32 && offsetof(RecurrentBias, split) == 40,
+    "RecurrentBias is laid out otherwise in Rust");
+static_assert(sizeof(RecurrentPrevious) == 72 && offsetof(RecurrentPrevious, y) == 0 && offsetof(RecurrentPrevious, first) == 8 && offsetof(RecurrentPrevious, to) == 16 && offsetof(RecurrentPrevious, offsets) == 24 && offsetof(RecurrentPrevious, steps) == 32 && offsetof(RecurrentPrevious, rows) == 40 && offsetof(RecurrentPrevious, width) == 48 && offsetof(RecurrentPrevious, stride) == 56 && offsetof(RecurrentPrevious, reverse) == 64,
+    "RecurrentPrevious is laid out otherwise in Rust");
+static_assert(sizeof(RecurrentPeephole) == 56 && offsetof(RecurrentPeephole, gates) == 0 && offsetof(RecurrentPeephole, cells) == 8 && offsetof(RecurrentPeephole, before) == 16 && offsetof(RecurrentPeephole, to) == 24 && offsetof(RecurrentPeephole, rows) == 32 && offsetof(RecurrentPeephole, hidden) == 40 && offsetof(RecurrentPeephole, add) == 48,
+    "RecurrentPeephole is laid out otherwise in Rust");
+static_assert(sizeof(RecurrentStep) == 96 && offsetof(RecurrentStep, gates) == 0 && offsetof(RecurrentStep, bias) == 8 && offsetof(RecurrentStep, q) == 16 && offsetof(RecurrentStep, kept) == 24 && offsetof(RecurrentStep, cells) == 32 && offsetof(RecurrentStep, c) == 40 && offsetof(RecurrentStep, h) == 48 && offsetof(RecurrentStep, y) == 56 && offsetof(RecurrentStep, peephole) == 64 && offsetof(RecurrentStep, count) == 72 && offsetof(RecurrentStep, hidden) == 80 && offsetof(RecurrentStep, stride) == 88,
+    "RecurrentStep is laid out otherwise in Rust");
+static_assert(sizeof(RecurrentStepBackward) == 128 && offsetof(RecurrentStepBackward, gates) == 0 && offsetof(RecurrentStepBackward, q) == 8 && offsetof(RecurrentStepBackward, kept) == 16 && offsetof(RecurrentStepBackward, c) == 24 && offsetof(RecurrentStepBackward, c_before) == 32 && offsetof(RecurrentStepBackward, c_first) == 40 && offsetof(RecurrentStepBackward, h_before) == 48 && offsetof(RecurrentStepBackward, h_first) == 56 && offsetof(RecurrentStepBackward, dy) == 64 && offsetof(RecurrentStepBackward, dh) == 72 && offsetof(RecurrentStepBackward, dc) == 80 && offsetof(RecurrentStepBackward, peephole) == 88 && offsetof(RecurrentStepBackward, count) == 96 && offsetof(RecurrentStepBackward, before) == 104 && offsetof(RecurrentStepBackward, hidden) == 112 && offsetof(RecurrentStepBackward, stride) == 120,
+    "RecurrentStepBackward is laid out otherwise in Rust");

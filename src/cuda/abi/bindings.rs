@@ -1,0 +1,946 @@
+// Written by scripts/generate-abi from kernels/abi.h; do not edit.
+
+pub const MAX_RANK: usize = 8;
+pub const FAULT_INDEX: u32 = 1;
+pub const FAULT_TARGET: u32 = 2;
+pub const FAULT_INPUT_PROBABILITY: u32 = 3;
+pub const FAULT_TARGET_PROBABILITY: u32 = 4;
+pub const UNARY_NEG: u32 = 0;
+pub const UNARY_EXP: u32 = 1;
+pub const UNARY_LOG: u32 = 2;
+pub const UNARY_SQRT: u32 = 3;
+pub const UNARY_ABS: u32 = 4;
+pub const UNARY_TANH: u32 = 5;
+pub const UNARY_SIGMOID: u32 = 6;
+pub const UNARY_RELU: u32 = 7;
+pub const UNARY_ONE: u32 = 8;
+pub const UNARY_SQUARE: u32 = 9;
+pub const UNARY_POWER: u32 = 10;
+pub const UNARY_AFFINE: u32 = 11;
+pub const UNARY_CLAMP: u32 = 12;
+pub const BINARY_ADD: u32 = 0;
+pub const BINARY_SUB: u32 = 1;
+pub const BINARY_MUL: u32 = 2;
+pub const BINARY_DIV: u32 = 3;
+pub const DTYPE_F64: u32 = 0;
+pub const DTYPE_F32: u32 = 1;
+pub const DTYPE_F16: u32 = 2;
+pub const DTYPE_BF16: u32 = 3;
+pub const DTYPE_U32: u32 = 4;
+pub const DTYPE_I64: u32 = 5;
+pub const REDUCE_SUM: u32 = 0;
+pub const REDUCE_MEAN: u32 = 1;
+pub const REDUCE_MAX: u32 = 2;
+pub const LOSS_MSE: u32 = 0;
+pub const LOSS_L1: u32 = 1;
+pub const LOSS_HUBER: u32 = 2;
+pub const LOSS_SMOOTH_L1: u32 = 3;
+pub const LOSS_BCE: u32 = 4;
+pub const LOSS_BCE_WITH_LOGITS: u32 = 5;
+pub const LOSS_KL_DIV: u32 = 6;
+pub const LOSS_KL_DIV_LOG_TARGET: u32 = 7;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Fault {
+    pub kind: u32,
+    pub unused: u32,
+    pub place: i64,
+    pub value: i64,
+    pub bound: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Fault"][::core::mem::size_of::<Fault>() - 32usize];
+    ["Alignment of Fault"][::core::mem::align_of::<Fault>() - 8usize];
+    ["Offset of field: Fault::kind"][::core::mem::offset_of!(Fault, kind) - 0usize];
+    ["Offset of field: Fault::unused"][::core::mem::offset_of!(Fault, unused) - 4usize];
+    ["Offset of field: Fault::place"][::core::mem::offset_of!(Fault, place) - 8usize];
+    ["Offset of field: Fault::value"][::core::mem::offset_of!(Fault, value) - 16usize];
+    ["Offset of field: Fault::bound"][::core::mem::offset_of!(Fault, bound) - 24usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Unary {
+    pub x: u64,
+    pub y: u64,
+    pub count: u64,
+    pub a: f64,
+    pub b: f64,
+    pub op: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Unary"][::core::mem::size_of::<Unary>() - 48usize];
+    ["Alignment of Unary"][::core::mem::align_of::<Unary>() - 8usize];
+    ["Offset of field: Unary::x"][::core::mem::offset_of!(Unary, x) - 0usize];
+    ["Offset of field: Unary::y"][::core::mem::offset_of!(Unary, y) - 8usize];
+    ["Offset of field: Unary::count"][::core::mem::offset_of!(Unary, count) - 16usize];
+    ["Offset of field: Unary::a"][::core::mem::offset_of!(Unary, a) - 24usize];
+    ["Offset of field: Unary::b"][::core::mem::offset_of!(Unary, b) - 32usize];
+    ["Offset of field: Unary::op"][::core::mem::offset_of!(Unary, op) - 40usize];
+    ["Offset of field: Unary::unused"][::core::mem::offset_of!(Unary, unused) - 44usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct UnaryBackward {
+    pub x: u64,
+    pub y: u64,
+    pub dy: u64,
+    pub dx: u64,
+    pub count: u64,
+    pub a: f64,
+    pub b: f64,
+    pub op: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of UnaryBackward"][::core::mem::size_of::<UnaryBackward>() - 64usize];
+    ["Alignment of UnaryBackward"][::core::mem::align_of::<UnaryBackward>() - 8usize];
+    ["Offset of field: UnaryBackward::x"][::core::mem::offset_of!(UnaryBackward, x) - 0usize];
+    ["Offset of field: UnaryBackward::y"][::core::mem::offset_of!(UnaryBackward, y) - 8usize];
+    ["Offset of field: UnaryBackward::dy"][::core::mem::offset_of!(UnaryBackward, dy) - 16usize];
+    ["Offset of field: UnaryBackward::dx"][::core::mem::offset_of!(UnaryBackward, dx) - 24usize];
+    ["Offset of field: UnaryBackward::count"][::core::mem::offset_of!(UnaryBackward, count) - 32usize];
+    ["Offset of field: UnaryBackward::a"][::core::mem::offset_of!(UnaryBackward, a) - 40usize];
+    ["Offset of field: UnaryBackward::b"][::core::mem::offset_of!(UnaryBackward, b) - 48usize];
+    ["Offset of field: UnaryBackward::op"][::core::mem::offset_of!(UnaryBackward, op) - 56usize];
+    ["Offset of field: UnaryBackward::unused"][::core::mem::offset_of!(UnaryBackward, unused) - 60usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Binary {
+    pub a: u64,
+    pub b: u64,
+    pub y: u64,
+    pub count: u64,
+    pub extent: [u64; 8usize],
+    pub stride_a: [u64; 8usize],
+    pub stride_b: [u64; 8usize],
+    pub rank: u32,
+    pub op: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Binary"][::core::mem::size_of::<Binary>() - 232usize];
+    ["Alignment of Binary"][::core::mem::align_of::<Binary>() - 8usize];
+    ["Offset of field: Binary::a"][::core::mem::offset_of!(Binary, a) - 0usize];
+    ["Offset of field: Binary::b"][::core::mem::offset_of!(Binary, b) - 8usize];
+    ["Offset of field: Binary::y"][::core::mem::offset_of!(Binary, y) - 16usize];
+    ["Offset of field: Binary::count"][::core::mem::offset_of!(Binary, count) - 24usize];
+    ["Offset of field: Binary::extent"][::core::mem::offset_of!(Binary, extent) - 32usize];
+    ["Offset of field: Binary::stride_a"][::core::mem::offset_of!(Binary, stride_a) - 96usize];
+    ["Offset of field: Binary::stride_b"][::core::mem::offset_of!(Binary, stride_b) - 160usize];
+    ["Offset of field: Binary::rank"][::core::mem::offset_of!(Binary, rank) - 224usize];
+    ["Offset of field: Binary::op"][::core::mem::offset_of!(Binary, op) - 228usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Axpy {
+    pub x: u64,
+    pub y: u64,
+    pub count: u64,
+    pub alpha: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Axpy"][::core::mem::size_of::<Axpy>() - 32usize];
+    ["Alignment of Axpy"][::core::mem::align_of::<Axpy>() - 8usize];
+    ["Offset of field: Axpy::x"][::core::mem::offset_of!(Axpy, x) - 0usize];
+    ["Offset of field: Axpy::y"][::core::mem::offset_of!(Axpy, y) - 8usize];
+    ["Offset of field: Axpy::count"][::core::mem::offset_of!(Axpy, count) - 16usize];
+    ["Offset of field: Axpy::alpha"][::core::mem::offset_of!(Axpy, alpha) - 24usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Fill {
+    pub y: u64,
+    pub count: u64,
+    pub value: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Fill"][::core::mem::size_of::<Fill>() - 24usize];
+    ["Alignment of Fill"][::core::mem::align_of::<Fill>() - 8usize];
+    ["Offset of field: Fill::y"][::core::mem::offset_of!(Fill, y) - 0usize];
+    ["Offset of field: Fill::count"][::core::mem::offset_of!(Fill, count) - 8usize];
+    ["Offset of field: Fill::value"][::core::mem::offset_of!(Fill, value) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Cast {
+    pub x: u64,
+    pub y: u64,
+    pub count: u64,
+    pub to: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Cast"][::core::mem::size_of::<Cast>() - 32usize];
+    ["Alignment of Cast"][::core::mem::align_of::<Cast>() - 8usize];
+    ["Offset of field: Cast::x"][::core::mem::offset_of!(Cast, x) - 0usize];
+    ["Offset of field: Cast::y"][::core::mem::offset_of!(Cast, y) - 8usize];
+    ["Offset of field: Cast::count"][::core::mem::offset_of!(Cast, count) - 16usize];
+    ["Offset of field: Cast::to"][::core::mem::offset_of!(Cast, to) - 24usize];
+    ["Offset of field: Cast::unused"][::core::mem::offset_of!(Cast, unused) - 28usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct CopyStrided {
+    pub x: u64,
+    pub y: u64,
+    pub count: u64,
+    pub extent: [u64; 8usize],
+    pub from: [u64; 8usize],
+    pub to: [u64; 8usize],
+    pub rank: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of CopyStrided"][::core::mem::size_of::<CopyStrided>() - 224usize];
+    ["Alignment of CopyStrided"][::core::mem::align_of::<CopyStrided>() - 8usize];
+    ["Offset of field: CopyStrided::x"][::core::mem::offset_of!(CopyStrided, x) - 0usize];
+    ["Offset of field: CopyStrided::y"][::core::mem::offset_of!(CopyStrided, y) - 8usize];
+    ["Offset of field: CopyStrided::count"][::core::mem::offset_of!(CopyStrided, count) - 16usize];
+    ["Offset of field: CopyStrided::extent"][::core::mem::offset_of!(CopyStrided, extent) - 24usize];
+    ["Offset of field: CopyStrided::from"][::core::mem::offset_of!(CopyStrided, from) - 88usize];
+    ["Offset of field: CopyStrided::to"][::core::mem::offset_of!(CopyStrided, to) - 152usize];
+    ["Offset of field: CopyStrided::rank"][::core::mem::offset_of!(CopyStrided, rank) - 216usize];
+    ["Offset of field: CopyStrided::unused"][::core::mem::offset_of!(CopyStrided, unused) - 220usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Reduce {
+    pub x: u64,
+    pub y: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+    pub parts: u64,
+    pub part: u64,
+    pub divisor: f64,
+    pub op: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Reduce"][::core::mem::size_of::<Reduce>() - 72usize];
+    ["Alignment of Reduce"][::core::mem::align_of::<Reduce>() - 8usize];
+    ["Offset of field: Reduce::x"][::core::mem::offset_of!(Reduce, x) - 0usize];
+    ["Offset of field: Reduce::y"][::core::mem::offset_of!(Reduce, y) - 8usize];
+    ["Offset of field: Reduce::outer"][::core::mem::offset_of!(Reduce, outer) - 16usize];
+    ["Offset of field: Reduce::n"][::core::mem::offset_of!(Reduce, n) - 24usize];
+    ["Offset of field: Reduce::inner"][::core::mem::offset_of!(Reduce, inner) - 32usize];
+    ["Offset of field: Reduce::parts"][::core::mem::offset_of!(Reduce, parts) - 40usize];
+    ["Offset of field: Reduce::part"][::core::mem::offset_of!(Reduce, part) - 48usize];
+    ["Offset of field: Reduce::divisor"][::core::mem::offset_of!(Reduce, divisor) - 56usize];
+    ["Offset of field: Reduce::op"][::core::mem::offset_of!(Reduce, op) - 64usize];
+    ["Offset of field: Reduce::unused"][::core::mem::offset_of!(Reduce, unused) - 68usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SumOfSquares {
+    pub x: u64,
+    pub y: u64,
+    pub count: u64,
+    pub parts: u64,
+    pub part: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of SumOfSquares"][::core::mem::size_of::<SumOfSquares>() - 40usize];
+    ["Alignment of SumOfSquares"][::core::mem::align_of::<SumOfSquares>() - 8usize];
+    ["Offset of field: SumOfSquares::x"][::core::mem::offset_of!(SumOfSquares, x) - 0usize];
+    ["Offset of field: SumOfSquares::y"][::core::mem::offset_of!(SumOfSquares, y) - 8usize];
+    ["Offset of field: SumOfSquares::count"][::core::mem::offset_of!(SumOfSquares, count) - 16usize];
+    ["Offset of field: SumOfSquares::parts"][::core::mem::offset_of!(SumOfSquares, parts) - 24usize];
+    ["Offset of field: SumOfSquares::part"][::core::mem::offset_of!(SumOfSquares, part) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ArgMax {
+    pub x: u64,
+    pub index: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ArgMax"][::core::mem::size_of::<ArgMax>() - 40usize];
+    ["Alignment of ArgMax"][::core::mem::align_of::<ArgMax>() - 8usize];
+    ["Offset of field: ArgMax::x"][::core::mem::offset_of!(ArgMax, x) - 0usize];
+    ["Offset of field: ArgMax::index"][::core::mem::offset_of!(ArgMax, index) - 8usize];
+    ["Offset of field: ArgMax::outer"][::core::mem::offset_of!(ArgMax, outer) - 16usize];
+    ["Offset of field: ArgMax::n"][::core::mem::offset_of!(ArgMax, n) - 24usize];
+    ["Offset of field: ArgMax::inner"][::core::mem::offset_of!(ArgMax, inner) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ScatterAxis {
+    pub index: u64,
+    pub dy: u64,
+    pub dx: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ScatterAxis"][::core::mem::size_of::<ScatterAxis>() - 48usize];
+    ["Alignment of ScatterAxis"][::core::mem::align_of::<ScatterAxis>() - 8usize];
+    ["Offset of field: ScatterAxis::index"][::core::mem::offset_of!(ScatterAxis, index) - 0usize];
+    ["Offset of field: ScatterAxis::dy"][::core::mem::offset_of!(ScatterAxis, dy) - 8usize];
+    ["Offset of field: ScatterAxis::dx"][::core::mem::offset_of!(ScatterAxis, dx) - 16usize];
+    ["Offset of field: ScatterAxis::outer"][::core::mem::offset_of!(ScatterAxis, outer) - 24usize];
+    ["Offset of field: ScatterAxis::n"][::core::mem::offset_of!(ScatterAxis, n) - 32usize];
+    ["Offset of field: ScatterAxis::inner"][::core::mem::offset_of!(ScatterAxis, inner) - 40usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Softmax {
+    pub x: u64,
+    pub y: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+    pub log: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Softmax"][::core::mem::size_of::<Softmax>() - 48usize];
+    ["Alignment of Softmax"][::core::mem::align_of::<Softmax>() - 8usize];
+    ["Offset of field: Softmax::x"][::core::mem::offset_of!(Softmax, x) - 0usize];
+    ["Offset of field: Softmax::y"][::core::mem::offset_of!(Softmax, y) - 8usize];
+    ["Offset of field: Softmax::outer"][::core::mem::offset_of!(Softmax, outer) - 16usize];
+    ["Offset of field: Softmax::n"][::core::mem::offset_of!(Softmax, n) - 24usize];
+    ["Offset of field: Softmax::inner"][::core::mem::offset_of!(Softmax, inner) - 32usize];
+    ["Offset of field: Softmax::log"][::core::mem::offset_of!(Softmax, log) - 40usize];
+    ["Offset of field: Softmax::unused"][::core::mem::offset_of!(Softmax, unused) - 44usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SoftmaxBackward {
+    pub y: u64,
+    pub dy: u64,
+    pub dx: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+    pub log: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of SoftmaxBackward"][::core::mem::size_of::<SoftmaxBackward>() - 56usize];
+    ["Alignment of SoftmaxBackward"][::core::mem::align_of::<SoftmaxBackward>() - 8usize];
+    ["Offset of field: SoftmaxBackward::y"][::core::mem::offset_of!(SoftmaxBackward, y) - 0usize];
+    ["Offset of field: SoftmaxBackward::dy"][::core::mem::offset_of!(SoftmaxBackward, dy) - 8usize];
+    ["Offset of field: SoftmaxBackward::dx"][::core::mem::offset_of!(SoftmaxBackward, dx) - 16usize];
+    ["Offset of field: SoftmaxBackward::outer"][::core::mem::offset_of!(SoftmaxBackward, outer) - 24usize];
+    ["Offset of field: SoftmaxBackward::n"][::core::mem::offset_of!(SoftmaxBackward, n) - 32usize];
+    ["Offset of field: SoftmaxBackward::inner"][::core::mem::offset_of!(SoftmaxBackward, inner) - 40usize];
+    ["Offset of field: SoftmaxBackward::log"][::core::mem::offset_of!(SoftmaxBackward, log) - 48usize];
+    ["Offset of field: SoftmaxBackward::unused"][::core::mem::offset_of!(SoftmaxBackward, unused) - 52usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Gather {
+    pub index: u64,
+    pub x: u64,
+    pub y: u64,
+    pub fault: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+    pub count: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Gather"][::core::mem::size_of::<Gather>() - 64usize];
+    ["Alignment of Gather"][::core::mem::align_of::<Gather>() - 8usize];
+    ["Offset of field: Gather::index"][::core::mem::offset_of!(Gather, index) - 0usize];
+    ["Offset of field: Gather::x"][::core::mem::offset_of!(Gather, x) - 8usize];
+    ["Offset of field: Gather::y"][::core::mem::offset_of!(Gather, y) - 16usize];
+    ["Offset of field: Gather::fault"][::core::mem::offset_of!(Gather, fault) - 24usize];
+    ["Offset of field: Gather::outer"][::core::mem::offset_of!(Gather, outer) - 32usize];
+    ["Offset of field: Gather::n"][::core::mem::offset_of!(Gather, n) - 40usize];
+    ["Offset of field: Gather::inner"][::core::mem::offset_of!(Gather, inner) - 48usize];
+    ["Offset of field: Gather::count"][::core::mem::offset_of!(Gather, count) - 56usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SortKeys {
+    pub index: u64,
+    pub key: u64,
+    pub order: u64,
+    pub fault: u64,
+    pub count: u64,
+    pub n: u64,
+    pub skip: i64,
+    pub skips: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of SortKeys"][::core::mem::size_of::<SortKeys>() - 64usize];
+    ["Alignment of SortKeys"][::core::mem::align_of::<SortKeys>() - 8usize];
+    ["Offset of field: SortKeys::index"][::core::mem::offset_of!(SortKeys, index) - 0usize];
+    ["Offset of field: SortKeys::key"][::core::mem::offset_of!(SortKeys, key) - 8usize];
+    ["Offset of field: SortKeys::order"][::core::mem::offset_of!(SortKeys, order) - 16usize];
+    ["Offset of field: SortKeys::fault"][::core::mem::offset_of!(SortKeys, fault) - 24usize];
+    ["Offset of field: SortKeys::count"][::core::mem::offset_of!(SortKeys, count) - 32usize];
+    ["Offset of field: SortKeys::n"][::core::mem::offset_of!(SortKeys, n) - 40usize];
+    ["Offset of field: SortKeys::skip"][::core::mem::offset_of!(SortKeys, skip) - 48usize];
+    ["Offset of field: SortKeys::skips"][::core::mem::offset_of!(SortKeys, skips) - 56usize];
+    ["Offset of field: SortKeys::unused"][::core::mem::offset_of!(SortKeys, unused) - 60usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SortPass {
+    pub key: u64,
+    pub order: u64,
+    pub counts: u64,
+    pub to_key: u64,
+    pub to_order: u64,
+    pub count: u64,
+    pub shift: u32,
+    pub blocks: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of SortPass"][::core::mem::size_of::<SortPass>() - 56usize];
+    ["Alignment of SortPass"][::core::mem::align_of::<SortPass>() - 8usize];
+    ["Offset of field: SortPass::key"][::core::mem::offset_of!(SortPass, key) - 0usize];
+    ["Offset of field: SortPass::order"][::core::mem::offset_of!(SortPass, order) - 8usize];
+    ["Offset of field: SortPass::counts"][::core::mem::offset_of!(SortPass, counts) - 16usize];
+    ["Offset of field: SortPass::to_key"][::core::mem::offset_of!(SortPass, to_key) - 24usize];
+    ["Offset of field: SortPass::to_order"][::core::mem::offset_of!(SortPass, to_order) - 32usize];
+    ["Offset of field: SortPass::count"][::core::mem::offset_of!(SortPass, count) - 40usize];
+    ["Offset of field: SortPass::shift"][::core::mem::offset_of!(SortPass, shift) - 48usize];
+    ["Offset of field: SortPass::blocks"][::core::mem::offset_of!(SortPass, blocks) - 52usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ScatterRows {
+    pub key: u64,
+    pub order: u64,
+    pub dy: u64,
+    pub dx: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+    pub count: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ScatterRows"][::core::mem::size_of::<ScatterRows>() - 64usize];
+    ["Alignment of ScatterRows"][::core::mem::align_of::<ScatterRows>() - 8usize];
+    ["Offset of field: ScatterRows::key"][::core::mem::offset_of!(ScatterRows, key) - 0usize];
+    ["Offset of field: ScatterRows::order"][::core::mem::offset_of!(ScatterRows, order) - 8usize];
+    ["Offset of field: ScatterRows::dy"][::core::mem::offset_of!(ScatterRows, dy) - 16usize];
+    ["Offset of field: ScatterRows::dx"][::core::mem::offset_of!(ScatterRows, dx) - 24usize];
+    ["Offset of field: ScatterRows::outer"][::core::mem::offset_of!(ScatterRows, outer) - 32usize];
+    ["Offset of field: ScatterRows::n"][::core::mem::offset_of!(ScatterRows, n) - 40usize];
+    ["Offset of field: ScatterRows::inner"][::core::mem::offset_of!(ScatterRows, inner) - 48usize];
+    ["Offset of field: ScatterRows::count"][::core::mem::offset_of!(ScatterRows, count) - 56usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Dropout {
+    pub x: u64,
+    pub y: u64,
+    pub count: u64,
+    pub seed: u64,
+    pub stream: u64,
+    pub p: f64,
+    pub scale: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Dropout"][::core::mem::size_of::<Dropout>() - 56usize];
+    ["Alignment of Dropout"][::core::mem::align_of::<Dropout>() - 8usize];
+    ["Offset of field: Dropout::x"][::core::mem::offset_of!(Dropout, x) - 0usize];
+    ["Offset of field: Dropout::y"][::core::mem::offset_of!(Dropout, y) - 8usize];
+    ["Offset of field: Dropout::count"][::core::mem::offset_of!(Dropout, count) - 16usize];
+    ["Offset of field: Dropout::seed"][::core::mem::offset_of!(Dropout, seed) - 24usize];
+    ["Offset of field: Dropout::stream"][::core::mem::offset_of!(Dropout, stream) - 32usize];
+    ["Offset of field: Dropout::p"][::core::mem::offset_of!(Dropout, p) - 40usize];
+    ["Offset of field: Dropout::scale"][::core::mem::offset_of!(Dropout, scale) - 48usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Uniform {
+    pub y: u64,
+    pub count: u64,
+    pub seed: u64,
+    pub stream: u64,
+    pub low: f64,
+    pub span: f64,
+    pub last: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Uniform"][::core::mem::size_of::<Uniform>() - 56usize];
+    ["Alignment of Uniform"][::core::mem::align_of::<Uniform>() - 8usize];
+    ["Offset of field: Uniform::y"][::core::mem::offset_of!(Uniform, y) - 0usize];
+    ["Offset of field: Uniform::count"][::core::mem::offset_of!(Uniform, count) - 8usize];
+    ["Offset of field: Uniform::seed"][::core::mem::offset_of!(Uniform, seed) - 16usize];
+    ["Offset of field: Uniform::stream"][::core::mem::offset_of!(Uniform, stream) - 24usize];
+    ["Offset of field: Uniform::low"][::core::mem::offset_of!(Uniform, low) - 32usize];
+    ["Offset of field: Uniform::span"][::core::mem::offset_of!(Uniform, span) - 40usize];
+    ["Offset of field: Uniform::last"][::core::mem::offset_of!(Uniform, last) - 48usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct PointwiseLoss {
+    pub x: u64,
+    pub target: u64,
+    pub weight: u64,
+    pub pos_weight: u64,
+    pub y: u64,
+    pub fault: u64,
+    pub count: u64,
+    pub trailing: u64,
+    pub bound: f64,
+    pub loss: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of PointwiseLoss"][::core::mem::size_of::<PointwiseLoss>() - 80usize];
+    ["Alignment of PointwiseLoss"][::core::mem::align_of::<PointwiseLoss>() - 8usize];
+    ["Offset of field: PointwiseLoss::x"][::core::mem::offset_of!(PointwiseLoss, x) - 0usize];
+    ["Offset of field: PointwiseLoss::target"][::core::mem::offset_of!(PointwiseLoss, target) - 8usize];
+    ["Offset of field: PointwiseLoss::weight"][::core::mem::offset_of!(PointwiseLoss, weight) - 16usize];
+    ["Offset of field: PointwiseLoss::pos_weight"][::core::mem::offset_of!(PointwiseLoss, pos_weight) - 24usize];
+    ["Offset of field: PointwiseLoss::y"][::core::mem::offset_of!(PointwiseLoss, y) - 32usize];
+    ["Offset of field: PointwiseLoss::fault"][::core::mem::offset_of!(PointwiseLoss, fault) - 40usize];
+    ["Offset of field: PointwiseLoss::count"][::core::mem::offset_of!(PointwiseLoss, count) - 48usize];
+    ["Offset of field: PointwiseLoss::trailing"][::core::mem::offset_of!(PointwiseLoss, trailing) - 56usize];
+    ["Offset of field: PointwiseLoss::bound"][::core::mem::offset_of!(PointwiseLoss, bound) - 64usize];
+    ["Offset of field: PointwiseLoss::loss"][::core::mem::offset_of!(PointwiseLoss, loss) - 72usize];
+    ["Offset of field: PointwiseLoss::unused"][::core::mem::offset_of!(PointwiseLoss, unused) - 76usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct PointwiseLossBackward {
+    pub x: u64,
+    pub target: u64,
+    pub weight: u64,
+    pub pos_weight: u64,
+    pub dy: u64,
+    pub dx: u64,
+    pub count: u64,
+    pub trailing: u64,
+    pub bound: f64,
+    pub loss: u32,
+    pub to_target: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of PointwiseLossBackward"][::core::mem::size_of::<PointwiseLossBackward>() - 80usize];
+    ["Alignment of PointwiseLossBackward"][::core::mem::align_of::<PointwiseLossBackward>() - 8usize];
+    ["Offset of field: PointwiseLossBackward::x"][::core::mem::offset_of!(PointwiseLossBackward, x) - 0usize];
+    ["Offset of field: PointwiseLossBackward::target"][::core::mem::offset_of!(PointwiseLossBackward, target) - 8usize];
+    ["Offset of field: PointwiseLossBackward::weight"]
+        [::core::mem::offset_of!(PointwiseLossBackward, weight) - 16usize];
+    ["Offset of field: PointwiseLossBackward::pos_weight"]
+        [::core::mem::offset_of!(PointwiseLossBackward, pos_weight) - 24usize];
+    ["Offset of field: PointwiseLossBackward::dy"][::core::mem::offset_of!(PointwiseLossBackward, dy) - 32usize];
+    ["Offset of field: PointwiseLossBackward::dx"][::core::mem::offset_of!(PointwiseLossBackward, dx) - 40usize];
+    ["Offset of field: PointwiseLossBackward::count"][::core::mem::offset_of!(PointwiseLossBackward, count) - 48usize];
+    ["Offset of field: PointwiseLossBackward::trailing"]
+        [::core::mem::offset_of!(PointwiseLossBackward, trailing) - 56usize];
+    ["Offset of field: PointwiseLossBackward::bound"][::core::mem::offset_of!(PointwiseLossBackward, bound) - 64usize];
+    ["Offset of field: PointwiseLossBackward::loss"][::core::mem::offset_of!(PointwiseLossBackward, loss) - 72usize];
+    ["Offset of field: PointwiseLossBackward::to_target"]
+        [::core::mem::offset_of!(PointwiseLossBackward, to_target) - 76usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ClassLoss {
+    pub x: u64,
+    pub target: u64,
+    pub weight: u64,
+    pub y: u64,
+    pub sample_weight: u64,
+    pub fault: u64,
+    pub outer: u64,
+    pub classes: u64,
+    pub inner: u64,
+    pub ignore_index: i64,
+    pub smoothing: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ClassLoss"][::core::mem::size_of::<ClassLoss>() - 88usize];
+    ["Alignment of ClassLoss"][::core::mem::align_of::<ClassLoss>() - 8usize];
+    ["Offset of field: ClassLoss::x"][::core::mem::offset_of!(ClassLoss, x) - 0usize];
+    ["Offset of field: ClassLoss::target"][::core::mem::offset_of!(ClassLoss, target) - 8usize];
+    ["Offset of field: ClassLoss::weight"][::core::mem::offset_of!(ClassLoss, weight) - 16usize];
+    ["Offset of field: ClassLoss::y"][::core::mem::offset_of!(ClassLoss, y) - 24usize];
+    ["Offset of field: ClassLoss::sample_weight"][::core::mem::offset_of!(ClassLoss, sample_weight) - 32usize];
+    ["Offset of field: ClassLoss::fault"][::core::mem::offset_of!(ClassLoss, fault) - 40usize];
+    ["Offset of field: ClassLoss::outer"][::core::mem::offset_of!(ClassLoss, outer) - 48usize];
+    ["Offset of field: ClassLoss::classes"][::core::mem::offset_of!(ClassLoss, classes) - 56usize];
+    ["Offset of field: ClassLoss::inner"][::core::mem::offset_of!(ClassLoss, inner) - 64usize];
+    ["Offset of field: ClassLoss::ignore_index"][::core::mem::offset_of!(ClassLoss, ignore_index) - 72usize];
+    ["Offset of field: ClassLoss::smoothing"][::core::mem::offset_of!(ClassLoss, smoothing) - 80usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ClassLossBackward {
+    pub target: u64,
+    pub weight: u64,
+    pub dy: u64,
+    pub dx: u64,
+    pub outer: u64,
+    pub classes: u64,
+    pub inner: u64,
+    pub ignore_index: i64,
+    pub smoothing: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of ClassLossBackward"][::core::mem::size_of::<ClassLossBackward>() - 72usize];
+    ["Alignment of ClassLossBackward"][::core::mem::align_of::<ClassLossBackward>() - 8usize];
+    ["Offset of field: ClassLossBackward::target"][::core::mem::offset_of!(ClassLossBackward, target) - 0usize];
+    ["Offset of field: ClassLossBackward::weight"][::core::mem::offset_of!(ClassLossBackward, weight) - 8usize];
+    ["Offset of field: ClassLossBackward::dy"][::core::mem::offset_of!(ClassLossBackward, dy) - 16usize];
+    ["Offset of field: ClassLossBackward::dx"][::core::mem::offset_of!(ClassLossBackward, dx) - 24usize];
+    ["Offset of field: ClassLossBackward::outer"][::core::mem::offset_of!(ClassLossBackward, outer) - 32usize];
+    ["Offset of field: ClassLossBackward::classes"][::core::mem::offset_of!(ClassLossBackward, classes) - 40usize];
+    ["Offset of field: ClassLossBackward::inner"][::core::mem::offset_of!(ClassLossBackward, inner) - 48usize];
+    ["Offset of field: ClassLossBackward::ignore_index"]
+        [::core::mem::offset_of!(ClassLossBackward, ignore_index) - 56usize];
+    ["Offset of field: ClassLossBackward::smoothing"][::core::mem::offset_of!(ClassLossBackward, smoothing) - 64usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Sgd {
+    pub p: u64,
+    pub g: u64,
+    pub buffer: u64,
+    pub count: u64,
+    pub lr: f64,
+    pub momentum: f64,
+    pub keep: f64,
+    pub decay: f64,
+    pub nesterov: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Sgd"][::core::mem::size_of::<Sgd>() - 72usize];
+    ["Alignment of Sgd"][::core::mem::align_of::<Sgd>() - 8usize];
+    ["Offset of field: Sgd::p"][::core::mem::offset_of!(Sgd, p) - 0usize];
+    ["Offset of field: Sgd::g"][::core::mem::offset_of!(Sgd, g) - 8usize];
+    ["Offset of field: Sgd::buffer"][::core::mem::offset_of!(Sgd, buffer) - 16usize];
+    ["Offset of field: Sgd::count"][::core::mem::offset_of!(Sgd, count) - 24usize];
+    ["Offset of field: Sgd::lr"][::core::mem::offset_of!(Sgd, lr) - 32usize];
+    ["Offset of field: Sgd::momentum"][::core::mem::offset_of!(Sgd, momentum) - 40usize];
+    ["Offset of field: Sgd::keep"][::core::mem::offset_of!(Sgd, keep) - 48usize];
+    ["Offset of field: Sgd::decay"][::core::mem::offset_of!(Sgd, decay) - 56usize];
+    ["Offset of field: Sgd::nesterov"][::core::mem::offset_of!(Sgd, nesterov) - 64usize];
+    ["Offset of field: Sgd::unused"][::core::mem::offset_of!(Sgd, unused) - 68usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Adam {
+    pub p: u64,
+    pub g: u64,
+    pub m: u64,
+    pub v: u64,
+    pub top: u64,
+    pub count: u64,
+    pub shrink: f64,
+    pub decay: f64,
+    pub m_weight: f64,
+    pub beta2: f64,
+    pub v_weight: f64,
+    pub eps: f64,
+    pub size: f64,
+    pub root: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Adam"][::core::mem::size_of::<Adam>() - 112usize];
+    ["Alignment of Adam"][::core::mem::align_of::<Adam>() - 8usize];
+    ["Offset of field: Adam::p"][::core::mem::offset_of!(Adam, p) - 0usize];
+    ["Offset of field: Adam::g"][::core::mem::offset_of!(Adam, g) - 8usize];
+    ["Offset of field: Adam::m"][::core::mem::offset_of!(Adam, m) - 16usize];
+    ["Offset of field: Adam::v"][::core::mem::offset_of!(Adam, v) - 24usize];
+    ["Offset of field: Adam::top"][::core::mem::offset_of!(Adam, top) - 32usize];
+    ["Offset of field: Adam::count"][::core::mem::offset_of!(Adam, count) - 40usize];
+    ["Offset of field: Adam::shrink"][::core::mem::offset_of!(Adam, shrink) - 48usize];
+    ["Offset of field: Adam::decay"][::core::mem::offset_of!(Adam, decay) - 56usize];
+    ["Offset of field: Adam::m_weight"][::core::mem::offset_of!(Adam, m_weight) - 64usize];
+    ["Offset of field: Adam::beta2"][::core::mem::offset_of!(Adam, beta2) - 72usize];
+    ["Offset of field: Adam::v_weight"][::core::mem::offset_of!(Adam, v_weight) - 80usize];
+    ["Offset of field: Adam::eps"][::core::mem::offset_of!(Adam, eps) - 88usize];
+    ["Offset of field: Adam::size"][::core::mem::offset_of!(Adam, size) - 96usize];
+    ["Offset of field: Adam::root"][::core::mem::offset_of!(Adam, root) - 104usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RmsProp {
+    pub p: u64,
+    pub g: u64,
+    pub v: u64,
+    pub mean: u64,
+    pub buffer: u64,
+    pub count: u64,
+    pub lr: f64,
+    pub alpha: f64,
+    pub v_weight: f64,
+    pub eps: f64,
+    pub decay: f64,
+    pub momentum: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RmsProp"][::core::mem::size_of::<RmsProp>() - 96usize];
+    ["Alignment of RmsProp"][::core::mem::align_of::<RmsProp>() - 8usize];
+    ["Offset of field: RmsProp::p"][::core::mem::offset_of!(RmsProp, p) - 0usize];
+    ["Offset of field: RmsProp::g"][::core::mem::offset_of!(RmsProp, g) - 8usize];
+    ["Offset of field: RmsProp::v"][::core::mem::offset_of!(RmsProp, v) - 16usize];
+    ["Offset of field: RmsProp::mean"][::core::mem::offset_of!(RmsProp, mean) - 24usize];
+    ["Offset of field: RmsProp::buffer"][::core::mem::offset_of!(RmsProp, buffer) - 32usize];
+    ["Offset of field: RmsProp::count"][::core::mem::offset_of!(RmsProp, count) - 40usize];
+    ["Offset of field: RmsProp::lr"][::core::mem::offset_of!(RmsProp, lr) - 48usize];
+    ["Offset of field: RmsProp::alpha"][::core::mem::offset_of!(RmsProp, alpha) - 56usize];
+    ["Offset of field: RmsProp::v_weight"][::core::mem::offset_of!(RmsProp, v_weight) - 64usize];
+    ["Offset of field: RmsProp::eps"][::core::mem::offset_of!(RmsProp, eps) - 72usize];
+    ["Offset of field: RmsProp::decay"][::core::mem::offset_of!(RmsProp, decay) - 80usize];
+    ["Offset of field: RmsProp::momentum"][::core::mem::offset_of!(RmsProp, momentum) - 88usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Adagrad {
+    pub p: u64,
+    pub g: u64,
+    pub sum: u64,
+    pub count: u64,
+    pub rate: f64,
+    pub eps: f64,
+    pub decay: f64,
+    pub unused: f64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Adagrad"][::core::mem::size_of::<Adagrad>() - 64usize];
+    ["Alignment of Adagrad"][::core::mem::align_of::<Adagrad>() - 8usize];
+    ["Offset of field: Adagrad::p"][::core::mem::offset_of!(Adagrad, p) - 0usize];
+    ["Offset of field: Adagrad::g"][::core::mem::offset_of!(Adagrad, g) - 8usize];
+    ["Offset of field: Adagrad::sum"][::core::mem::offset_of!(Adagrad, sum) - 16usize];
+    ["Offset of field: Adagrad::count"][::core::mem::offset_of!(Adagrad, count) - 24usize];
+    ["Offset of field: Adagrad::rate"][::core::mem::offset_of!(Adagrad, rate) - 32usize];
+    ["Offset of field: Adagrad::eps"][::core::mem::offset_of!(Adagrad, eps) - 40usize];
+    ["Offset of field: Adagrad::decay"][::core::mem::offset_of!(Adagrad, decay) - 48usize];
+    ["Offset of field: Adagrad::unused"][::core::mem::offset_of!(Adagrad, unused) - 56usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentRows {
+    pub from: u64,
+    pub to: u64,
+    pub offsets: u64,
+    pub sequences: u64,
+    pub steps: u64,
+    pub rows: u64,
+    pub width: u64,
+    pub step_stride: u64,
+    pub sequence_stride: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentRows"][::core::mem::size_of::<RecurrentRows>() - 72usize];
+    ["Alignment of RecurrentRows"][::core::mem::align_of::<RecurrentRows>() - 8usize];
+    ["Offset of field: RecurrentRows::from"][::core::mem::offset_of!(RecurrentRows, from) - 0usize];
+    ["Offset of field: RecurrentRows::to"][::core::mem::offset_of!(RecurrentRows, to) - 8usize];
+    ["Offset of field: RecurrentRows::offsets"][::core::mem::offset_of!(RecurrentRows, offsets) - 16usize];
+    ["Offset of field: RecurrentRows::sequences"][::core::mem::offset_of!(RecurrentRows, sequences) - 24usize];
+    ["Offset of field: RecurrentRows::steps"][::core::mem::offset_of!(RecurrentRows, steps) - 32usize];
+    ["Offset of field: RecurrentRows::rows"][::core::mem::offset_of!(RecurrentRows, rows) - 40usize];
+    ["Offset of field: RecurrentRows::width"][::core::mem::offset_of!(RecurrentRows, width) - 48usize];
+    ["Offset of field: RecurrentRows::step_stride"][::core::mem::offset_of!(RecurrentRows, step_stride) - 56usize];
+    ["Offset of field: RecurrentRows::sequence_stride"]
+        [::core::mem::offset_of!(RecurrentRows, sequence_stride) - 64usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentStates {
+    pub from: u64,
+    pub to: u64,
+    pub sequences: u64,
+    pub batch: u64,
+    pub width: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentStates"][::core::mem::size_of::<RecurrentStates>() - 40usize];
+    ["Alignment of RecurrentStates"][::core::mem::align_of::<RecurrentStates>() - 8usize];
+    ["Offset of field: RecurrentStates::from"][::core::mem::offset_of!(RecurrentStates, from) - 0usize];
+    ["Offset of field: RecurrentStates::to"][::core::mem::offset_of!(RecurrentStates, to) - 8usize];
+    ["Offset of field: RecurrentStates::sequences"][::core::mem::offset_of!(RecurrentStates, sequences) - 16usize];
+    ["Offset of field: RecurrentStates::batch"][::core::mem::offset_of!(RecurrentStates, batch) - 24usize];
+    ["Offset of field: RecurrentStates::width"][::core::mem::offset_of!(RecurrentStates, width) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentBias {
+    pub ih: u64,
+    pub hh: u64,
+    pub to: u64,
+    pub gates: u64,
+    pub hidden: u64,
+    pub split: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentBias"][::core::mem::size_of::<RecurrentBias>() - 48usize];
+    ["Alignment of RecurrentBias"][::core::mem::align_of::<RecurrentBias>() - 8usize];
+    ["Offset of field: RecurrentBias::ih"][::core::mem::offset_of!(RecurrentBias, ih) - 0usize];
+    ["Offset of field: RecurrentBias::hh"][::core::mem::offset_of!(RecurrentBias, hh) - 8usize];
+    ["Offset of field: RecurrentBias::to"][::core::mem::offset_of!(RecurrentBias, to) - 16usize];
+    ["Offset of field: RecurrentBias::gates"][::core::mem::offset_of!(RecurrentBias, gates) - 24usize];
+    ["Offset of field: RecurrentBias::hidden"][::core::mem::offset_of!(RecurrentBias, hidden) - 32usize];
+    ["Offset of field: RecurrentBias::split"][::core::mem::offset_of!(RecurrentBias, split) - 40usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentPrevious {
+    pub y: u64,
+    pub first: u64,
+    pub to: u64,
+    pub offsets: u64,
+    pub steps: u64,
+    pub rows: u64,
+    pub width: u64,
+    pub stride: u64,
+    pub reverse: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentPrevious"][::core::mem::size_of::<RecurrentPrevious>() - 72usize];
+    ["Alignment of RecurrentPrevious"][::core::mem::align_of::<RecurrentPrevious>() - 8usize];
+    ["Offset of field: RecurrentPrevious::y"][::core::mem::offset_of!(RecurrentPrevious, y) - 0usize];
+    ["Offset of field: RecurrentPrevious::first"][::core::mem::offset_of!(RecurrentPrevious, first) - 8usize];
+    ["Offset of field: RecurrentPrevious::to"][::core::mem::offset_of!(RecurrentPrevious, to) - 16usize];
+    ["Offset of field: RecurrentPrevious::offsets"][::core::mem::offset_of!(RecurrentPrevious, offsets) - 24usize];
+    ["Offset of field: RecurrentPrevious::steps"][::core::mem::offset_of!(RecurrentPrevious, steps) - 32usize];
+    ["Offset of field: RecurrentPrevious::rows"][::core::mem::offset_of!(RecurrentPrevious, rows) - 40usize];
+    ["Offset of field: RecurrentPrevious::width"][::core::mem::offset_of!(RecurrentPrevious, width) - 48usize];
+    ["Offset of field: RecurrentPrevious::stride"][::core::mem::offset_of!(RecurrentPrevious, stride) - 56usize];
+    ["Offset of field: RecurrentPrevious::reverse"][::core::mem::offset_of!(RecurrentPrevious, reverse) - 64usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentPeephole {
+    pub gates: u64,
+    pub cells: u64,
+    pub before: u64,
+    pub to: u64,
+    pub rows: u64,
+    pub hidden: u64,
+    pub add: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentPeephole"][::core::mem::size_of::<RecurrentPeephole>() - 56usize];
+    ["Alignment of RecurrentPeephole"][::core::mem::align_of::<RecurrentPeephole>() - 8usize];
+    ["Offset of field: RecurrentPeephole::gates"][::core::mem::offset_of!(RecurrentPeephole, gates) - 0usize];
+    ["Offset of field: RecurrentPeephole::cells"][::core::mem::offset_of!(RecurrentPeephole, cells) - 8usize];
+    ["Offset of field: RecurrentPeephole::before"][::core::mem::offset_of!(RecurrentPeephole, before) - 16usize];
+    ["Offset of field: RecurrentPeephole::to"][::core::mem::offset_of!(RecurrentPeephole, to) - 24usize];
+    ["Offset of field: RecurrentPeephole::rows"][::core::mem::offset_of!(RecurrentPeephole, rows) - 32usize];
+    ["Offset of field: RecurrentPeephole::hidden"][::core::mem::offset_of!(RecurrentPeephole, hidden) - 40usize];
+    ["Offset of field: RecurrentPeephole::add"][::core::mem::offset_of!(RecurrentPeephole, add) - 48usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentStep {
+    pub gates: u64,
+    pub bias: u64,
+    pub q: u64,
+    pub kept: u64,
+    pub cells: u64,
+    pub c: u64,
+    pub h: u64,
+    pub y: u64,
+    pub peephole: u64,
+    pub count: u64,
+    pub hidden: u64,
+    pub stride: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentStep"][::core::mem::size_of::<RecurrentStep>() - 96usize];
+    ["Alignment of RecurrentStep"][::core::mem::align_of::<RecurrentStep>() - 8usize];
+    ["Offset of field: RecurrentStep::gates"][::core::mem::offset_of!(RecurrentStep, gates) - 0usize];
+    ["Offset of field: RecurrentStep::bias"][::core::mem::offset_of!(RecurrentStep, bias) - 8usize];
+    ["Offset of field: RecurrentStep::q"][::core::mem::offset_of!(RecurrentStep, q) - 16usize];
+    ["Offset of field: RecurrentStep::kept"][::core::mem::offset_of!(RecurrentStep, kept) - 24usize];
+    ["Offset of field: RecurrentStep::cells"][::core::mem::offset_of!(RecurrentStep, cells) - 32usize];
+    ["Offset of field: RecurrentStep::c"][::core::mem::offset_of!(RecurrentStep, c) - 40usize];
+    ["Offset of field: RecurrentStep::h"][::core::mem::offset_of!(RecurrentStep, h) - 48usize];
+    ["Offset of field: RecurrentStep::y"][::core::mem::offset_of!(RecurrentStep, y) - 56usize];
+    ["Offset of field: RecurrentStep::peephole"][::core::mem::offset_of!(RecurrentStep, peephole) - 64usize];
+    ["Offset of field: RecurrentStep::count"][::core::mem::offset_of!(RecurrentStep, count) - 72usize];
+    ["Offset of field: RecurrentStep::hidden"][::core::mem::offset_of!(RecurrentStep, hidden) - 80usize];
+    ["Offset of field: RecurrentStep::stride"][::core::mem::offset_of!(RecurrentStep, stride) - 88usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentStepBackward {
+    pub gates: u64,
+    pub q: u64,
+    pub kept: u64,
+    pub c: u64,
+    pub c_before: u64,
+    pub c_first: u64,
+    pub h_before: u64,
+    pub h_first: u64,
+    pub dy: u64,
+    pub dh: u64,
+    pub dc: u64,
+    pub peephole: u64,
+    pub count: u64,
+    pub before: u64,
+    pub hidden: u64,
+    pub stride: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentStepBackward"][::core::mem::size_of::<RecurrentStepBackward>() - 128usize];
+    ["Alignment of RecurrentStepBackward"][::core::mem::align_of::<RecurrentStepBackward>() - 8usize];
+    ["Offset of field: RecurrentStepBackward::gates"][::core::mem::offset_of!(RecurrentStepBackward, gates) - 0usize];
+    ["Offset of field: RecurrentStepBackward::q"][::core::mem::offset_of!(RecurrentStepBackward, q) - 8usize];
+    ["Offset of field: RecurrentStepBackward::kept"][::core::mem::offset_of!(RecurrentStepBackward, kept) - 16usize];
+    ["Offset of field: RecurrentStepBackward::c"][::core::mem::offset_of!(RecurrentStepBackward, c) - 24usize];
+    ["Offset of field: RecurrentStepBackward::c_before"]
+        [::core::mem::offset_of!(RecurrentStepBackward, c_before) - 32usize];
+    ["Offset of field: RecurrentStepBackward::c_first"]
+        [::core::mem::offset_of!(RecurrentStepBackward, c_first) - 40usize];
+    ["Offset of field: RecurrentStepBackward::h_before"]
+        [::core::mem::offset_of!(RecurrentStepBackward, h_before) - 48usize];
+    ["Offset of field: RecurrentStepBackward::h_first"]
+        [::core::mem::offset_of!(RecurrentStepBackward, h_first) - 56usize];
+    ["Offset of field: RecurrentStepBackward::dy"][::core::mem::offset_of!(RecurrentStepBackward, dy) - 64usize];
+    ["Offset of field: RecurrentStepBackward::dh"][::core::mem::offset_of!(RecurrentStepBackward, dh) - 72usize];
+    ["Offset of field: RecurrentStepBackward::dc"][::core::mem::offset_of!(RecurrentStepBackward, dc) - 80usize];
+    ["Offset of field: RecurrentStepBackward::peephole"]
+        [::core::mem::offset_of!(RecurrentStepBackward, peephole) - 88usize];
+    ["Offset of field: RecurrentStepBackward::count"][::core::mem::offset_of!(RecurrentStepBackward, count) - 96usize];
+    ["Offset of field: RecurrentStepBackward::before"]
+        [::core::mem::offset_of!(RecurrentStepBackward, before) - 104usize];
+    ["Offset of field: RecurrentStepBackward::hidden"]
+        [::core::mem::offset_of!(RecurrentStepBackward, hidden) - 112usize];
+    ["Offset of field: RecurrentStepBackward::stride"]
+        [::core::mem::offset_of!(RecurrentStepBackward, stride) - 120usize];
+};
