@@ -277,13 +277,14 @@ GATEFOLD_SIZE(ScatterRows, 64);
 struct Dropout {
     uint64_t x;
     uint64_t y;
+    uint64_t first;
     uint64_t count;
     uint64_t seed;
     uint64_t stream;
     double p;
     double scale;
 };
-GATEFOLD_SIZE(Dropout, 56);
+GATEFOLD_SIZE(Dropout, 64);
 
 // y[i] = low + uniform i of the stream * span, at most last
 struct Uniform {
@@ -439,31 +440,42 @@ GATEFOLD_SIZE(Adagrad, 64);
 // offsets[t]..offsets[t+1], longest first (offsets: int64, steps + 1 of them); sequences[k] (int64) is the caller's number of the
 // k-th, and an address of 0 means the k-th itself.
 
-// Rows between the caller's memory and packed ones: the caller's row of step t and sequence s is t·step_stride + s·sequence_stride.
+// Rows between the caller's order and the packed one. Packed row `row` belongs to step t and sequence k: offsets[t] + k, or where
+// offsets = 0 t batch + k. The caller's is t step_stride + sequences[k] sequence_stride; sequences = 0: k itself. vector: rows may
+// be moved by 16 bytes.
 struct RecurrentRows {
     uint64_t from;
     uint64_t to;
     uint64_t offsets;
     uint64_t sequences;
     uint64_t steps;
+    uint64_t batch;
     uint64_t rows;
     uint64_t width;
     uint64_t step_stride;
     uint64_t sequence_stride;
+    uint64_t vector;
 };
-GATEFOLD_SIZE(RecurrentRows, 72);
+GATEFOLD_SIZE(RecurrentRows, 88);
 
-// States [batch, width] between the caller's order and that of the rows; from = 0: zeros.
+// States [count, batch, width] between the caller's order of sequences and that of the rows; from = 0: zeros. Inside, the states
+// are [count, batch, stride], or with `last` the rows of each sequence's last step (offsets, steps as in RecurrentRows).
 struct RecurrentStates {
     uint64_t from;
     uint64_t to;
+    uint64_t offsets;
     uint64_t sequences;
+    uint64_t steps;
+    uint64_t count;
     uint64_t batch;
     uint64_t width;
+    uint64_t stride;
+    uint64_t last;
 };
-GATEFOLD_SIZE(RecurrentStates, 40);
+GATEFOLD_SIZE(RecurrentStates, 80);
 
-// to [gates + hidden]: ih + hh up to `split`, behind it ih, and hh moved on by `hidden`; ih = hh = 0: zeros.
+// to [gates]: ih + hh. With split < gates, the GRU's [gates + hidden]: ih + hh up to `split`, then the rest of hh, then of ih.
+// ih = hh = 0: zeros.
 struct RecurrentBias {
     uint64_t ih;
     uint64_t hh;
@@ -475,7 +487,7 @@ struct RecurrentBias {
 GATEFOLD_SIZE(RecurrentBias, 48);
 
 // The state before each step, for all rows: to [rows, width], from y (rows `stride` apart) or, at a sequence's first step, `first`
-// [batch, width].
+// [batch, width]; first = 0: zeros.
 struct RecurrentPrevious {
     uint64_t y;
     uint64_t first;
@@ -489,42 +501,84 @@ struct RecurrentPrevious {
 };
 GATEFOLD_SIZE(RecurrentPrevious, 72);
 
-// Gradients of the peephole weights: to [3·hidden] (+)= sums over rows of di c_before, df c_before, do c.
+// Sums over `part` rows each: from [rows, width] to [parts, width].
+struct RecurrentSums {
+    uint64_t from;
+    uint64_t to;
+    uint64_t rows;
+    uint64_t width;
+    uint64_t part;
+};
+GATEFOLD_SIZE(RecurrentSums, 40);
+
+// The same for the gradients of the peephole weights: to [parts, 3 hidden], sums of di c_before, df c_before, do c. gates
+// [rows, 4 hidden] hold gradients; cells [rows, hidden], and first [batch, hidden] (0: zeros) before each sequence's first step.
 struct RecurrentPeephole {
     uint64_t gates;
     uint64_t cells;
-    uint64_t before;
+    uint64_t first;
     uint64_t to;
+    uint64_t offsets;
+    uint64_t steps;
+    uint64_t batch;
     uint64_t rows;
     uint64_t hidden;
+    uint64_t part;
+    uint64_t reverse;
+};
+GATEFOLD_SIZE(RecurrentPeephole, 88);
+
+// to [count] (+)= the sum of `parts` rows of from, `stride` apart.
+struct RecurrentTotals {
+    uint64_t from;
+    uint64_t to;
+    uint64_t parts;
+    uint64_t stride;
+    uint64_t count;
     uint64_t add;
 };
-GATEFOLD_SIZE(RecurrentPeephole, 56);
+GATEFOLD_SIZE(RecurrentTotals, 48);
 
-// One step forward of `count` sequences. gates [count, G·hidden]; bias [G·hidden + hidden]; q: what the cell keeps or reads beside
-// the gates (see step.cu); c, h [count, hidden] in place; cells, y: where c and h are kept too, or 0; y's rows are `stride` apart.
+// to [count, width] = dh + dy: what the projection's gradient is made of. dy = 0: none; its rows are `stride` apart.
+struct RecurrentProjected {
+    uint64_t dh;
+    uint64_t dy;
+    uint64_t to;
+    uint64_t count;
+    uint64_t width;
+    uint64_t stride;
+};
+GATEFOLD_SIZE(RecurrentProjected, 48);
+
+// One step forward of `count` sequences; see step.cu. pre [count, G hidden] pre-activations without the biases; gates: where the
+// activations are kept, or 0; q [count, 3 hidden] (GRU); kept [count, hidden]; bias [G hidden]. Sequences below `before` have their
+// earlier h and c at h_before and c_before, the others at h_first and c_first (0: zeros). h_before's and y's rows are `stride` apart.
 struct RecurrentStep {
+    uint64_t pre;
     uint64_t gates;
-    uint64_t bias;
     uint64_t q;
     uint64_t kept;
-    uint64_t cells;
+    uint64_t bias;
+    uint64_t c_before;
+    uint64_t c_first;
     uint64_t c;
-    uint64_t h;
+    uint64_t h_before;
+    uint64_t h_first;
     uint64_t y;
     uint64_t peephole;
     uint64_t count;
+    uint64_t before;
     uint64_t hidden;
     uint64_t stride;
+    uint64_t vector;
 };
-GATEFOLD_SIZE(RecurrentStep, 96);
+GATEFOLD_SIZE(RecurrentStep, 136);
 
-// One step backward. Sequences below `before` have their earlier c and h at c_before and h_before, the others at c_first and
-// h_first. dy: gradient of y, or 0; dh, dc in place; h's rows are `stride` apart in y and dy.
+// One step backward; see step.cu. gates [count, G hidden]: activations, then gradients. dy: gradient of y, or 0; dh, dc [count,
+// hidden] in place; q [count, hidden] (GRU that resets before the product); the rest as in RecurrentStep.
 struct RecurrentStepBackward {
     uint64_t gates;
     uint64_t q;
-    uint64_t kept;
     uint64_t c;
     uint64_t c_before;
     uint64_t c_first;
@@ -538,5 +592,6 @@ struct RecurrentStepBackward {
     uint64_t before;
     uint64_t hidden;
     uint64_t stride;
+    uint64_t vector;
 };
 GATEFOLD_SIZE(RecurrentStepBackward, 128);

@@ -236,9 +236,10 @@ structs! {
         inner: u64,
         count: u64,
     }
-    "random" Dropout: 56 {
+    "random" Dropout: 64 {
         x: u64,
         y: u64,
+        first: u64,
         count: u64,
         seed: u64,
         stream: u64,
@@ -356,23 +357,30 @@ structs! {
         decay: f64,
         unused: f64,
     }
-    "recurrent" RecurrentRows: 72 {
+    "recurrent" RecurrentRows: 88 {
         from: u64,
         to: u64,
         offsets: u64,
         sequences: u64,
         steps: u64,
+        batch: u64,
         rows: u64,
         width: u64,
         step_stride: u64,
         sequence_stride: u64,
+        vector: u64,
     }
-    "recurrent" RecurrentStates: 40 {
+    "recurrent" RecurrentStates: 80 {
         from: u64,
         to: u64,
+        offsets: u64,
         sequences: u64,
+        steps: u64,
+        count: u64,
         batch: u64,
         width: u64,
+        stride: u64,
+        last: u64,
     }
     "recurrent" RecurrentBias: 48 {
         ih: u64,
@@ -393,33 +401,64 @@ structs! {
         stride: u64,
         reverse: u64,
     }
-    "recurrent" RecurrentPeephole: 56 {
-        gates: u64,
-        cells: u64,
-        before: u64,
+    "recurrent" RecurrentSums: 40 {
+        from: u64,
         to: u64,
         rows: u64,
+        width: u64,
+        part: u64,
+    }
+    "recurrent" RecurrentPeephole: 88 {
+        gates: u64,
+        cells: u64,
+        first: u64,
+        to: u64,
+        offsets: u64,
+        steps: u64,
+        batch: u64,
+        rows: u64,
         hidden: u64,
+        part: u64,
+        reverse: u64,
+    }
+    "recurrent" RecurrentTotals: 48 {
+        from: u64,
+        to: u64,
+        parts: u64,
+        stride: u64,
+        count: u64,
         add: u64,
     }
-    "step" RecurrentStep: 96 {
+    "recurrent" RecurrentProjected: 48 {
+        dh: u64,
+        dy: u64,
+        to: u64,
+        count: u64,
+        width: u64,
+        stride: u64,
+    }
+    "step" RecurrentStep: 136 {
+        pre: u64,
         gates: u64,
-        bias: u64,
         q: u64,
         kept: u64,
-        cells: u64,
+        bias: u64,
+        c_before: u64,
+        c_first: u64,
         c: u64,
-        h: u64,
+        h_before: u64,
+        h_first: u64,
         y: u64,
         peephole: u64,
         count: u64,
+        before: u64,
         hidden: u64,
         stride: u64,
+        vector: u64,
     }
     "step" RecurrentStepBackward: 128 {
         gates: u64,
         q: u64,
-        kept: u64,
         c: u64,
         c_before: u64,
         c_first: u64,
@@ -433,6 +472,7 @@ structs! {
         before: u64,
         hidden: u64,
         stride: u64,
+        vector: u64,
     }
 }
 

@@ -1,12 +1,12 @@
 //! A device that is open: opened once, on first use, and kept for the life of the process.
 
-use std::sync::{Mutex, atomic::AtomicBool};
+use std::sync::{Mutex, OnceLock, atomic::AtomicBool};
 
 use super::{
     abi::{self, Fault},
     allocator::Allocator,
-    blas::Blas,
     driver::{self, Address, Handles},
+    lane::{LANES, Lane},
     launch::{MODULES, Modules},
     staging::Staging,
 };
@@ -18,7 +18,8 @@ pub struct Context {
     pub allocator: Allocator,
     pub staging: Staging,
     pub modules: Modules,
-    pub blas: Mutex<Option<Blas>>,
+    /// The first on the device's stream, the others made when they are used.
+    pub lanes: [OnceLock<Lane>; LANES],
     /// Whether f32 products may round their factors to TF32.
     pub tf32: AtomicBool,
     /// A [`Fault`] on the device.
@@ -65,7 +66,7 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
         allocator,
         staging: Staging::default(),
         modules,
-        blas: Mutex::new(None),
+        lanes: Default::default(),
         tf32: AtomicBool::new(false),
         fault,
     };

@@ -102,26 +102,51 @@ impl Handles {
 
     /// Sets every byte of a stretch of device memory.
     pub fn set_bytes(&self, op: &'static str, to: Address, value: u8, bytes: usize) -> Result<()> {
+        self.set_bytes_on(op, self.stream, to, value, bytes)
+    }
+
+    /// The same, on a stream.
+    pub fn set_bytes_on(
+        &self,
+        op: &'static str,
+        stream: sys::CUstream,
+        to: Address,
+        value: u8,
+        bytes: usize,
+    ) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
         // SAFETY: callers pass a stretch of one buffer.
-        self.with(op, || unsafe { result::memset_d8_async(to, value, bytes, self.stream) })
+        self.with(op, || unsafe { result::memset_d8_async(to, value, bytes, stream) })
     }
 
     /// Copies between two stretches of device memory that do not overlap.
     pub fn copy(&self, op: &'static str, from: Address, to: Address, bytes: usize) -> Result<()> {
+        self.copy_on(op, self.stream, from, to, bytes)
+    }
+
+    /// The same, on a stream.
+    pub fn copy_on(
+        &self,
+        op: &'static str,
+        stream: sys::CUstream,
+        from: Address,
+        to: Address,
+        bytes: usize,
+    ) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
         // SAFETY: callers pass stretches of two buffers.
-        self.with(op, || unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) })
+        self.with(op, || unsafe { result::memcpy_dtod_async(to, from, bytes, stream) })
     }
 
     /// Queues a kernel that takes one struct by value.
     pub fn launch<P: bytemuck::Pod>(
         &self,
         op: &'static str,
+        stream: sys::CUstream,
         function: sys::CUfunction,
         grid: &super::launch::Grid,
         parameters: &P,
@@ -131,6 +156,6 @@ impl Handles {
         let (grid, block, shared) = ((grid.blocks, 1, 1), (grid.threads.0, grid.threads.1, 1), grid.shared);
         // SAFETY: the function takes this struct (abi.rs), which the driver copies before it returns, and the addresses in it
         // are of buffers whose memory is reused in the stream's order only.
-        self.with(op, || unsafe { result::launch_kernel(function, grid, block, shared, self.stream, &mut pointers) })
+        self.with(op, || unsafe { result::launch_kernel(function, grid, block, shared, stream, &mut pointers) })
     }
 }

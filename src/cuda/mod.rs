@@ -4,7 +4,6 @@
 //! (an index, a class, a probability) it notes on the device; the next download tells it as an `Err`.
 
 mod abi;
-pub use abi::Parameters;
 mod allocator;
 mod blas;
 mod buffer;
@@ -12,6 +11,7 @@ mod context;
 mod driver;
 mod elementwise;
 mod index;
+mod lane;
 mod launch;
 mod loss;
 mod memory;
