@@ -273,18 +273,20 @@ struct ScatterRows {
 };
 GATEFOLD_SIZE(ScatterRows, 64);
 
-// y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0
+// y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0, for i in first..first + count; the seed is that in memory at
+// seed_at, unless that is 0.
 struct Dropout {
     uint64_t x;
     uint64_t y;
     uint64_t first;
     uint64_t count;
     uint64_t seed;
+    uint64_t seed_at;
     uint64_t stream;
     double p;
     double scale;
 };
-GATEFOLD_SIZE(Dropout, 64);
+GATEFOLD_SIZE(Dropout, 72);
 
 // y[i] = low + uniform i of the stream * span, at most last
 struct Uniform {

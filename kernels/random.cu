@@ -15,8 +15,9 @@ __device__ __forceinline__ void dropout(const Dropout& p) {
     const C scale = C(p.scale);
     const float bound = float(p.p);
     const uint64_t first = p.first / 4, last = p.first + p.count;
+    const uint64_t seed = p.seed_at ? *at<const uint64_t>(p.seed_at) : p.seed;
     FOR_EACH(n, (last + 3) / 4 - first) {
-        Words words = philox(p.seed, p.stream, first + n);
+        Words words = philox(seed, p.stream, first + n);
 #pragma unroll
         for (int w = 0; w < 4; ++w) {
             uint64_t i = 4 * (first + n) + w;

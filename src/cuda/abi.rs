@@ -236,12 +236,13 @@ structs! {
         inner: u64,
         count: u64,
     }
-    "random" Dropout: 64 {
+    "random" Dropout: 72 {
         x: u64,
         y: u64,
         first: u64,
         count: u64,
         seed: u64,
+        seed_at: u64,
         stream: u64,
         p: f64,
         scale: f64,

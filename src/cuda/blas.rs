@@ -130,11 +130,9 @@ pub fn product(
     let [at_a, at_b, at_c] = at.map(|address| address as *mut c_void);
     let algorithm = sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
 
-    let blas = lane.blas(context)?;
-    let handle = blas.handle;
     // SAFETY: the operation's caller has checked that the matrices lie within their buffers; the factors are read before the
     // call returns, as they are on the host.
-    let call = || unsafe {
+    let call = |handle| unsafe {
         if batch == 1 {
             result::gemm_ex(
                 handle, op_b, op_a, n, m, k, factors[0], at_b, kind, row_b, at_a, kind, row_a, factors[1], at_c, to,
@@ -148,6 +146,9 @@ pub fn product(
             )
         }
     };
+    let blas = lane.blas(context)?;
+    // The device's gate comes before the handle's lock.
+    let call = || call(blas.lock().unwrap_or_else(|e| e.into_inner()).handle);
     context.handles.with(OP, || Ok(call()))?.map_err(|e| error(context, e))
 }
 

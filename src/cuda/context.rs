@@ -6,6 +6,7 @@ use super::{
     abi::{self, Fault},
     allocator::Allocator,
     driver::{self, Address, Handles},
+    graph::Cache,
     lane::{LANES, Lane},
     launch::{MODULES, Modules},
     staging::Staging,
@@ -20,6 +21,9 @@ pub struct Context {
     pub modules: Modules,
     /// The first on the device's stream, the others made when they are used.
     pub lanes: [OnceLock<Lane>; LANES],
+    /// Graphs of recurrent calls, and whether they may be used.
+    pub graphs: Mutex<Cache>,
+    pub replay: AtomicBool,
     /// Whether f32 products may round their factors to TF32.
     pub tf32: AtomicBool,
     /// A [`Fault`] on the device.
@@ -67,6 +71,8 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
         staging: Staging::default(),
         modules,
         lanes: Default::default(),
+        graphs: Mutex::default(),
+        replay: AtomicBool::new(true),
         tf32: AtomicBool::new(false),
         fault,
     };

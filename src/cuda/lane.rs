@@ -2,7 +2,7 @@
 //! on which everything else runs; whoever uses another makes it wait for lane 0 first and lane 0 wait for it at the end, so
 //! that memory may be handed out again in the order of lane 0.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, OnceLock};
 
 use cudarc::driver::{result, sys};
 
@@ -16,7 +16,7 @@ pub const LANES: usize = 4;
 pub struct Lane {
     pub stream: sys::CUstream,
     event: sys::CUevent,
-    blas: Mutex<Option<Blas>>,
+    blas: OnceLock<Mutex<Blas>>,
 }
 
 // SAFETY: streams and events may be used from any thread, and the handle is behind a lock.
@@ -37,20 +37,21 @@ impl Lane {
                 _ => result::stream::create(result::stream::StreamKind::NonBlocking)?,
             };
             let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
-            Ok(Lane { stream, event, blas: Mutex::new(None) })
+            Ok(Lane { stream, event, blas: OnceLock::new() })
         })?;
         // Another thread's may have come first; this one's stream is then never used.
         Ok(slot.get_or_init(|| lane))
     }
 
-    /// Its cuBLAS handle, this thread's alone as long as the guard lives.
-    pub fn blas(&self, context: &'static Context) -> Result<BlasGuard<'_>> {
-        let mut blas = self.blas.lock().unwrap_or_else(|e| e.into_inner());
-        if blas.is_none() {
-            *blas = Some(Blas::new(context, self.stream)?);
+    /// Its cuBLAS handle, made at first.
+    pub fn blas(&self, context: &'static Context) -> Result<&Mutex<Blas>> {
+        match self.blas.get() {
+            Some(blas) => Ok(blas),
+            None => {
+                let blas = Blas::new(context, self.stream)?;
+                Ok(self.blas.get_or_init(|| Mutex::new(blas)))
+            }
         }
-        let handle = blas.as_ref().map_or(std::ptr::null_mut(), |b| b.handle);
-        Ok(BlasGuard { handle, _lock: blas })
     }
 
     /// What is queued on this lane from here on waits for what is on `other` now.
@@ -98,10 +99,4 @@ unsafe fn order_once(first: sys::CUstream, then: sys::CUstream) -> Result<(), Dr
     let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
     // SAFETY: the caller's promise; an event may be destroyed while it is waited for.
     unsafe { order(first, event, then).and(result::event::destroy(event)) }
-}
-
-/// A lane's cuBLAS handle, locked.
-pub struct BlasGuard<'a> {
-    pub handle: cudarc::cublas::sys::cublasHandle_t,
-    _lock: MutexGuard<'a, Option<Blas>>,
 }

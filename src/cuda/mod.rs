@@ -10,6 +10,7 @@ mod buffer;
 mod context;
 mod driver;
 mod elementwise;
+mod graph;
 mod index;
 mod lane;
 mod launch;
@@ -70,6 +71,11 @@ impl Cuda {
     /// Waits for everything that was queued, and tells what its kernels met.
     pub fn synchronize(self, op: &'static str) -> Result<()> {
         self.0.check_faults(op)
+    }
+
+    /// Whether recurrent calls may be captured and replayed.
+    pub fn allow_graphs(self, allow: bool) {
+        self.0.replay.store(allow, Ordering::Relaxed);
     }
 
     /// Whether f32 products may use TF32.

@@ -22,6 +22,7 @@ pub fn dropout(seed: u64, stream: u64, p: f64, x: &Buffer, y: &mut Buffer) -> Re
         first: 0,
         count: y.len() as u64,
         seed,
+        seed_at: 0,
         stream,
         p,
         scale: 1.0 / (1.0 - p),

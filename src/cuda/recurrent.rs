@@ -1,6 +1,6 @@
 //! What a recurrent layer launches: its own kernels and products over parts of memory, on the lanes of one device.
 
-use std::ffi::c_void;
+use std::{ffi::c_void, sync::atomic::Ordering};
 
 use super::{
     Cuda,
@@ -8,6 +8,7 @@ use super::{
     blas::{self, Rows},
     context::Context,
     driver::Address,
+    graph,
     lane::{self, LANES},
     launch::{bits, suffix},
 };
@@ -44,6 +45,21 @@ impl Cuda {
     /// A lane; 0 is the device's stream.
     pub fn lane(self, index: usize) -> Result<Lane> {
         lane::Lane::of(self.0, index).map(|lane| Lane { context: self.0, lane })
+    }
+
+    /// Runs what `work` queues, of about that many launches, or replays the graph of an equal call; see [`graph::replay`].
+    pub fn replay(self, key: Vec<u64>, launches: usize, work: impl Fn() -> Result<()>) -> Result<()> {
+        graph::replay(self.0, OP, key, launches, work)
+    }
+
+    /// What a call's launches depend on beside the call itself.
+    pub fn modes(self) -> u64 {
+        u64::from(self.0.tf32.load(Ordering::Relaxed))
+    }
+
+    /// Whether graphs may be used.
+    pub fn replays(self) -> bool {
+        self.0.replay.load(Ordering::Relaxed)
     }
 
     /// How a sum over `rows` of `width` columns is divided: rows to a part. A function of the shape alone.
@@ -137,11 +153,11 @@ impl Lane {
         self.context.launch_on(self.lane.stream, name, suffix(dtype), &grid, p)
     }
 
-    /// Elements `first..first + count` of `from`, dropped out into those of `to`.
+    /// Elements `first..first + count` of `from`, dropped out into those of `to`, by the seed in device memory at `seed_at`.
     pub fn drop_out(
         self,
         dtype: DType,
-        (seed, stream, p): (u64, u64, f64),
+        (seed_at, stream, p): (Address, u64, f64),
         (from, to): (Address, Address),
         (first, count): (usize, usize),
     ) -> Result<()> {
@@ -150,9 +166,14 @@ impl Lane {
         }
         let scale = 1.0 / (1.0 - p);
         let (first, count) = (first as u64, count as u64);
-        let parameters = abi::Dropout { x: from, y: to, first, count, seed, stream, p, scale };
+        let parameters = abi::Dropout { x: from, y: to, first, count, seed: 0, seed_at, stream, p, scale };
         let grid = self.context.spread(count.div_ceil(4) as usize + 1);
         self.context.launch_on(self.lane.stream, "dropout", suffix(dtype), &grid, &parameters)
+    }
+
+    /// A 64-bit number; on lane 0.
+    pub fn set(self, to: Address, number: u64) -> Result<()> {
+        self.context.handles.set_words(OP, to, &[number as u32, (number >> 32) as u32])
     }
 
     /// Zero bytes.

@@ -156,6 +156,7 @@ pub struct Plan {
     shape: Shape,
     layout: Layout,
     device: Device,
+    graphs: bool,
 }
 
 impl Plan {
@@ -182,12 +183,19 @@ impl Plan {
         {
             return Err(Error::shape("recurrent plan", format!("{shape:?}"), "a workspace that memory can hold"));
         }
-        Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor, device: *device })
+        Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor, device: *device, graphs: true })
     }
 
     /// Sets how x and y lie in memory.
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
+        self
+    }
+
+    /// Whether calls on a GPU may be captured as CUDA graphs: the second call of the same shape in the same memory is, and it and
+    /// those after it are one launch. They may unless this, or [`Device::allow_graphs`], says otherwise; nothing on the CPU.
+    pub fn graphs(mut self, allow: bool) -> Self {
+        self.graphs = allow;
         self
     }
 
@@ -306,6 +314,11 @@ impl Plan {
             return cuda::backward(self, ordinal, stream, buffers);
         }
         with_dtype!(float OP, self.descriptor.dtype, T => { cpu::backward::<T>(self, buffers); Ok(()) })
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn may_capture(&self) -> bool {
+        self.graphs
     }
 
     /// How x and y lie in memory.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    super::{Backward, BufMut, Nonlinearity, Plan, Stream},
+    super::{Backward, Buf, BufMut, Nonlinearity, Plan, Stream},
     Cell, Lane, Matrix, ParameterKind, Run, Weights,
     space::{BackwardSpace, LayerReserve, Space},
 };
@@ -21,6 +21,32 @@ use crate::{
 pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, call: Backward<'_>) -> Result<()> {
     let space = BackwardSpace::new(&super::Net::of(plan), &mut Space::new(call.workspace.address()));
     let run = Run::new(plan, ordinal, stream, call.sequence, space.common.tables)?;
+    let own = |b: Option<u64>| b.unwrap_or(0);
+    let mut addresses = vec![
+        2 + u64::from(call.accumulate),
+        call.x.address(),
+        own(call.h0.map(|b| b.address())),
+        own(call.c0.map(|b| b.address())),
+        own(call.dy.map(|b| b.address())),
+        own(call.dhn.map(|b| b.address())),
+        own(call.dcn.map(|b| b.address())),
+        own(call.dx.as_ref().map(|b| b.address())),
+        own(call.dh0.as_ref().map(|b| b.address())),
+        own(call.dc0.as_ref().map(|b| b.address())),
+        call.workspace.address(),
+        call.reserve.address(),
+    ];
+    addresses.extend(call.parameters.iter().map(Buf::address));
+    addresses.extend(call.dparameters.iter().map(|b| own(b.as_ref().map(|b| b.address()))));
+    if run.net.dropout > 0.0 {
+        run.main.set(space.common.seed, call.dropout_seed)?;
+    }
+    run.replay(addresses, || queue(&run, &space, &call))?;
+    run.release(stream)
+}
+
+/// Queues all of a call's work.
+fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>) -> Result<()> {
     let (net, order) = (&run.net, &run.order);
     let (layers, directions, width) = (net.layers, net.directions, net.width());
     let reserve = LayerReserve::all(net, &mut Space::new(call.reserve.address()));
@@ -47,7 +73,7 @@ pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, c
             let dy = upper(layers - 1 - l);
             let real = |base: u64, width: usize| if base == 0 { 0 } else { run.real_at(base, i * net.batch * width) };
             passes.push(Pass {
-                run: &run,
+                run,
                 lane: run.lane(layers - 1 - l, d),
                 weights: run.weights(call.parameters, l, d),
                 layer: l,
@@ -90,7 +116,7 @@ pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, c
             if to != 0 && !steps.is_empty() {
                 own.iter().try_for_each(|pass| pass.input_gradient(first, steps.clone(), to))?;
                 if l > 0 && net.dropout > 0.0 {
-                    let mask = (call.dropout_seed, l as u64 - 1, net.dropout);
+                    let mask = (space.common.seed, l as u64 - 1, net.dropout);
                     let (from, end) = (order.at(steps.start) * width, order.at(steps.end) * width);
                     first.drop_out(net.dtype, mask, (to, to), (from, end - from))?;
                 }
@@ -103,8 +129,8 @@ pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, c
                     Some(below) => reserve[below].y,
                 };
                 for pass in own {
-                    let wanted = &mut call.dparameters[pass.weights.first..][..pass.weights.list.len()];
-                    Gradients { pass, lane: run.aside, space: &space, input, add: call.accumulate }.all(wanted)?;
+                    let wanted = &call.dparameters[pass.weights.first..][..pass.weights.list.len()];
+                    Gradients { pass, lane: run.aside, space, input, add: call.accumulate }.all(wanted)?;
                 }
             }
         }
@@ -121,7 +147,7 @@ pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, c
     {
         run.rows_out(dx, buffer.address(), net.input)?;
     }
-    run.release(stream)
+    Ok(())
 }
 
 /// One layer and direction.
@@ -253,7 +279,7 @@ struct Gradients<'a> {
 }
 
 impl Gradients<'_> {
-    fn all(&self, wanted: &mut [Option<BufMut<'_>>]) -> Result<()> {
+    fn all(&self, wanted: &[Option<BufMut<'_>>]) -> Result<()> {
         let kinds = self.pass.weights.list.iter().map(|(kind, _)| *kind);
         let wanted: Vec<(ParameterKind, u64)> =
             kinds.zip(wanted).filter_map(|(kind, b)| Some((kind, b.as_ref()?.address()))).collect();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    super::{Forward, Nonlinearity, Plan, Stream},
+    super::{Buf, Forward, Nonlinearity, Plan, Stream},
     Cell, Lane, Matrix, ParameterKind, Run, Weights,
     order::Order,
     space::{ForwardSpace, LayerReserve, Space},
@@ -20,7 +20,30 @@ pub(in super::super) fn forward(plan: &Plan, ordinal: usize, stream: &Stream, ca
         ForwardSpace::new(&net, training, &mut Space::new(call.workspace.address()))
     };
     let run = Run::new(plan, ordinal, stream, call.sequence, space.common.tables)?;
+    let own = |b: Option<u64>| b.unwrap_or(0);
+    let mut addresses = vec![
+        1,
+        call.x.address(),
+        own(call.h0.map(|b| b.address())),
+        own(call.c0.map(|b| b.address())),
+        call.y.address(),
+        call.hn.address(),
+        own(call.cn.as_ref().map(|b| b.address())),
+        call.workspace.address(),
+        own(call.reserve.as_ref().map(|b| b.address())),
+    ];
+    addresses.extend(call.parameters.iter().map(Buf::address));
+    if training && run.net.dropout > 0.0 {
+        run.main.set(space.common.seed, call.dropout_seed)?;
+    }
+    run.replay(addresses, || queue(&run, &space, &call))?;
+    run.release(stream)
+}
+
+/// Queues all of a call's work.
+fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>) -> Result<()> {
     let (net, order) = (&run.net, &run.order);
+    let training = call.reserve.is_some();
     let reserve = call.reserve.as_ref().map(|reserve| LayerReserve::all(net, &mut Space::new(reserve.address())));
     let x = run.rows_in(call.x.address(), space.common.x, net.input)?;
     let h_first = run.hidden_in(call.h0, space.common.h_first)?;
@@ -46,7 +69,7 @@ pub(in super::super) fn forward(plan: &Plan, ordinal: usize, stream: &Stream, ca
             let state = |base: u64, width: usize| if base == 0 { 0 } else { run.at(base, i * net.batch * width) };
             let own = reserve.as_ref().map(|reserve| &reserve[l]);
             passes.push(Pass {
-                run: &run,
+                run,
                 lane: run.lane(l, d),
                 weights: run.weights(call.parameters, l, d),
                 layer: l,
@@ -90,7 +113,7 @@ pub(in super::super) fn forward(plan: &Plan, ordinal: usize, stream: &Stream, ca
                 && net.dropout > 0.0
                 && l + 1 < net.layers
             {
-                let mask = (call.dropout_seed, l as u64, net.dropout);
+                let mask = (space.common.seed, l as u64, net.dropout);
                 let (from, to) = (order.at(steps.start) * net.width(), order.at(steps.end) * net.width());
                 first.drop_out(net.dtype, mask, (reserve[l].y, reserve[l].dropped), (from, to - from))?;
             }
@@ -106,7 +129,7 @@ pub(in super::super) fn forward(plan: &Plan, ordinal: usize, stream: &Stream, ca
     } else if training {
         run.main.copy(last, call.y.address(), order.rows() * net.width() * net.size())?;
     }
-    run.release(stream)
+    Ok(())
 }
 
 /// One layer and direction.

@@ -21,7 +21,7 @@ pub(super) use forward::forward;
 use order::Order;
 pub(super) use space::{reserve_len, workspace_len};
 
-use super::{Buf, Cell, ParameterKind, Plan, Sequence, Stream};
+use super::{Buf, Cell, Nonlinearity, ParameterKind, Plan, Sequence, Stream};
 use crate::{
     cuda::{
         Cuda,
@@ -139,6 +139,7 @@ impl Net {
 /// A call under way.
 struct Run<'a> {
     plan: &'a Plan,
+    cuda: Cuda,
     net: Net,
     order: Order,
     main: Lane,
@@ -168,7 +169,28 @@ impl<'a> Run<'a> {
         // A single layer's gradients have nothing to run beside.
         let aside = if net.states() == 1 { main } else { cuda.lane(ASIDE)? };
         let order = Order::new(plan, sequence, main, tables)?;
-        Ok(Run { plan, net, order, main, lanes, aside })
+        Ok(Run { plan, cuda, net, order, main, lanes, aside })
+    }
+
+    /// Runs a call whose work is queued by `work`, or replays it: `addresses` is all else that it depends on.
+    fn replay(&self, addresses: Vec<u64>, work: impl Fn() -> Result<()>) -> Result<()> {
+        let (net, order) = (&self.net, &self.order);
+        let launches = 4 * net.states() * order.steps();
+        if !(self.plan.may_capture() && self.cuda.replays()) {
+            return work();
+        }
+        let d = self.plan.descriptor();
+        let mut key = Vec::with_capacity(16 + addresses.len() + order.steps());
+        let sizes = [net.layers, net.directions, net.seq, net.batch, net.input, net.hidden, net.output];
+        key.extend(sizes.map(|n| n as u64));
+        key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
+        let strides = order.strides.map_or([0; 2], |(step, sequence)| [step as u64, sequence as u64]);
+        key.extend(strides.into_iter().chain([order.offsets, order.sequences]));
+        if order.offsets != 0 {
+            key.extend((0..=order.steps()).map(|t| order.at(t) as u64));
+        }
+        key.extend(addresses);
+        self.cuda.replay(key, launches, work)
     }
 
     /// The lane of a direction of the layer that comes `place`-th.
@@ -316,6 +338,17 @@ impl<'a> Run<'a> {
     fn vector(&self, addresses: &[u64]) -> u64 {
         let bytes = (4 * self.net.size() as u64).min(16);
         u64::from(self.net.hidden.is_multiple_of(4) && addresses.iter().all(|a| a.is_multiple_of(bytes)))
+    }
+}
+
+fn kind(cell: Cell) -> u64 {
+    match cell {
+        Cell::Rnn(Nonlinearity::Tanh) => 0,
+        Cell::Rnn(Nonlinearity::Relu) => 1,
+        Cell::Lstm => 2,
+        Cell::LstmPeephole => 3,
+        Cell::Gru => 4,
+        Cell::GruResetBefore => 5,
     }
 }
 

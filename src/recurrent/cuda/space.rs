@@ -25,6 +25,8 @@ impl Space {
 pub(super) struct Common {
     /// Tables of [`Order`].
     pub tables: u64,
+    /// The seed of the dropout masks.
+    pub seed: u64,
     /// x in the order of the rows.
     pub x: u64,
     /// Initial states `[states, batch, R]` and `[states, batch, H]`.
@@ -37,6 +39,7 @@ impl Common {
         let (rows, states) = (net.seq * net.batch, net.states());
         Common {
             tables: space.take(Order::tables_len(super::super::Shape { seq: net.seq, batch: net.batch }), 8),
+            seed: space.take(1, 8),
             x: space.take(rows * net.input, net.size()),
             h_first: space.take(states * net.batch * net.output, net.size()),
             c_first: space.take(if net.lstm { states * net.batch * net.hidden } else { 0 }, net.real_size()),
