@@ -163,16 +163,6 @@ struct Reduce {
 };
 GATEFOLD_SIZE(Reduce, 72);
 
-// x [count] -> y [parts] of f64: the squares of part i summed.
-struct SumOfSquares {
-    uint64_t x;
-    uint64_t y;
-    uint64_t count;
-    uint64_t parts;
-    uint64_t part;
-};
-GATEFOLD_SIZE(SumOfSquares, 40);
-
 // x [outer, n, inner] -> index [outer, inner] of i64.
 struct ArgMax {
     uint64_t x;
@@ -373,31 +363,41 @@ struct ClassLossBackward {
 };
 GATEFOLD_SIZE(ClassLossBackward, 72);
 
-// One step of an optimizer over p [count], from its gradient g [count]. States have the type that p is computed in.
+// Lists of tensors in one launch: a block takes a chunk of CHUNK_SIZE elements of one. Of tensor i, count[i] is the length and
+// first[i] the block of its first chunk; none is empty. Addresses here are aligned to their elements, and vectors are moved where
+// they are to 16 bytes. The table stays below the 4 KiB that a kernel's parameters may take.
+#define MAX_TENSORS 64
+#define CHUNK_SIZE 4096u
+
+// One step of an optimizer over each p, from its gradient g. States have the type that p is computed in.
 // buffer may be 0: no momentum.
 struct Sgd {
-    uint64_t p;
-    uint64_t g;
-    uint64_t buffer;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t buffer[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t nesterov;
     double lr;
     double momentum;
     double keep;
     double decay;
-    uint32_t nesterov;
-    uint32_t unused;
 };
-GATEFOLD_SIZE(Sgd, 72);
+GATEFOLD_SIZE(Sgd, 2600);
 
 // m, v: the moments. top may be 0: not AMSGrad. `size` is the learning rate and `root` the divisor of the root of the second
 // moment, both corrected for their bias.
 struct Adam {
-    uint64_t p;
-    uint64_t g;
-    uint64_t m;
-    uint64_t v;
-    uint64_t top;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t m[MAX_TENSORS];
+    uint64_t v[MAX_TENSORS];
+    uint64_t top[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t unused;
     double shrink;
     double decay;
     double m_weight;
@@ -407,16 +407,19 @@ struct Adam {
     double size;
     double root;
 };
-GATEFOLD_SIZE(Adam, 112);
+GATEFOLD_SIZE(Adam, 3656);
 
 // mean may be 0: not centred; buffer may be 0: no momentum.
 struct RmsProp {
-    uint64_t p;
-    uint64_t g;
-    uint64_t v;
-    uint64_t mean;
-    uint64_t buffer;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t v[MAX_TENSORS];
+    uint64_t mean[MAX_TENSORS];
+    uint64_t buffer[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t unused;
     double lr;
     double alpha;
     double v_weight;
@@ -424,19 +427,74 @@ struct RmsProp {
     double decay;
     double momentum;
 };
-GATEFOLD_SIZE(RmsProp, 96);
+GATEFOLD_SIZE(RmsProp, 3640);
 
 struct Adagrad {
-    uint64_t p;
-    uint64_t g;
-    uint64_t sum;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t sum[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t unused;
     double rate;
     double eps;
     double decay;
-    double unused;
 };
-GATEFOLD_SIZE(Adagrad, 64);
+GATEFOLD_SIZE(Adagrad, 2592);
+
+// How elements count in a norm: squared, by their magnitude (the greatest is the norm), to the power p.
+#define NORM_TWO 0u
+#define NORM_MAX 1u
+#define NORM_POWER 2u
+
+// Each x -> parts [blocks] of f64: what the elements of a chunk come to.
+struct NormParts {
+    uint64_t x[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint64_t parts;
+    double p;
+    uint32_t tensors;
+    uint32_t op;
+};
+GATEFOLD_SIZE(NormParts, 1560);
+
+// parts [count] -> norm [1], factor [1], all of f64: the norm, and what brings it down to max_norm.
+struct NormJoin {
+    uint64_t parts;
+    uint64_t norm;
+    uint64_t factor;
+    uint64_t count;
+    double p;
+    double max_norm;
+    uint32_t op;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(NormJoin, 56);
+
+// Each x *= factor [1] of f64.
+struct Scale {
+    uint64_t x[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint64_t factor;
+    uint32_t tensors;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(Scale, 1552);
+
+// Each x held inside [low, high].
+struct Clamp {
+    uint64_t x[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    double low;
+    double high;
+    uint32_t tensors;
+    uint32_t unused;
+};
+GATEFOLD_SIZE(Clamp, 1560);
 
 // What is the same in every struct of the recurrent layers: rows are packed, the sequences that reach step t standing at
 // offsets[t]..offsets[t+1], longest first (offsets: int64, steps + 1 of them); sequences[k] (int64) is the caller's number of the

@@ -18,11 +18,17 @@ macro_rules! structs {
     ($($file:literal $name:ident: $size:literal { $($field:ident: $type:ty,)* })*) => {
         $(
             #[repr(C)]
-            #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+            #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
             pub struct $name {
                 $(pub $field: $type,)*
             }
-            const _: () = assert!(size_of::<$name>() == $size);
+            // Beyond 4 KiB no kernel takes it.
+            const _: () = assert!(size_of::<$name>() == $size && $size <= 4096);
+            impl Default for $name {
+                fn default() -> Self {
+                    bytemuck::Zeroable::zeroed()
+                }
+            }
             impl Parameters for $name {
                 const FILE: &'static str = $file;
             }
@@ -73,6 +79,11 @@ constants! {
     LOSS_BCE_WITH_LOGITS: u32 = 5;
     LOSS_KL_DIV: u32 = 6;
     LOSS_KL_DIV_LOG_TARGET: u32 = 7;
+    MAX_TENSORS: usize = 64;
+    CHUNK_SIZE: u32 = 4096;
+    NORM_TWO: u32 = 0;
+    NORM_MAX: u32 = 1;
+    NORM_POWER: u32 = 2;
 }
 
 structs! {
@@ -153,13 +164,6 @@ structs! {
         divisor: f64,
         op: u32,
         unused: u32,
-    }
-    "reduce" SumOfSquares: 40 {
-        x: u64,
-        y: u64,
-        count: u64,
-        parts: u64,
-        part: u64,
     }
     "reduce" ArgMax: 40 {
         x: u64,
@@ -306,25 +310,29 @@ structs! {
         ignore_index: i64,
         smoothing: f64,
     }
-    "optimizer" Sgd: 72 {
-        p: u64,
-        g: u64,
-        buffer: u64,
-        count: u64,
+    "optimizer" Sgd: 2600 {
+        p: [u64; MAX_TENSORS],
+        g: [u64; MAX_TENSORS],
+        buffer: [u64; MAX_TENSORS],
+        count: [u64; MAX_TENSORS],
+        first: [u64; MAX_TENSORS],
+        tensors: u32,
+        nesterov: u32,
         lr: f64,
         momentum: f64,
         keep: f64,
         decay: f64,
-        nesterov: u32,
-        unused: u32,
     }
-    "optimizer" Adam: 112 {
-        p: u64,
-        g: u64,
-        m: u64,
-        v: u64,
-        top: u64,
-        count: u64,
+    "optimizer" Adam: 3656 {
+        p: [u64; MAX_TENSORS],
+        g: [u64; MAX_TENSORS],
+        m: [u64; MAX_TENSORS],
+        v: [u64; MAX_TENSORS],
+        top: [u64; MAX_TENSORS],
+        count: [u64; MAX_TENSORS],
+        first: [u64; MAX_TENSORS],
+        tensors: u32,
+        unused: u32,
         shrink: f64,
         decay: f64,
         m_weight: f64,
@@ -334,13 +342,16 @@ structs! {
         size: f64,
         root: f64,
     }
-    "optimizer" RmsProp: 96 {
-        p: u64,
-        g: u64,
-        v: u64,
-        mean: u64,
-        buffer: u64,
-        count: u64,
+    "optimizer" RmsProp: 3640 {
+        p: [u64; MAX_TENSORS],
+        g: [u64; MAX_TENSORS],
+        v: [u64; MAX_TENSORS],
+        mean: [u64; MAX_TENSORS],
+        buffer: [u64; MAX_TENSORS],
+        count: [u64; MAX_TENSORS],
+        first: [u64; MAX_TENSORS],
+        tensors: u32,
+        unused: u32,
         lr: f64,
         alpha: f64,
         v_weight: f64,
@@ -348,15 +359,53 @@ structs! {
         decay: f64,
         momentum: f64,
     }
-    "optimizer" Adagrad: 64 {
-        p: u64,
-        g: u64,
-        sum: u64,
-        count: u64,
+    "optimizer" Adagrad: 2592 {
+        p: [u64; MAX_TENSORS],
+        g: [u64; MAX_TENSORS],
+        sum: [u64; MAX_TENSORS],
+        count: [u64; MAX_TENSORS],
+        first: [u64; MAX_TENSORS],
+        tensors: u32,
+        unused: u32,
         rate: f64,
         eps: f64,
         decay: f64,
-        unused: f64,
+    }
+    "clip" NormParts: 1560 {
+        x: [u64; MAX_TENSORS],
+        count: [u64; MAX_TENSORS],
+        first: [u64; MAX_TENSORS],
+        parts: u64,
+        p: f64,
+        tensors: u32,
+        op: u32,
+    }
+    "clip" NormJoin: 56 {
+        parts: u64,
+        norm: u64,
+        factor: u64,
+        count: u64,
+        p: f64,
+        max_norm: f64,
+        op: u32,
+        unused: u32,
+    }
+    "clip" Scale: 1552 {
+        x: [u64; MAX_TENSORS],
+        count: [u64; MAX_TENSORS],
+        first: [u64; MAX_TENSORS],
+        factor: u64,
+        tensors: u32,
+        unused: u32,
+    }
+    "clip" Clamp: 1560 {
+        x: [u64; MAX_TENSORS],
+        count: [u64; MAX_TENSORS],
+        first: [u64; MAX_TENSORS],
+        low: f64,
+        high: f64,
+        tensors: u32,
+        unused: u32,
     }
     "recurrent" RecurrentRows: 88 {
         from: u64,
@@ -487,7 +536,7 @@ mod tests {
     fn the_header_says_the_same() {
         let mut expected = String::new();
         for (name, value) in CONSTANTS {
-            let suffix = if *name == "MAX_RANK" { "" } else { "u" };
+            let suffix = if name.starts_with("MAX_") { "" } else { "u" };
             expected += &format!("#define {name} {value}{suffix}\n");
         }
         for (name, size, fields) in STRUCTS {

@@ -83,10 +83,12 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
 }
 
 impl Context {
-    /// Waits for the stream, and tells the first fault that a kernel has met since the last call.
-    pub fn check_faults(&self, op: &'static str) -> Result<()> {
+    /// Device to host, which may be empty. Waits for the stream once, and tells the first fault that a kernel has met since the
+    /// last call.
+    pub fn download(&self, op: &'static str, from: Address, host: &mut [u8]) -> Result<()> {
         let mut fault = Fault::default();
-        self.staging.download(&self.handles, op, self.fault, bytemuck::bytes_of_mut(&mut fault))?;
+        let word = (self.fault, bytemuck::cast_mut(&mut fault));
+        self.staging.download(&self.handles, op, from, host, word)?;
         if fault.kind == 0 {
             return Ok(());
         }
