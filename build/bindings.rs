@@ -38,7 +38,7 @@ struct Choices;
 
 impl ParseCallbacks for Choices {
     fn int_macro(&self, name: &str, _: i64) -> Option<IntKind> {
-        (name == "MAX_RANK").then_some(IntKind::Custom { name: "usize", is_signed: false })
+        name.starts_with("MAX_").then_some(IntKind::Custom { name: "usize", is_signed: false })
     }
 
     fn add_derives(&self, _: &DeriveInfo<'_>) -> Vec<String> {
@@ -53,7 +53,6 @@ fn bindings() -> Result<String, String> {
         .clang_args(["-x", "c", "-DGATEFOLD_BINDGEN"])
         .allowlist_file(".*kernels/abi\\.h")
         .default_macro_constant_type(MacroTypeVariation::Unsigned)
-        .derive_default(true)
         .generate_comments(false)
         .use_core()
         .disable_header_comment()

@@ -14,7 +14,7 @@ use gatefold::{
     Device, Error, Philox, Result, Tape, Tensor, Var,
     data::{Batches, Digits, Mnist},
     nn::{Gru, Linear, Lstm, Module, Rnn},
-    optim::{OneCycleLr, Sgd, clip_grad_norm},
+    optim::{OneCycleLr, Sgd, clip_grad_norm_async},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -186,7 +186,7 @@ fn train(model: &Classifier, mnist: &Mnist, settings: &Settings, rng: &mut Philo
             optimizer.zero_grad();
             loss.backward()?;
             if settings.recipe == Recipe::Default {
-                clip_grad_norm(model, 1.0, 2.0)?;
+                clip_grad_norm_async(model, 1.0, 2.0)?;
             }
             optimizer.step()?;
             if let Some(schedule) = &mut schedule {

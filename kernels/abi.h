@@ -149,15 +149,6 @@ struct Reduce {
     uint32_t unused;
 };
 
-// x [count] -> y [parts] of f64: the squares of part i summed.
-struct SumOfSquares {
-    uint64_t x;
-    uint64_t y;
-    uint64_t count;
-    uint64_t parts;
-    uint64_t part;
-};
-
 // x [outer, n, inner] -> index [outer, inner] of i64.
 struct ArgMax {
     uint64_t x;
@@ -250,12 +241,15 @@ struct ScatterRows {
     uint64_t count;
 };
 
-// y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0
+// y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0, for i in first..first + count; the seed is that in memory at
+// seed_at, unless that is 0.
 struct Dropout {
     uint64_t x;
     uint64_t y;
+    uint64_t first;
     uint64_t count;
     uint64_t seed;
+    uint64_t seed_at;
     uint64_t stream;
     double p;
     double scale;
@@ -341,30 +335,40 @@ struct ClassLossBackward {
     double smoothing;
 };
 
-// One step of an optimizer over p [count], from its gradient g [count]. States have the type that p is computed in.
+// Lists of tensors in one launch: a block takes a chunk of CHUNK_SIZE elements of one. Of tensor i, count[i] is the length and
+// first[i] the block of its first chunk; none is empty. Addresses here are aligned to their elements, and vectors are moved where
+// they are to 16 bytes. The table stays below the 4 KiB that a kernel's parameters may take.
+#define MAX_TENSORS 64
+#define CHUNK_SIZE 4096u
+
+// One step of an optimizer over each p, from its gradient g. States have the type that p is computed in.
 // buffer may be 0: no momentum.
 struct Sgd {
-    uint64_t p;
-    uint64_t g;
-    uint64_t buffer;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t buffer[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t nesterov;
     double lr;
     double momentum;
     double keep;
     double decay;
-    uint32_t nesterov;
-    uint32_t unused;
 };
 
 // m, v: the moments. top may be 0: not AMSGrad. `size` is the learning rate and `root` the divisor of the root of the second
 // moment, both corrected for their bias.
 struct Adam {
-    uint64_t p;
-    uint64_t g;
-    uint64_t m;
-    uint64_t v;
-    uint64_t top;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t m[MAX_TENSORS];
+    uint64_t v[MAX_TENSORS];
+    uint64_t top[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t unused;
     double shrink;
     double decay;
     double m_weight;
@@ -377,12 +381,15 @@ struct Adam {
 
 // mean may be 0: not centred; buffer may be 0: no momentum.
 struct RmsProp {
-    uint64_t p;
-    uint64_t g;
-    uint64_t v;
-    uint64_t mean;
-    uint64_t buffer;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t v[MAX_TENSORS];
+    uint64_t mean[MAX_TENSORS];
+    uint64_t buffer[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t unused;
     double lr;
     double alpha;
     double v_weight;
@@ -392,43 +399,105 @@ struct RmsProp {
 };
 
 struct Adagrad {
-    uint64_t p;
-    uint64_t g;
-    uint64_t sum;
-    uint64_t count;
+    uint64_t p[MAX_TENSORS];
+    uint64_t g[MAX_TENSORS];
+    uint64_t sum[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint32_t tensors;
+    uint32_t unused;
     double rate;
     double eps;
     double decay;
-    double unused;
+};
+
+// How elements count in a norm: squared, by their magnitude (the greatest is the norm), to the power p.
+#define NORM_TWO 0u
+#define NORM_MAX 1u
+#define NORM_POWER 2u
+
+// Each x -> parts [blocks] of f64: what the elements of a chunk come to.
+struct NormParts {
+    uint64_t x[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint64_t parts;
+    double p;
+    uint32_t tensors;
+    uint32_t op;
+};
+
+// parts [count] -> norm [1], factor [1], all of f64: the norm, and what brings it down to max_norm.
+struct NormJoin {
+    uint64_t parts;
+    uint64_t norm;
+    uint64_t factor;
+    uint64_t count;
+    double p;
+    double max_norm;
+    uint32_t op;
+    uint32_t unused;
+};
+
+// Each x *= factor [1] of f64.
+struct Scale {
+    uint64_t x[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    uint64_t factor;
+    uint32_t tensors;
+    uint32_t unused;
+};
+
+// Each x held inside [low, high].
+struct Clamp {
+    uint64_t x[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint64_t first[MAX_TENSORS];
+    double low;
+    double high;
+    uint32_t tensors;
+    uint32_t unused;
 };
 
 // What is the same in every struct of the recurrent layers: rows are packed, the sequences that reach step t standing at
 // offsets[t]..offsets[t+1], longest first (offsets: int64, steps + 1 of them); sequences[k] (int64) is the caller's number of the
 // k-th, and an address of 0 means the k-th itself.
 
-// Rows between the caller's memory and packed ones: the caller's row of step t and sequence s is t·step_stride + s·sequence_stride.
+// Rows between the caller's order and the packed one. Packed row `row` belongs to step t and sequence k: offsets[t] + k, or where
+// offsets = 0 t batch + k. The caller's is t step_stride + sequences[k] sequence_stride; sequences = 0: k itself. vector: rows may
+// be moved by 16 bytes.
 struct RecurrentRows {
     uint64_t from;
     uint64_t to;
     uint64_t offsets;
     uint64_t sequences;
     uint64_t steps;
+    uint64_t batch;
     uint64_t rows;
     uint64_t width;
     uint64_t step_stride;
     uint64_t sequence_stride;
+    uint64_t vector;
 };
 
-// States [batch, width] between the caller's order and that of the rows; from = 0: zeros.
+// States [count, batch, width] between the caller's order of sequences and that of the rows; from = 0: zeros. Inside, the states
+// are [count, batch, stride], or with `last` the rows of each sequence's last step (offsets, steps as in RecurrentRows).
 struct RecurrentStates {
     uint64_t from;
     uint64_t to;
+    uint64_t offsets;
     uint64_t sequences;
+    uint64_t steps;
+    uint64_t count;
     uint64_t batch;
     uint64_t width;
+    uint64_t stride;
+    uint64_t last;
 };
 
-// to [gates + hidden]: ih + hh up to `split`, behind it ih, and hh moved on by `hidden`; ih = hh = 0: zeros.
+// to [gates]: ih + hh. With split < gates, the GRU's [gates + hidden]: ih + hh up to `split`, then the rest of hh, then of ih.
+// ih = hh = 0: zeros.
 struct RecurrentBias {
     uint64_t ih;
     uint64_t hh;
@@ -439,7 +508,7 @@ struct RecurrentBias {
 };
 
 // The state before each step, for all rows: to [rows, width], from y (rows `stride` apart) or, at a sequence's first step, `first`
-// [batch, width].
+// [batch, width]; first = 0: zeros.
 struct RecurrentPrevious {
     uint64_t y;
     uint64_t first;
@@ -452,40 +521,79 @@ struct RecurrentPrevious {
     uint64_t reverse;
 };
 
-// Gradients of the peephole weights: to [3·hidden] (+)= sums over rows of di c_before, df c_before, do c.
+// Sums over `part` rows each: from [rows, width] to [parts, width].
+struct RecurrentSums {
+    uint64_t from;
+    uint64_t to;
+    uint64_t rows;
+    uint64_t width;
+    uint64_t part;
+};
+
+// The same for the gradients of the peephole weights: to [parts, 3 hidden], sums of di c_before, df c_before, do c. gates
+// [rows, 4 hidden] hold gradients; cells [rows, hidden], and first [batch, hidden] (0: zeros) before each sequence's first step.
 struct RecurrentPeephole {
     uint64_t gates;
     uint64_t cells;
-    uint64_t before;
+    uint64_t first;
     uint64_t to;
+    uint64_t offsets;
+    uint64_t steps;
+    uint64_t batch;
     uint64_t rows;
     uint64_t hidden;
+    uint64_t part;
+    uint64_t reverse;
+};
+
+// to [count] (+)= the sum of `parts` rows of from, `stride` apart.
+struct RecurrentTotals {
+    uint64_t from;
+    uint64_t to;
+    uint64_t parts;
+    uint64_t stride;
+    uint64_t count;
     uint64_t add;
 };
 
-// One step forward of `count` sequences. gates [count, G·hidden]; bias [G·hidden + hidden]; q: what the cell keeps or reads beside
-// the gates (see step.cu); c, h [count, hidden] in place; cells, y: where c and h are kept too, or 0; y's rows are `stride` apart.
-struct RecurrentStep {
-    uint64_t gates;
-    uint64_t bias;
-    uint64_t q;
-    uint64_t kept;
-    uint64_t cells;
-    uint64_t c;
-    uint64_t h;
-    uint64_t y;
-    uint64_t peephole;
+// to [count, width] = dh + dy: what the projection's gradient is made of. dy = 0: none; its rows are `stride` apart.
+struct RecurrentProjected {
+    uint64_t dh;
+    uint64_t dy;
+    uint64_t to;
     uint64_t count;
-    uint64_t hidden;
+    uint64_t width;
     uint64_t stride;
 };
 
-// One step backward. Sequences below `before` have their earlier c and h at c_before and h_before, the others at c_first and
-// h_first. dy: gradient of y, or 0; dh, dc in place; h's rows are `stride` apart in y and dy.
-struct RecurrentStepBackward {
+// One step forward of `count` sequences; see step.cu. pre [count, G hidden] pre-activations without the biases; gates: where the
+// activations are kept, or 0; q [count, 3 hidden] (GRU); kept [count, hidden]; bias [G hidden]. Sequences below `before` have their
+// earlier h and c at h_before and c_before, the others at h_first and c_first (0: zeros). h_before's and y's rows are `stride` apart.
+struct RecurrentStep {
+    uint64_t pre;
     uint64_t gates;
     uint64_t q;
     uint64_t kept;
+    uint64_t bias;
+    uint64_t c_before;
+    uint64_t c_first;
+    uint64_t c;
+    uint64_t h_before;
+    uint64_t h_first;
+    uint64_t y;
+    uint64_t peephole;
+    uint64_t count;
+    uint64_t before;
+    uint64_t hidden;
+    uint64_t stride;
+    uint64_t vector;
+};
+
+// One step backward; see step.cu. gates [count, G hidden]: activations, then gradients. dy: gradient of y, or 0; dh, dc [count,
+// hidden] in place; q [count, hidden] (GRU that resets before the product); the rest as in RecurrentStep.
+struct RecurrentStepBackward {
+    uint64_t gates;
+    uint64_t q;
     uint64_t c;
     uint64_t c_before;
     uint64_t c_first;
@@ -499,6 +607,7 @@ struct RecurrentStepBackward {
     uint64_t before;
     uint64_t hidden;
     uint64_t stride;
+    uint64_t vector;
 };
 
 // bindgen finds the layout out; everybody else is held to it.

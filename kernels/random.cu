@@ -8,18 +8,20 @@ __device__ __forceinline__ double rounded_product(double a, double b) { return _
 __device__ __forceinline__ float rounded_sum(float a, float b) { return __fadd_rn(a, b); }
 __device__ __forceinline__ double rounded_sum(double a, double b) { return __dadd_rn(a, b); }
 
-// x [count] -> y [count]. Moves one element in and one out.
+// Elements first..first + count of x and y, by the words of their places in the whole. Moves one element in and one out.
 template <class T>
 __device__ __forceinline__ void dropout(const Dropout& p) {
     using C = compute_t<T>;
     const C scale = C(p.scale);
     const float bound = float(p.p);
-    FOR_EACH(block, (p.count + 3) / 4) {
-        Words words = philox(p.seed, p.stream, block);
+    const uint64_t first = p.first / 4, last = p.first + p.count;
+    const uint64_t seed = p.seed_at ? *at<const uint64_t>(p.seed_at) : p.seed;
+    FOR_EACH(n, (last + 3) / 4 - first) {
+        Words words = philox(seed, p.stream, first + n);
 #pragma unroll
         for (int w = 0; w < 4; ++w) {
-            uint64_t i = 4 * block + w;
-            if (i < p.count)
+            uint64_t i = 4 * (first + n) + w;
+            if (i >= p.first && i < last)
                 at<T>(p.y)[i] = narrow<T>(unit(words.at[w]) >= bound ? rounded_product(C(widen(at<const T>(p.x)[i])), scale) : C(0));
         }
     }

@@ -1,6 +1,5 @@
 // What the recurrent layers do around their steps: rows and states between the caller's order and the packed one, biases, the
-// states before each step, gradients of the peepholes. A thread owns an element (of a peephole: a unit, over all rows in
-// order). All move each element once in and once out.
+// states before each step, and the sums over rows of which the gradients of biases and peepholes are made.
 #include "device/loop.cuh"
 
 // The step of a packed row: the last t with offsets[t] <= row.
@@ -13,96 +12,197 @@ __device__ __forceinline__ uint64_t step_of(const int64_t* offsets, uint64_t ste
     return low;
 }
 
-__device__ __forceinline__ uint64_t caller_row(const RecurrentRows& p, uint64_t row) {
+template <class P>
+__device__ __forceinline__ uint64_t caller_row(const P& p, uint64_t row) {
     const int64_t* offsets = at<const int64_t>(p.offsets);
-    uint64_t t = step_of(offsets, p.steps, row), k = row - uint64_t(offsets[t]);
+    uint64_t t = offsets ? step_of(offsets, p.steps, row) : row / p.batch;
+    uint64_t k = row - (offsets ? uint64_t(offsets[t]) : t * p.batch);
     uint64_t sequence = p.sequences ? uint64_t(at<const int64_t>(p.sequences)[k]) : k;
     return t * p.step_stride + sequence * p.sequence_stride;
 }
 
-// from: the caller's rows of T; to [rows, width] in the type that is computed in.
-template <class T>
-__device__ __forceinline__ void rows_in(const RecurrentRows& p) {
-    FOR_EACH(i, p.rows * p.width) {
-        uint64_t row = i / p.width, j = i % p.width;
-        at<compute_t<T>>(p.to)[i] = widen(at<const T>(p.from)[caller_row(p, row) * p.width + j]);
+// [rows, width] of T, from the caller's order or (OUT) to it. A thread owns N elements of a row. Moves each once in and once out.
+template <class T, int N, bool OUT>
+__device__ __forceinline__ void move_rows(const RecurrentRows& p) {
+    const uint64_t each = p.width / N;
+    FOR_EACH(i, p.rows * each) {
+        uint64_t row = i / each, j = i % each * N;
+        uint64_t inside = row * p.width + j, outside = caller_row(p, row) * p.width + j;
+        store_vec<T, N>(at<T>(p.to) + (OUT ? outside : inside), load_vec<T, N>(at<const T>(p.from) + (OUT ? inside : outside)));
     }
 }
-KERNEL_FLOATS(rows_in, RecurrentRows)
+template <class T, bool OUT>
+__device__ __forceinline__ void move(const RecurrentRows& p) {
+    if (p.vector) move_rows<T, 16 / int(sizeof(T)), OUT>(p);
+    else move_rows<T, 1, OUT>(p);
+}
+KERNEL(rows_in_b16, RecurrentRows) { move<uint16_t, false>(p); }
+KERNEL(rows_in_b32, RecurrentRows) { move<uint32_t, false>(p); }
+KERNEL(rows_in_b64, RecurrentRows) { move<uint64_t, false>(p); }
+KERNEL(rows_out_b16, RecurrentRows) { move<uint16_t, true>(p); }
+KERNEL(rows_out_b32, RecurrentRows) { move<uint32_t, true>(p); }
+KERNEL(rows_out_b64, RecurrentRows) { move<uint64_t, true>(p); }
 
-// The way back: from [rows, width], to the caller's rows of T.
-template <class T>
-__device__ __forceinline__ void rows_out(const RecurrentRows& p) {
-    FOR_EACH(i, p.rows * p.width) {
-        uint64_t row = i / p.width, j = i % p.width;
-        at<T>(p.to)[caller_row(p, row) * p.width + j] = narrow<T>(at<const compute_t<T>>(p.from)[i]);
+// An element of a state: where the caller has it, and where it is inside. A thread owns one.
+struct State {
+    uint64_t outside, inside;
+    __device__ __forceinline__ State(const RecurrentStates& p, uint64_t i) {
+        uint64_t j = i % p.width, k = i / p.width % p.batch, layer = i / p.width / p.batch;
+        uint64_t sequence = p.sequences ? uint64_t(at<const int64_t>(p.sequences)[k]) : k;
+        outside = (layer * p.batch + sequence) * p.width + j;
+        uint64_t row = layer * p.batch + k;
+        if (p.last) {
+            const int64_t* offsets = at<const int64_t>(p.offsets);
+            uint64_t t = p.steps - 1;
+            // Steps hold ever fewer sequences: the last of those that hold more than k.
+            if (offsets) {
+                uint64_t low = 0, high = p.steps;
+                while (high - low > 1) {
+                    uint64_t middle = (low + high) / 2;
+                    (uint64_t(offsets[middle + 1] - offsets[middle]) > k ? low : high) = middle;
+                }
+                t = low;
+            }
+            row = (offsets ? uint64_t(offsets[t]) : t * p.batch) + k;
+        }
+        inside = row * p.stride + j;
+    }
+};
+template <class From, class To, bool OUT>
+__device__ __forceinline__ void move_states(const RecurrentStates& p) {
+    FOR_EACH(i, p.count * p.batch * p.width) {
+        State s(p, i);
+        compute_t<From> value = p.from ? widen(at<const From>(p.from)[OUT ? s.inside : s.outside]) : compute_t<From>(0);
+        at<To>(p.to)[OUT ? s.outside : s.inside] = narrow<To>(value);
     }
 }
-KERNEL_FLOATS(rows_out, RecurrentRows)
-
-__device__ __forceinline__ uint64_t caller_state(const RecurrentStates& p, uint64_t i) {
-    uint64_t k = i / p.width, j = i % p.width;
-    return (p.sequences ? uint64_t(at<const int64_t>(p.sequences)[k]) : k) * p.width + j;
-}
-
-template <class T>
-__device__ __forceinline__ void states_in(const RecurrentStates& p) {
-    using C = compute_t<T>;
-    FOR_EACH(i, p.batch * p.width) at<C>(p.to)[i] = p.from ? widen(at<const T>(p.from)[caller_state(p, i)]) : C(0);
-}
+// Of T on both sides, and of the type that is computed in on the inside.
+template <class T> __device__ __forceinline__ void hidden_in(const RecurrentStates& p) { move_states<T, T, false>(p); }
+template <class T> __device__ __forceinline__ void hidden_out(const RecurrentStates& p) { move_states<T, T, true>(p); }
+template <class T> __device__ __forceinline__ void states_in(const RecurrentStates& p) { move_states<T, compute_t<T>, false>(p); }
+template <class T> __device__ __forceinline__ void states_out(const RecurrentStates& p) { move_states<compute_t<T>, T, true>(p); }
+KERNEL_FLOATS(hidden_in, RecurrentStates)
+KERNEL_FLOATS(hidden_out, RecurrentStates)
 KERNEL_FLOATS(states_in, RecurrentStates)
-
-template <class T>
-__device__ __forceinline__ void states_out(const RecurrentStates& p) {
-    FOR_EACH(i, p.batch * p.width) at<T>(p.to)[caller_state(p, i)] = narrow<T>(at<const compute_t<T>>(p.from)[i]);
-}
 KERNEL_FLOATS(states_out, RecurrentStates)
 
-template <class C>
+// A thread owns a gate of a unit.
+template <class T>
 __device__ __forceinline__ void recurrent_bias(const RecurrentBias& p) {
-    FOR_EACH(j, p.gates + p.hidden) {
+    using C = compute_t<T>;
+    const bool divided = p.split < p.gates;
+    FOR_EACH(j, p.gates + (divided ? p.hidden : 0)) {
         C sum = C(0);
-        if (p.ih && j < p.gates) sum = at<const C>(p.ih)[j];
-        if (p.hh && j < p.split) sum += at<const C>(p.hh)[j];
-        if (p.hh && j >= p.split + p.hidden) sum = at<const C>(p.hh)[j - p.hidden];
+        if (p.ih && (j < p.split || j >= p.gates)) sum = widen(at<const T>(p.ih)[j < p.split ? j : j - p.hidden]);
+        if (p.hh && j < p.gates) sum += widen(at<const T>(p.hh)[j]);
         at<C>(p.to)[j] = sum;
     }
 }
-KERNEL(recurrent_bias_f32, RecurrentBias) { recurrent_bias<float>(p); }
-KERNEL(recurrent_bias_f64, RecurrentBias) { recurrent_bias<double>(p); }
+KERNEL_FLOATS(recurrent_bias, RecurrentBias)
 
-template <class C>
+// The row of the same sequence one step earlier in the direction of the recurrence; -1 at its first step, with k its sequence.
+__device__ __forceinline__ int64_t earlier_row(
+    const int64_t* offsets, uint64_t steps, uint64_t batch, bool reverse, uint64_t row, uint64_t& k) {
+    uint64_t t = offsets ? step_of(offsets, steps, row) : row / batch;
+    k = row - (offsets ? uint64_t(offsets[t]) : t * batch);
+    if (!reverse) {
+        if (t == 0) return -1;
+        return int64_t((offsets ? uint64_t(offsets[t - 1]) : (t - 1) * batch) + k);
+    }
+    if (t + 1 == steps || (offsets && k >= uint64_t(offsets[t + 2] - offsets[t + 1]))) return -1;
+    return int64_t((offsets ? uint64_t(offsets[t + 1]) : (t + 1) * batch) + k);
+}
+
+// A thread owns an element. Moves each once in and once out.
+template <class T>
 __device__ __forceinline__ void previous(const RecurrentPrevious& p) {
-    const int64_t* offsets = at<const int64_t>(p.offsets);
     FOR_EACH(i, p.rows * p.width) {
-        uint64_t row = i / p.width, j = i % p.width;
-        uint64_t t = step_of(offsets, p.steps, row), b = row - uint64_t(offsets[t]);
-        bool begins = p.reverse ? t + 1 == p.steps || b >= uint64_t(offsets[t + 2] - offsets[t + 1]) : t == 0;
-        uint64_t earlier = uint64_t(offsets[p.reverse ? t + 1 : t - 1]) + b;
-        at<C>(p.to)[i] = begins ? at<const C>(p.first)[b * p.width + j] : at<const C>(p.y)[earlier * p.stride + j];
+        uint64_t j = i % p.width, k;
+        int64_t row = earlier_row(at<const int64_t>(p.offsets), p.steps, 1, p.reverse, i / p.width, k);
+        at<T>(p.to)[i] = row >= 0 ? at<const T>(p.y)[uint64_t(row) * p.stride + j]
+                         : p.first ? at<const T>(p.first)[k * p.width + j] : T{};
     }
 }
-KERNEL(previous_f32, RecurrentPrevious) { previous<float>(p); }
-KERNEL(previous_f64, RecurrentPrevious) { previous<double>(p); }
+KERNEL_FLOATS(previous, RecurrentPrevious)
 
-// gates [rows, 4 hidden] hold gradients; cells and before [rows, hidden] are c after and before each step. 6 FLOPs a row and unit.
-template <class C>
-__device__ __forceinline__ void peephole_gradient(const RecurrentPeephole& p) {
-    const uint64_t H = p.hidden;
-    C* to = at<C>(p.to);
-    FOR_EACH(j, H) {
-        C i = p.add ? to[j] : C(0), f = p.add ? to[H + j] : C(0), o = p.add ? to[2 * H + j] : C(0);
-        for (uint64_t row = 0; row < p.rows; ++row) {
-            const C* g = at<const C>(p.gates) + row * 4 * H + j;
-            C before = at<const C>(p.before)[row * H + j];
-            i = fma_(g[0], before, i);
-            f = fma_(g[H], before, f);
-            o = fma_(g[3 * H], at<const C>(p.cells)[row * H + j], o);
+// Sums over the rows of a part: a block of 32 by 8 threads owns 32 columns of one part; its eight rows of threads take turns at
+// the rows and are joined in their order. `add(row, column, sums)` adds a row's terms to K sums; `put(part, column, sums)`.
+template <int K, class C, class Add, class Put>
+__device__ __forceinline__ void sum_columns(uint64_t rows, uint64_t part, uint64_t width, Add add, Put put) {
+    auto* joined = dynamic_shared<C>();  // [8, 32]
+    uint64_t tiles = (width + 31) / 32, parts = (rows + part - 1) / part;
+    for (uint64_t task = blockIdx.x; task < parts * tiles; task += gridDim.x) {
+        uint64_t which = task / tiles, column = task % tiles * 32 + threadIdx.x;
+        C sums[K] = {};
+        if (column < width)
+            for (uint64_t row = which * part + threadIdx.y, end = min((which + 1) * part, rows); row < end; row += 8)
+                add(row, column, sums);
+#pragma unroll
+        for (int k = 0; k < K; ++k) {
+            joined[threadIdx.y * 32 + threadIdx.x] = sums[k];
+            __syncthreads();
+            if (threadIdx.y == 0)
+                for (unsigned i = 1; i < 8; ++i) sums[k] += joined[i * 32 + threadIdx.x];
+            __syncthreads();
         }
-        to[j] = i;
-        to[H + j] = f;
-        to[2 * H + j] = o;
+        if (threadIdx.y == 0 && column < width) put(which, column, sums);
     }
 }
-KERNEL(peephole_gradient_f32, RecurrentPeephole) { peephole_gradient<float>(p); }
-KERNEL(peephole_gradient_f64, RecurrentPeephole) { peephole_gradient<double>(p); }
+
+// Reads each element once; one FLOP each.
+template <class T>
+__device__ __forceinline__ void row_sums(const RecurrentSums& p) {
+    using C = compute_t<T>;
+    sum_columns<1, C>(
+        p.rows, p.part, p.width,
+        [&](uint64_t row, uint64_t column, C (&sums)[1]) { sums[0] += widen(at<const T>(p.from)[row * p.width + column]); },
+        [&](uint64_t part, uint64_t column, const C (&sums)[1]) { at<C>(p.to)[part * p.width + column] = sums[0]; });
+}
+KERNEL_FLOATS(row_sums, RecurrentSums)
+
+// Reads three gates and two cell states a row and unit; 6 FLOPs.
+template <class T>
+__device__ __forceinline__ void peephole_sums(const RecurrentPeephole& p) {
+    using C = compute_t<T>;
+    const uint64_t H = p.hidden;
+    sum_columns<3, C>(
+        p.rows, p.part, H,
+        [&](uint64_t row, uint64_t j, C (&sums)[3]) {
+            uint64_t k;
+            int64_t earlier = earlier_row(at<const int64_t>(p.offsets), p.steps, p.batch, p.reverse, row, k);
+            const T* g = at<const T>(p.gates) + row * 4 * H + j;
+            const C* cells = at<const C>(p.cells) + j;
+            C before = earlier >= 0 ? cells[uint64_t(earlier) * H] : p.first ? at<const C>(p.first)[k * H + j] : C(0);
+            sums[0] = fma_(widen(g[0]), before, sums[0]);
+            sums[1] = fma_(widen(g[H]), before, sums[1]);
+            sums[2] = fma_(widen(g[3 * H]), cells[row * H], sums[2]);
+        },
+        [&](uint64_t part, uint64_t j, const C (&sums)[3]) {
+            for (int k = 0; k < 3; ++k) at<C>(p.to)[(part * 3 + k) * H + j] = sums[k];
+        });
+}
+KERNEL_FLOATS(peephole_sums, RecurrentPeephole)
+
+// A thread owns a sum, and takes the parts in their order.
+template <class T>
+__device__ __forceinline__ void part_totals(const RecurrentTotals& p) {
+    using C = compute_t<T>;
+    FOR_EACH(i, p.count) {
+        C sum = C(0);
+        for (uint64_t part = 0; part < p.parts; ++part) sum += at<const C>(p.from)[part * p.stride + i];
+        at<T>(p.to)[i] = narrow<T>(p.add ? C(widen(at<T>(p.to)[i])) + sum : sum);
+    }
+}
+KERNEL_FLOATS(part_totals, RecurrentTotals)
+
+// A thread owns an element. Moves two in and one out.
+template <class T>
+__device__ __forceinline__ void projected_gradient(const RecurrentProjected& p) {
+    using C = compute_t<T>;
+    FOR_EACH(i, p.count * p.width) {
+        C dh = at<const C>(p.dh)[i];
+        if (p.dy) dh += widen(at<const T>(p.dy)[i / p.width * p.stride + i % p.width]);
+        at<T>(p.to)[i] = narrow<T>(dh);
+    }
+}
+KERNEL_FLOATS(projected_gradient, RecurrentProjected)

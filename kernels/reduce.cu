@@ -68,22 +68,6 @@ KERNEL(reduce_columns_part_bf16, Reduce) { columns<bf16, f32, f32>(p); }
 KERNEL(reduce_columns_join_f16, Reduce) { columns<f32, f16, f32>(p); }
 KERNEL(reduce_columns_join_bf16, Reduce) { columns<f32, bf16, f32>(p); }
 
-// x [count] -> y [parts] of f64. A block owns a part.
-template <class T>
-__device__ __forceinline__ void sum_of_squares(const SumOfSquares& p) {
-    auto* scratch = dynamic_shared<double>();  // 32 values
-    for (uint64_t i = blockIdx.x; i < p.parts; i += gridDim.x) {
-        double sum = 0;
-        for (uint64_t k = i * p.part + threadIdx.x, end = min((i + 1) * p.part, p.count); k < end; k += blockDim.x) {
-            double x = widen(at<const T>(p.x)[k]);
-            sum += x * x;
-        }
-        sum = block_sum(sum, scratch);
-        if (threadIdx.x == 0) at<double>(p.y)[i] = sum;
-    }
-}
-KERNEL_FLOATS(sum_of_squares, SumOfSquares)
-
 // inner = 1: x [outer, n] -> index [outer], of the first NaN, else of the first maximum. A team owns a row and reads it twice.
 template <class T>
 __device__ __forceinline__ void arg_max_rows(const ArgMax& p) {

@@ -123,6 +123,25 @@ impl Device {
         }
     }
 
+    /// Whether recurrent layers on a GPU may capture their launches as a CUDA graph, which a call of the same shape in the same
+    /// memory then replays with one launch. They may unless this says otherwise. Nothing on the CPU.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no GPU to allow it"))]
+    pub fn allow_graphs(self, allow: bool) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => {
+                Cuda::open("allow_graphs", ordinal)?.allow_graphs(allow);
+                Ok(())
+            }
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt("allow_graphs")),
+        }
+    }
+
     #[cfg(not(feature = "cuda"))]
     pub(crate) fn unbuilt(self, op: &'static str) -> Error {
         Error::Unavailable {

@@ -166,7 +166,7 @@ pub struct ClassLoss {
     pub label_smoothing: f64,
 }
 
-/// One step of an optimizer over one parameter. Formulas are PyTorch's, named at the optimizers above.
+/// How one step of an optimizer moves a parameter. Formulas are PyTorch's, named at the optimizers above.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Update {
     /// state: momentum buffer where `momentum` ≠ 0.
@@ -229,6 +229,18 @@ pub enum Update {
         /// Number of this step, from 1.
         step: u64,
     },
+}
+
+/// One parameter of an optimizer step: what moves it, and its memory.
+pub struct Step<'a, B> {
+    /// The formula.
+    pub update: Update,
+    /// What is moved.
+    pub parameter: &'a mut B,
+    /// Its gradient, of the same dtype and length.
+    pub gradient: &'a B,
+    /// What [`Update`] names, in its order; f64 for f64 parameters and f32 for all others.
+    pub state: Vec<&'a mut B>,
 }
 
 /// What a backend does. `Buffer` is its memory: a length, a dtype, and initialised contents.
@@ -378,14 +390,21 @@ pub trait Kernels {
         dx: &mut Self::Buffer,
     ) -> Result<()>;
 
-    /// One optimizer step in place. The state is f64 for f64 parameters and f32 for all others.
-    fn update(
+    /// One optimizer step over many parameters, in place.
+    fn update(&self, steps: &mut [Step<'_, Self::Buffer>]) -> Result<()>;
+    /// norm \[1\] = the p-norm (p > 0, infinity for the greatest magnitude) of all x as one vector, summed in an order that does
+    /// not depend on the number of threads; factor \[1\] = max_norm/(norm + 10⁻⁶), 1 where that is more, NaN where it is NaN.
+    /// Both of f64, as are the sums; the x of any floating-point dtypes.
+    fn norm(
         &self,
-        update: &Update,
-        parameter: &mut Self::Buffer,
-        gradient: &Self::Buffer,
-        state: &mut [&mut Self::Buffer],
+        p: f64,
+        max_norm: f64,
+        xs: &[&Self::Buffer],
+        norm: &mut Self::Buffer,
+        factor: &mut Self::Buffer,
     ) -> Result<()>;
-    /// Σ x² in f64, in an order that does not depend on the number of threads.
-    fn sum_of_squares(&self, x: &Self::Buffer) -> Result<f64>;
+    /// x = factor · x for each x; factor \[1\] of f64.
+    fn scale_each(&self, factor: &Self::Buffer, xs: &mut [&mut Self::Buffer]) -> Result<()>;
+    /// x held inside `[low, high]`, for each x; NaN stays.
+    fn clamp_each(&self, low: f64, high: f64, xs: &mut [&mut Self::Buffer]) -> Result<()>;
 }

@@ -5,7 +5,7 @@ use crate::{
     device::Device,
     dtype::{DType, Element},
     error::Result,
-    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Strided, Unary, Update},
+    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Step, Strided, Unary},
 };
 #[cfg(feature = "cuda")]
 use crate::{
@@ -210,7 +210,6 @@ launch! {
     fn pointwise_loss_backward(loss: PointwiseLoss; x: x, target: x, weight: opt, pos_weight: opt, dy: x, dx: opt_mut, dtarget: opt_mut);
     fn class_loss(loss: &ClassLoss; x: x, target: x, weight: opt, y: y, sample_weight: y);
     fn class_loss_backward(loss: &ClassLoss; target: x, weight: opt, dy: x, dx: y);
-    fn sum_of_squares(; x: x) -> f64;
 }
 
 pub(crate) fn download<T: Element>(x: &Storage, host: &mut [T]) -> Result<()> {
@@ -245,15 +244,50 @@ pub(crate) fn scatter_add(
     })
 }
 
-pub(crate) fn update(
-    update: &Update,
-    parameter: &mut Storage,
-    gradient: &Storage,
-    state: &mut [&mut Storage],
-) -> Result<()> {
+/// One optimizer step; parameters may lie on several devices, each with its gradient and state.
+pub(crate) fn update(mut steps: Vec<Step<'_, Storage>>) -> Result<()> {
     const OP: &str = "optimizer step";
-    on!(gradient, backend => {
-        let mut state = state.iter_mut().map(|s| backend.buffer_mut(OP, s)).collect::<Result<Vec<_>>>()?;
-        backend.update(update, backend.buffer_mut(OP, parameter)?, backend.buffer(OP, gradient)?, &mut state)
+    while let Some(first) = steps.first().map(|step| step.gradient) {
+        let device = first.device();
+        let (here, elsewhere) = steps.into_iter().partition::<Vec<_>, _>(|step| step.gradient.device() == device);
+        steps = elsewhere;
+        on!(first, backend => {
+            let buffers = |Step { update, parameter, gradient, state }| {
+                let parameter = backend.buffer_mut(OP, parameter)?;
+                let gradient = backend.buffer(OP, gradient)?;
+                let state = state.into_iter().map(|s| backend.buffer_mut(OP, s)).collect::<Result<_>>()?;
+                Ok(Step { update, parameter, gradient, state })
+            };
+            backend.update(&mut here.into_iter().map(buffers).collect::<Result<Vec<_>>>()?)
+        })?;
+    }
+    Ok(())
+}
+
+/// See [`Kernels::norm`].
+pub(crate) fn norm(p: f64, max_norm: f64, xs: &[&Storage], norm: &mut Storage, factor: &mut Storage) -> Result<()> {
+    const OP: &str = "norm";
+    on!(&*norm, backend => {
+        let xs = xs.iter().map(|x| backend.buffer(OP, x)).collect::<Result<Vec<_>>>()?;
+        backend.norm(p, max_norm, &xs, backend.buffer_mut(OP, norm)?, backend.buffer_mut(OP, factor)?)
+    })
+}
+
+/// See [`Kernels::scale_each`].
+pub(crate) fn scale_each(factor: &Storage, xs: Vec<&mut Storage>) -> Result<()> {
+    const OP: &str = "scale_each";
+    on!(factor, backend => {
+        let mut xs = xs.into_iter().map(|x| backend.buffer_mut(OP, x)).collect::<Result<Vec<_>>>()?;
+        backend.scale_each(backend.buffer(OP, factor)?, &mut xs)
+    })
+}
+
+/// See [`Kernels::clamp_each`]. All x lie on one device.
+pub(crate) fn clamp_each(low: f64, high: f64, xs: Vec<&mut Storage>) -> Result<()> {
+    const OP: &str = "clamp_each";
+    let Some(first) = xs.first() else { return Ok(()) };
+    on!(&**first, backend => {
+        let mut xs = xs.into_iter().map(|x| backend.buffer_mut(OP, x)).collect::<Result<Vec<_>>>()?;
+        backend.clamp_each(low, high, &mut xs)
     })
 }

@@ -6,7 +6,7 @@ use std::{
     fmt,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -450,14 +450,35 @@ impl Parameter {
     pub fn shape(&self) -> Shape {
         self.value().shape().clone()
     }
+}
 
-    /// Changes value and gradient in place under the locks: what an optimizer does. The gradient is `None` where none
-    /// has been accumulated.
-    pub(crate) fn modify<R>(&self, body: impl FnOnce(&mut Tensor, &mut Option<Tensor>) -> R) -> R {
-        let mut value = self.0.value.write().unwrap_or_else(PoisonError::into_inner);
-        let mut gradient = self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner);
-        body(&mut value, &mut gradient)
-    }
+/// A parameter's value and gradient under their locks: what an optimizer changes in place. The gradient is `None` where none
+/// has been accumulated.
+pub(crate) struct Locked<'a> {
+    pub value: RwLockWriteGuard<'a, Tensor>,
+    pub gradient: MutexGuard<'a, Option<Tensor>>,
+}
+
+/// Locks several parameters, none of them listed twice.
+pub(crate) fn lock(parameters: &[Parameter]) -> Vec<Locked<'_>> {
+    in_order(parameters, |Parameter(slot)| Locked {
+        value: slot.value.write().unwrap_or_else(PoisonError::into_inner),
+        gradient: slot.gradient.lock().unwrap_or_else(PoisonError::into_inner),
+    })
+}
+
+/// Locks the gradients of several parameters, none of them listed twice.
+pub(crate) fn lock_gradients(parameters: &[Parameter]) -> Vec<MutexGuard<'_, Option<Tensor>>> {
+    in_order(parameters, |Parameter(slot)| slot.gradient.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Takes locks in the order of the ids, so that no two threads wait for each other; gives them in that of the list.
+fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> L) -> Vec<L> {
+    let mut order: Vec<usize> = (0..parameters.len()).collect();
+    order.sort_unstable_by_key(|&i| parameters[i].id());
+    let mut locks: Vec<(usize, L)> = order.into_iter().map(|i| (i, lock(&parameters[i]))).collect();
+    locks.sort_unstable_by_key(|(i, _)| *i);
+    locks.into_iter().map(|(_, lock)| lock).collect()
 }
 
 impl fmt::Debug for Parameter {

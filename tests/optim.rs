@@ -441,6 +441,67 @@ fn large_parameters() -> Result<()> {
     Ok(())
 }
 
+/// Many parameters move together as each moves alone, however tasks divide them.
+#[test]
+fn many_parameters() -> Result<()> {
+    let lengths = [1, 0, 300, 65_535, 65_537, 0, 7, 140_000, 3];
+    let dtypes = [DType::F64, DType::F32, DType::F16, DType::BF16];
+    let make = || -> Vec<Parameter> {
+        let parameter = |i: usize| Parameter::new(random(&[lengths[i]], dtypes[i % 4], i as u64));
+        (0..lengths.len()).map(parameter).collect()
+    };
+    fn compare<A: Algorithm>(
+        rule: A,
+        together: Vec<Parameter>,
+        alone: Vec<Parameter>,
+        over: impl Fn(A, Vec<Parameter>) -> Result<Optimizer<A>>,
+    ) -> Result<()> {
+        let mut optimizer = over(rule.clone(), together.clone())?;
+        let mut optimizers = alone.iter().map(|p| over(rule.clone(), vec![p.clone()])).collect::<Result<Vec<_>>>()?;
+        for step in 0..3 {
+            for (i, (a, b)) in together.iter().zip(&alone).enumerate() {
+                // Some miss a step, and so are at another number of them.
+                let gradient = (step != 1 || i % 3 > 0)
+                    .then(|| random(a.value().dims(), a.value().dtype(), 100 * step + i as u64));
+                a.set_grad(gradient.clone())?;
+                b.set_grad(gradient)?;
+            }
+            optimizer.step()?;
+            optimizers.iter_mut().try_for_each(Optimizer::step)?;
+        }
+        for (i, (a, b)) in together.iter().zip(&alone).enumerate() {
+            assert!(values(a) == values(b), "{rule:?}: parameter {i}");
+        }
+        Ok(())
+    }
+    compare(Sgd::new(0.1).momentum(0.9).dampening(0.1), make(), make(), |r, p| r.over_parameters(p))?;
+    compare(AdamW::new(0.1).amsgrad(true), make(), make(), |r, p| r.over_parameters(p))?;
+    compare(RmsProp::new(0.1).centered(true).momentum(0.9), make(), make(), |r, p| r.over_parameters(p))?;
+    compare(Adagrad::new(0.1), make(), make(), |r, p| r.over_parameters(p))
+}
+
+/// Two threads that lock the same parameters in different orders do not wait for each other.
+#[test]
+fn optimizers_of_two_threads() {
+    let (a, b) = (parameter(&[1.0; 100]), parameter(&[1.0; 100]));
+    let run = |parameters: [Parameter; 2]| {
+        let mut optimizer = Sgd::new(1e-3).over([&parameters]).unwrap();
+        for _ in 0..2000 {
+            for parameter in &parameters {
+                parameter.set_grad(Some(Tensor::ones(100, DType::F64, &CPU).unwrap())).unwrap();
+            }
+            clip_grad_norm(&parameters, 1e9, 2.0).unwrap();
+            optimizer.step().unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| run([a.clone(), b.clone()]));
+        scope.spawn(|| run([b.clone(), a.clone()]));
+    });
+    close("moved", &values(&a), &[1.0 - 4.0; 100], 1e-9);
+    assert_eq!(values(&a), values(&b));
+}
+
 #[test]
 fn clipping() -> Result<()> {
     let (a, b, c) = (parameter(&[0.0; 2]), parameter(&[0.0]), parameter(&[0.0]));
@@ -486,5 +547,73 @@ fn clipping() -> Result<()> {
     clip_grad_value(&all, 2.5)?;
     assert_eq!(read()[..2], [2.0, -2.5]);
     assert!(read()[2].is_nan());
+    Ok(())
+}
+
+/// The norm that is not waited for: the same numbers, PyTorch's formula, and edges.
+#[test]
+fn clipping_without_waiting() -> Result<()> {
+    let clipped = |gradients: [&[f64]; 2], max_norm: f64, norm_type: f64| -> Result<(f64, Vec<f64>)> {
+        let all = gradients.map(parameter);
+        for (parameter, gradient) in all.iter().zip(gradients) {
+            parameter.set_grad(Some(Tensor::from_slice(gradient, gradient.len(), &CPU)?))?;
+        }
+        let norm = clip_grad_norm_async(&all, max_norm, norm_type)?;
+        assert_eq!((norm.rank(), norm.dtype()), (0, DType::F64));
+        let read = all.iter().flat_map(|p| p.grad().unwrap().to_vec::<f64>().unwrap()).collect();
+        Ok((norm.item()?, read))
+    };
+    for (p, want) in [(1.0, 11.0), (2.0, 7.0), (f64::INFINITY, 6.0)] {
+        assert_eq!(clipped([&[2.0, -3.0], &[6.0]], want + 1.0, p)?, (want, vec![2.0, -3.0, 6.0]));
+        let (norm, read) = clipped([&[2.0, -3.0], &[6.0]], 1.0, p)?;
+        assert_eq!(norm, want);
+        close("clipped", &read, &[2.0, -3.0, 6.0].map(|g| g / (want + 1e-6)), 1e-15);
+        // As torch.nn.utils.clip_grad_norm_ has them: an infinite norm makes zeros, and NaN of the infinite; NaN all NaN.
+        let (norm, read) = clipped([&[f64::NEG_INFINITY, -3.0], &[6.0]], 1.0, p)?;
+        assert!(norm == f64::INFINITY && read[0].is_nan() && read[1..] == [0.0, 0.0], "{read:?}");
+        let (norm, read) = clipped([&[f64::NAN, -3.0], &[6.0]], 1.0, p)?;
+        assert!(norm.is_nan() && read.iter().all(|g| g.is_nan()), "{read:?}");
+        let (norm, read) = clipped([&[f64::INFINITY, -3.0], &[6.0]], f64::INFINITY, p)?;
+        assert!(norm == f64::INFINITY && read.iter().all(|g| g.is_nan()), "{read:?}");
+        assert_eq!(clipped([&[2.0, -3.0], &[6.0]], f64::INFINITY, p)?, (want, vec![2.0, -3.0, 6.0]));
+        assert_eq!(clipped([&[], &[]], 1.0, p)?, (0.0, vec![]));
+    }
+    let none = parameter(&[1.0]);
+    assert_eq!(clip_grad_norm_async(&none, 1.0, 2.0)?.item()?, 0.0, "no gradients");
+    for bad in [-1.0, f64::NAN] {
+        assert!(matches!(clip_grad_norm_async(&none, bad, 2.0), Err(Error::Argument { .. })));
+        assert!(matches!(clip_grad_norm_async(&none, 1.0, bad), Err(Error::Argument { .. })));
+    }
+    let integers = Parameter::new(Tensor::new([1i64], &CPU)?);
+    integers.set_grad(Some(Tensor::new([1i64], &CPU)?))?;
+    assert!(matches!(clip_grad_norm_async(&integers, 1.0, 2.0), Err(Error::DType { .. })));
+    assert!(matches!(clip_grad_value(&integers, 1.0), Err(Error::DType { .. })));
+    Ok(())
+}
+
+/// Gradients that share memory, with each other or with the caller, are each scaled once, and the caller's stay.
+#[test]
+fn clipping_what_is_shared() -> Result<()> {
+    let gradient = Tensor::new([3.0f64], &CPU)?;
+    let all = [parameter(&[0.0]), parameter(&[0.0])];
+    all.iter().try_for_each(|p| p.set_grad(Some(gradient.clone())))?;
+    let norm = clip_grad_norm_async(&all, 1.0, 1.0)?.item()?;
+    assert_eq!((norm, gradient.item()?), (6.0, 3.0));
+    for parameter in &all {
+        close("scaled once", &parameter.grad().unwrap().to_vec::<f64>()?, &[3.0 / (6.0 + 1e-6)], 1e-15);
+    }
+    Ok(())
+}
+
+/// What half precision cannot hold a norm may be: its sums are in f64.
+#[test]
+fn norms_of_halves() -> Result<()> {
+    for dtype in [DType::F16, DType::BF16] {
+        let w = Parameter::new(Tensor::zeros(1000, dtype, &CPU)?);
+        w.set_grad(Some(Tensor::full(1000, 256.0, dtype, &CPU)?))?;
+        for p in [1.0, 2.0, 3.0] {
+            close("norm", &[clip_grad_norm(&w, f64::INFINITY, p)?], &[256.0 * 1000f64.powf(1.0 / p)], 1e-12);
+        }
+    }
     Ok(())
 }

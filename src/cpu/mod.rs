@@ -2,6 +2,7 @@
 
 mod arg_max;
 mod buffer;
+mod clip;
 mod elementwise;
 pub mod gemm;
 mod index;
@@ -16,7 +17,7 @@ pub mod simd;
 mod softmax;
 pub mod split;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 pub mod walk;
 
 pub use buffer::Buffer;
@@ -24,7 +25,7 @@ pub use buffer::Buffer;
 use crate::{
     dtype::{DType, Element},
     error::Result,
-    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Strided, Unary, Update},
+    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Step, Strided, Unary},
 };
 
 /// The host's processor.
@@ -166,16 +167,16 @@ impl Kernels for Cpu {
         loss::class_loss_backward(loss, target, weight, dy, dx)
     }
 
-    fn update(
-        &self,
-        update: &Update,
-        parameter: &mut Buffer,
-        gradient: &Buffer,
-        state: &mut [&mut Buffer],
-    ) -> Result<()> {
-        optimizer::update(update, parameter, gradient, state)
+    fn update(&self, steps: &mut [Step<'_, Buffer>]) -> Result<()> {
+        optimizer::update(steps)
     }
-    fn sum_of_squares(&self, x: &Buffer) -> Result<f64> {
-        reduce::sum_of_squares(x)
+    fn norm(&self, p: f64, max_norm: f64, xs: &[&Buffer], norm: &mut Buffer, factor: &mut Buffer) -> Result<()> {
+        clip::norm(p, max_norm, xs, norm, factor)
+    }
+    fn scale_each(&self, factor: &Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+        clip::scale_each(factor, xs)
+    }
+    fn clamp_each(&self, low: f64, high: f64, xs: &mut [&mut Buffer]) -> Result<()> {
+        clip::clamp_each(low, high, xs)
     }
 }

@@ -6,19 +6,51 @@ use super::{
     simd,
     split::{self, Shared},
 };
-use crate::{dtype::with_dtype, error::Result, kernel::Update};
+use crate::{
+    dtype::with_dtype,
+    error::Result,
+    kernel::{Step, Update},
+};
 
 /// Elements that one task sweeps: enough to be worth a task, little enough to share out.
 const GRAIN: usize = 1 << 16;
 
-/// One step in place. `state` has the dtype that the parameter is computed in (f32 for f16 and bf16: a second moment
-/// of small gradients would vanish in 16 bits), the tensors in the order that [`Update`] names.
-pub fn update(update: &Update, parameter: &mut Buffer, gradient: &Buffer, state: &mut [&mut Buffer]) -> Result<()> {
-    with_dtype!(float "optimizer step", parameter.dtype(), T => {
-        let mut state: Vec<&mut [<T as Store>::Real]> = state.iter_mut().map(|s| s.slice_mut()).collect();
-        step::<T>(update, parameter.slice_mut(), gradient.slice(), &mut state);
-        Ok(())
-    })
+/// One step in place. States have the dtype that the parameter is computed in (f32 for f16 and bf16: a second moment of
+/// small gradients would vanish in 16 bits).
+///
+/// Tasks divide the parameters as if they were one, so that many small ones are shared out as a large one is. Every element
+/// is on its own, so neither the split into tasks nor the vector width changes a bit.
+pub fn update(steps: &mut [Step<'_, Buffer>]) -> Result<()> {
+    let mut total = 0;
+    let mut parts = Vec::with_capacity(steps.len());
+    for step in steps {
+        let (start, count) = (total, step.parameter.len());
+        total += count;
+        with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
+            let gradient = step.gradient.slice::<T>();
+            let parameter = Shared::new(step.parameter.slice_mut::<T>());
+            let state: Vec<_> = step.state.iter_mut().map(|s| Shared::new(s.slice_mut::<<T as Store>::Real>())).collect();
+            let update = step.update;
+            let part = move |at: usize, len: usize| {
+                // SAFETY: each task has stretches of its own of the parameter and of each state.
+                let parameter = unsafe { parameter.part(at, len) };
+                // SAFETY: as above.
+                let mut state: Vec<_> = state.iter().map(|s| unsafe { s.part(at, len) }).collect();
+                move_part::<T>(&update, parameter, &gradient[at..at + len], &mut state);
+            };
+            parts.push((start, count, Box::new(part) as Box<dyn Fn(usize, usize) + Sync + '_>));
+            Ok(())
+        })?;
+    }
+    split::tasks(total.div_ceil(GRAIN), &|i| {
+        let (begin, end) = (i * GRAIN, total.min((i + 1) * GRAIN));
+        let first = parts.partition_point(|(start, count, _)| start + count <= begin);
+        for (start, count, part) in parts[first..].iter().take_while(|(start, ..)| *start < end) {
+            let at = begin.max(*start);
+            part(at - start, end.min(start + count) - at);
+        }
+    });
+    Ok(())
 }
 
 /// Hands the state out as an array, so that each formula names what it holds.
@@ -27,7 +59,7 @@ fn slots<'a, R, const S: usize>(state: &'a mut [&mut [R]]) -> [&'a mut [R]; S] {
     std::array::from_fn(|_| &mut **slots.next().expect("the optimizer passes every state that its update names"))
 }
 
-fn step<T: Store>(update: &Update, p: &mut [T], g: &[T], state: &mut [&mut [T::Real]]) {
+fn move_part<T: Store>(update: &Update, p: &mut [T], g: &[T], state: &mut [&mut [T::Real]]) {
     type R<T> = <T as Store>::Real;
     let of = <R<T> as Real>::of;
     match *update {
@@ -124,26 +156,15 @@ fn penalised<R: Real>(g: R, p: R, decay: R) -> R {
     if decay == R::ZERO { g } else { g + decay * p }
 }
 
-/// Replaces each (p, state) by `rule(p, g, state)`. Every element is on its own, so neither the split into tasks nor
-/// the vector width changes a bit.
+/// Replaces each (p, state) by `rule(p, g, state)`.
 #[inline(always)]
 fn sweep<T: Store, const S: usize>(
     p: &mut [T],
     g: &[T],
     state: [&mut [T::Real]; S],
-    rule: impl Fn(T::Real, T::Real, [T::Real; S]) -> (T::Real, [T::Real; S]) + Copy + Send + Sync,
+    rule: impl Fn(T::Real, T::Real, [T::Real; S]) -> (T::Real, [T::Real; S]),
 ) {
-    let n = p.len();
-    if n <= GRAIN {
-        return simd::vectorize(|| pass(p, g, state, rule));
-    }
-    let (p, state) = (Shared::new(p), state.map(Shared::new));
-    split::tasks(n.div_ceil(GRAIN), &|i| {
-        let (at, len) = (i * GRAIN, GRAIN.min(n - i * GRAIN));
-        // SAFETY: each task has a stretch of its own of the parameter and of each state.
-        let (p, state) = unsafe { (p.part(at, len), std::array::from_fn(|k| state[k].part(at, len))) };
-        simd::vectorize(|| pass(p, &g[at..at + len], state, rule));
-    });
+    simd::vectorize(|| pass(p, g, state, rule));
 }
 
 #[inline(always)]

@@ -35,6 +35,8 @@ struct Sum;
 pub struct Max;
 #[derive(Clone, Copy)]
 struct SumOfSquares;
+#[derive(Clone, Copy)]
+struct Magnitude;
 
 impl<T: Store> Fold<T> for Sum {
     type Value = T::Real;
@@ -73,6 +75,19 @@ impl<T: Store> Fold<T> for SumOfSquares {
     #[inline(always)]
     fn join(a: f64, b: f64) -> f64 {
         a + b
+    }
+}
+
+impl<T: Store> Fold<T> for Magnitude {
+    type Value = T::Real;
+    const START: T::Real = T::Real::ZERO;
+    #[inline(always)]
+    fn get(x: T) -> T::Real {
+        x.widen().abs()
+    }
+    #[inline(always)]
+    fn join(a: T::Real, b: T::Real) -> T::Real {
+        greater(a, b)
     }
 }
 
@@ -280,6 +295,23 @@ pub fn sum_of_squares(x: &Buffer) -> Result<f64> {
     with_dtype!(float "sum_of_squares", x.dtype(), T => Ok(all::<T, SumOfSquares>(x.slice())))
 }
 
+/// max |x|, 0 of none; NaN if any is NaN.
+pub fn greatest_magnitude(x: &Buffer) -> Result<f64> {
+    with_dtype!(float "greatest_magnitude", x.dtype(), T => Ok(all::<T, Magnitude>(x.slice()).to_f64()))
+}
+
+/// Σ |x|ᵖ in f64.
+pub fn sum_of_powers(p: f64, x: &Buffer) -> Result<f64> {
+    with_dtype!(float "sum_of_powers", x.dtype(), T => {
+        let x = x.slice::<T>();
+        let mut powers = vec![0.0f64; x.len()];
+        split::over(&mut powers, |start, powers| {
+            powers.iter_mut().zip(&x[start..]).for_each(|(power, x)| *power = x.to_f64().abs().powf(p));
+        });
+        Ok(all::<f64, Sum>(&powers))
+    })
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -356,6 +388,24 @@ pub mod tests {
     }
 
     #[test]
+    fn powers_and_magnitudes() {
+        for (dtype, n) in FLOATS.into_iter().flat_map(|d| LENGTHS.map(|n| (d, n))) {
+            let x = buffer(dtype, &numbers(n, 6));
+            let values = read(&x);
+            for p in [0.5, 1.0, 3.0] {
+                let want = sum(values.iter().map(|v| v.abs().powf(p)));
+                let got = sum_of_powers(p, &x).unwrap();
+                assert!((got - want).abs() <= 1e-14 * want, "{dtype} {n} {p}: {got}, want {want}");
+            }
+            let greatest = values.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
+            assert_eq!(greatest_magnitude(&x).unwrap(), greatest, "{dtype} {n}");
+        }
+        let odd = buffer(DType::F32, &[1.0, f64::NAN, -3.0]);
+        assert!(greatest_magnitude(&odd).unwrap().is_nan());
+        assert_eq!(greatest_magnitude(&buffer(DType::F32, &[1.0, f64::NEG_INFINITY])).unwrap(), f64::INFINITY);
+    }
+
+    #[test]
     fn threads_do_not_matter() {
         let x = buffer(DType::F32, &numbers(3 * 70_000, 5));
         for dims in [(3, 70_000, 1), (1, 70_000, 3), (70_000, 3, 1), (1, 3, 70_000)] {
@@ -365,7 +415,12 @@ pub mod tests {
                 y
             });
         }
-        same_on_any_threads(|| buffer(DType::F64, &[sum_of_squares(&x).unwrap()]));
+        same_on_any_threads(|| {
+            buffer(
+                DType::F64,
+                &[sum_of_squares(&x), sum_of_powers(2.5, &x), greatest_magnitude(&x)].map(Result::unwrap),
+            )
+        });
     }
 
     #[test]

@@ -12,6 +12,13 @@ pub trait Parameters: bytemuck::Pod {
 macro_rules! files {
     ($($file:literal: $($name:ident),*;)*) => {
         $($(
+            // Beyond 4 KiB no kernel takes it.
+            const _: () = assert!(size_of::<$name>() <= 4096);
+            impl Default for $name {
+                fn default() -> Self {
+                    bytemuck::Zeroable::zeroed()
+                }
+            }
             impl Parameters for $name {
                 const FILE: &'static str = $file;
             }
@@ -22,12 +29,14 @@ macro_rules! files {
 files! {
     "elementwise": Unary, UnaryBackward, Binary, Axpy;
     "memory": Fill, Cast, CopyStrided;
-    "reduce": Reduce, SumOfSquares, ArgMax, ScatterAxis;
+    "reduce": Reduce, ArgMax, ScatterAxis;
     "softmax": Softmax, SoftmaxBackward;
     "index": Gather, SortKeys, SortPass, ScatterRows;
     "random": Dropout, Uniform;
     "loss": PointwiseLoss, PointwiseLossBackward, ClassLoss, ClassLossBackward;
     "optimizer": Sgd, Adam, RmsProp, Adagrad;
-    "recurrent": RecurrentRows, RecurrentStates, RecurrentBias, RecurrentPrevious, RecurrentPeephole;
+    "clip": NormParts, NormJoin, Scale, Clamp;
+    "recurrent": RecurrentRows, RecurrentStates, RecurrentBias, RecurrentPrevious, RecurrentSums,
+        RecurrentPeephole, RecurrentTotals, RecurrentProjected;
     "step": RecurrentStep, RecurrentStepBackward;
 }

@@ -3,13 +3,17 @@
 
 use std::{ffi::c_void, sync::atomic::Ordering};
 
-use cudarc::cublas::{result, sys};
+use cudarc::{
+    cublas::{result, sys},
+    driver::sys::CUstream,
+};
 
 use super::{
     Buffer,
     context::Context,
     driver::{self, Address},
     elementwise,
+    lane::Lane,
 };
 use crate::{
     dtype::DType,
@@ -19,9 +23,9 @@ use crate::{
 
 const OP: &str = "gemm";
 
-/// A handle on the context's stream, with memory of its own to work in: products allocate nothing.
+/// A handle on a stream, with memory of its own to work in: products allocate nothing.
 pub struct Blas {
-    handle: sys::cublasHandle_t,
+    pub handle: sys::cublasHandle_t,
     _workspace: Buffer,
 }
 
@@ -29,7 +33,7 @@ pub struct Blas {
 unsafe impl Send for Blas {}
 
 impl Blas {
-    fn new(context: &'static Context) -> Result<Self> {
+    pub fn new(context: &'static Context, stream: CUstream) -> Result<Self> {
         let ordinal = context.handles.ordinal;
         // SAFETY: opens and closes the library, which is safe to load at any time.
         if !unsafe { sys::is_culib_present() } {
@@ -45,7 +49,7 @@ impl Blas {
             // SAFETY: handle and stream live as long as the process, and the workspace as long as the handle. Halves are summed
             // in f32 throughout.
             unsafe {
-                result::set_stream(handle, context.handles.stream.cast())?;
+                result::set_stream(handle, stream.cast())?;
                 sys::cublasSetWorkspace_v2(handle, workspace.address() as *mut c_void, bytes).result()?;
                 let exact = sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
                 sys::cublasSetMathMode(handle, exact).result()?;
@@ -71,7 +75,8 @@ pub fn gemm(g: &Gemm, a: &Buffer, b: &Buffer, c: &mut Buffer) -> Result<()> {
     }
     let (row_a, row_b) = (if g.trans_a { g.m } else { g.k }, if g.trans_b { g.k } else { g.n });
     let rows = Rows { a: row_a, b: row_b, c: g.n };
-    product(c.context(), c.dtype(), g, rows, [a.address(), b.address(), c.address()])
+    let lane = Lane::of(c.context(), 0)?;
+    product(c.context(), lane, (c.dtype(), c.dtype()), g, rows, [a.address(), b.address(), c.address()])
 }
 
 /// Elements from one row of a matrix, as it is stored, to the next.
@@ -82,17 +87,29 @@ pub struct Rows {
     pub c: usize,
 }
 
-/// See [`Gemm`]: matrices a, b and c at their addresses, with rows apart as said, of one dtype. No extent is zero.
-pub fn product(context: &'static Context, dtype: DType, g: &Gemm, rows: Rows, at: [Address; 3]) -> Result<()> {
+/// See [`Gemm`]: matrices a and b of one dtype and c of that or a wider one, at their addresses, with rows apart as said. No
+/// extent is zero.
+pub fn product(
+    context: &'static Context,
+    lane: &'static Lane,
+    (dtype, to): (DType, DType),
+    g: &Gemm,
+    rows: Rows,
+    at: [Address; 3],
+) -> Result<()> {
     use sys::{cublasComputeType_t as Compute, cudaDataType_t as Type};
-    let fast = context.tf32.load(Ordering::Relaxed);
-    let (kind, compute) = match dtype {
-        DType::F64 => (Type::CUDA_R_64F, Compute::CUBLAS_COMPUTE_64F),
-        DType::F32 if fast => (Type::CUDA_R_32F, Compute::CUBLAS_COMPUTE_32F_FAST_TF32),
-        DType::F32 => (Type::CUDA_R_32F, Compute::CUBLAS_COMPUTE_32F),
-        DType::F16 => (Type::CUDA_R_16F, Compute::CUBLAS_COMPUTE_32F),
-        DType::BF16 => (Type::CUDA_R_16BF, Compute::CUBLAS_COMPUTE_32F),
-        other => return Err(Error::dtype(OP, other, "a floating-point dtype")),
+    let kind = |dtype| match dtype {
+        DType::F64 => Ok(Type::CUDA_R_64F),
+        DType::F32 => Ok(Type::CUDA_R_32F),
+        DType::F16 => Ok(Type::CUDA_R_16F),
+        DType::BF16 => Ok(Type::CUDA_R_16BF),
+        other => Err(Error::dtype(OP, other, "a floating-point dtype")),
+    };
+    let (kind, to) = (kind(dtype)?, kind(to)?);
+    let compute = match dtype {
+        DType::F64 => Compute::CUBLAS_COMPUTE_64F,
+        DType::F32 if context.tf32.load(Ordering::Relaxed) => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
+        _ => Compute::CUBLAS_COMPUTE_32F,
     };
     let int = |extent: usize| {
         i32::try_from(extent)
@@ -113,27 +130,25 @@ pub fn product(context: &'static Context, dtype: DType, g: &Gemm, rows: Rows, at
     let [at_a, at_b, at_c] = at.map(|address| address as *mut c_void);
     let algorithm = sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
 
-    let mut blas = context.blas.lock().unwrap_or_else(|e| e.into_inner());
-    let handle = match &*blas {
-        Some(blas) => blas.handle,
-        None => blas.insert(Blas::new(context)?).handle,
-    };
     // SAFETY: the operation's caller has checked that the matrices lie within their buffers; the factors are read before the
     // call returns, as they are on the host.
-    let call = || unsafe {
+    let call = |handle| unsafe {
         if batch == 1 {
             result::gemm_ex(
-                handle, op_b, op_a, n, m, k, factors[0], at_b, kind, row_b, at_a, kind, row_a, factors[1], at_c, kind,
+                handle, op_b, op_a, n, m, k, factors[0], at_b, kind, row_b, at_a, kind, row_a, factors[1], at_c, to,
                 row_c, compute, algorithm,
             )
         } else {
             let (stride_a, stride_b, stride_c) = (g.stride_a as i64, g.stride_b as i64, (g.m * g.n) as i64);
             result::gemm_strided_batched_ex(
                 handle, op_b, op_a, n, m, k, factors[0], at_b, kind, row_b, stride_b, at_a, kind, row_a, stride_a,
-                factors[1], at_c, kind, row_c, stride_c, batch, compute, algorithm,
+                factors[1], at_c, to, row_c, stride_c, batch, compute, algorithm,
             )
         }
     };
+    let blas = lane.blas(context)?;
+    // The device's gate comes before the handle's lock.
+    let call = || call(blas.lock().unwrap_or_else(|e| e.into_inner()).handle);
     context.handles.with(OP, || Ok(call()))?.map_err(|e| error(context, e))
 }
 

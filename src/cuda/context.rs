@@ -1,12 +1,13 @@
 //! A device that is open: opened once, on first use, and kept for the life of the process.
 
-use std::sync::{Mutex, atomic::AtomicBool};
+use std::sync::{Mutex, OnceLock, atomic::AtomicBool};
 
 use super::{
     abi::{self, Fault},
     allocator::Allocator,
-    blas::Blas,
     driver::{self, Address, Handles},
+    graph::Cache,
+    lane::{LANES, Lane},
     launch::{MODULES, Modules},
     staging::Staging,
 };
@@ -18,7 +19,11 @@ pub struct Context {
     pub allocator: Allocator,
     pub staging: Staging,
     pub modules: Modules,
-    pub blas: Mutex<Option<Blas>>,
+    /// The first on the device's stream, the others made when they are used.
+    pub lanes: [OnceLock<Lane>; LANES],
+    /// Graphs of recurrent calls, and whether they may be used.
+    pub graphs: Mutex<Cache>,
+    pub replay: AtomicBool,
     /// Whether f32 products may round their factors to TF32.
     pub tf32: AtomicBool,
     /// A [`Fault`] on the device.
@@ -65,7 +70,9 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
         allocator,
         staging: Staging::default(),
         modules,
-        blas: Mutex::new(None),
+        lanes: Default::default(),
+        graphs: Mutex::default(),
+        replay: AtomicBool::new(true),
         tf32: AtomicBool::new(false),
         fault,
     };
@@ -76,10 +83,12 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
 }
 
 impl Context {
-    /// Waits for the stream, and tells the first fault that a kernel has met since the last call.
-    pub fn check_faults(&self, op: &'static str) -> Result<()> {
-        let mut fault = Fault::default();
-        self.staging.download(&self.handles, op, self.fault, bytemuck::bytes_of_mut(&mut fault))?;
+    /// Device to host, which may be empty. Waits for the stream once, and tells the first fault that a kernel has met since the
+    /// last call.
+    pub fn download(&self, op: &'static str, from: Address, host: &mut [u8]) -> Result<()> {
+        let mut fault: Fault = bytemuck::Zeroable::zeroed();
+        let word = (self.fault, bytemuck::cast_mut(&mut fault));
+        self.staging.download(&self.handles, op, from, host, word)?;
         if fault.kind == 0 {
             return Ok(());
         }

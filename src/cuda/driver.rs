@@ -1,6 +1,10 @@
 //! The driver's calls, each with its errors made the crate's. Nothing here asks for the driver's library without having seen it.
 
-use std::{ffi::c_void, sync::OnceLock};
+use std::{
+    cell::Cell,
+    ffi::c_void,
+    sync::{OnceLock, RwLock, RwLockWriteGuard},
+};
 
 use cudarc::driver::{result, sys};
 pub use cudarc::driver::{result::DriverError, sys::CUresult};
@@ -35,6 +39,39 @@ pub struct Handles {
     pub multiprocessors: u32,
     context: sys::CUcontext,
     pub stream: sys::CUstream,
+    /// Held for reading by every call, for writing by a thread that captures: what others queue must not become part of it.
+    gate: RwLock<()>,
+}
+
+thread_local! {
+    /// Whether this thread is inside of `with`, or captures: it does not ask at the gate again.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A flag of this thread's, set as long as this lives.
+struct Set {
+    flag: &'static std::thread::LocalKey<Cell<bool>>,
+    before: bool,
+}
+
+impl Set {
+    fn new(flag: &'static std::thread::LocalKey<Cell<bool>>) -> Self {
+        Set { flag, before: flag.replace(true) }
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        self.flag.set(self.before);
+    }
+}
+
+/// As long as this lives, no other thread queues anything on the device.
+pub struct Alone<'a> {
+    _gate: RwLockWriteGuard<'a, ()>,
+    _inside: Set,
+    _alone: Set,
 }
 
 // SAFETY: contexts and streams may be used from any thread; each call below makes the context current first.
@@ -64,7 +101,7 @@ impl Handles {
                 let context = result::primary_ctx::retain(device)?;
                 result::ctx::set_current(context)?;
                 let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-                Ok(Handles { ordinal, capability, multiprocessors, context, stream })
+                Ok(Handles { ordinal, capability, multiprocessors, context, stream, gate: RwLock::new(()) })
             }
         };
         open().map_err(|e| error(op, ordinal, e))
@@ -72,7 +109,20 @@ impl Handles {
 
     /// Runs driver calls with the context current on this thread.
     pub fn with<R>(&self, op: &'static str, calls: impl FnOnce() -> Result<R, DriverError>) -> Result<R> {
+        let _gate = (!INSIDE.get()).then(|| self.gate.read().unwrap_or_else(|e| e.into_inner()));
+        let _inside = Set::new(&INSIDE);
         self.current().and_then(|()| calls()).map_err(|e| error(op, self.ordinal, e))
+    }
+
+    /// Waits until no other thread is in a call, and keeps them out.
+    pub fn alone(&self) -> Alone<'_> {
+        let gate = self.gate.write().unwrap_or_else(|e| e.into_inner());
+        Alone { _gate: gate, _inside: Set::new(&INSIDE), _alone: Set::new(&ALONE) }
+    }
+
+    /// Whether this thread is capturing.
+    pub fn is_alone(&self) -> bool {
+        ALONE.get()
     }
 
     fn current(&self) -> Result<(), DriverError> {
@@ -102,26 +152,61 @@ impl Handles {
 
     /// Sets every byte of a stretch of device memory.
     pub fn set_bytes(&self, op: &'static str, to: Address, value: u8, bytes: usize) -> Result<()> {
+        self.set_bytes_on(op, self.stream, to, value, bytes)
+    }
+
+    /// The same, on a stream.
+    pub fn set_bytes_on(
+        &self,
+        op: &'static str,
+        stream: sys::CUstream,
+        to: Address,
+        value: u8,
+        bytes: usize,
+    ) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
         // SAFETY: callers pass a stretch of one buffer.
-        self.with(op, || unsafe { result::memset_d8_async(to, value, bytes, self.stream) })
+        self.with(op, || unsafe { result::memset_d8_async(to, value, bytes, stream) })
     }
 
     /// Copies between two stretches of device memory that do not overlap.
     pub fn copy(&self, op: &'static str, from: Address, to: Address, bytes: usize) -> Result<()> {
+        self.copy_on(op, self.stream, from, to, bytes)
+    }
+
+    /// The same, on a stream.
+    pub fn copy_on(
+        &self,
+        op: &'static str,
+        stream: sys::CUstream,
+        from: Address,
+        to: Address,
+        bytes: usize,
+    ) -> Result<()> {
         if bytes == 0 {
             return Ok(());
         }
         // SAFETY: callers pass stretches of two buffers.
-        self.with(op, || unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) })
+        self.with(op, || unsafe { result::memcpy_dtod_async(to, from, bytes, stream) })
+    }
+
+    /// Sets 32-bit words of a stretch of device memory, from its front.
+    pub fn set_words(&self, op: &'static str, to: Address, words: &[u32]) -> Result<()> {
+        self.with(op, || {
+            words.iter().enumerate().try_for_each(|(i, &word)| {
+                // SAFETY: callers pass a stretch of one buffer that holds the words.
+                unsafe { sys::cuMemsetD32Async(to + 4 * i as u64, word, 1, self.stream).result() }
+            })
+        })
     }
 
     /// Queues a kernel that takes one struct by value.
     pub fn launch<P: bytemuck::Pod>(
         &self,
         op: &'static str,
+        stream: sys::CUstream,
         function: sys::CUfunction,
         grid: &super::launch::Grid,
         parameters: &P,
@@ -131,6 +216,6 @@ impl Handles {
         let (grid, block, shared) = ((grid.blocks, 1, 1), (grid.threads.0, grid.threads.1, 1), grid.shared);
         // SAFETY: the function takes this struct (abi.rs), which the driver copies before it returns, and the addresses in it
         // are of buffers whose memory is reused in the stream's order only.
-        self.with(op, || unsafe { result::launch_kernel(function, grid, block, shared, self.stream, &mut pointers) })
+        self.with(op, || unsafe { result::launch_kernel(function, grid, block, shared, stream, &mut pointers) })
     }
 }

@@ -106,6 +106,13 @@ impl Context {
         Grid { blocks: blocks as u32, threads: (256, 1), shared: 0 }
     }
 
+    /// A thread for each item in blocks so small that every multiprocessor has one, down to 64 threads.
+    pub fn spread_thin(&self, items: usize) -> Grid {
+        let threads = items.div_ceil(self.handles.multiprocessors as usize).next_power_of_two().clamp(64, 256);
+        let blocks = items.div_ceil(threads).clamp(1, self.most_blocks());
+        Grid { blocks: blocks as u32, threads: (threads as u32, 1), shared: 0 }
+    }
+
     /// A thread for each 16 bytes of so many elements.
     pub fn spread_vectors(&self, items: usize, dtype: DType) -> Grid {
         self.spread(items.div_ceil(16 / dtype.size()))
@@ -135,8 +142,20 @@ impl Context {
         grid: &Grid,
         parameters: &P,
     ) -> Result<()> {
+        self.launch_on(self.handles.stream, name, suffix, grid, parameters)
+    }
+
+    /// The same, on a stream.
+    pub fn launch_on<P: Parameters>(
+        &self,
+        stream: sys::CUstream,
+        name: &'static str,
+        suffix: &'static str,
+        grid: &Grid,
+        parameters: &P,
+    ) -> Result<()> {
         let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.launch(name, function, grid, parameters)
+        self.handles.launch(name, stream, function, grid, parameters)
     }
 }
 

@@ -20,9 +20,7 @@ pub fn upload<T: Element>(context: &'static Context, host: &[T]) -> Result<Buffe
 
 /// Waits for the stream; faults that kernels have met until here come out as the `Err`.
 pub fn download<T: Element>(x: &Buffer, host: &mut [T]) -> Result<()> {
-    let context = x.context();
-    context.staging.download(&context.handles, "download", x.address(), bytemuck::cast_slice_mut(host))?;
-    context.check_faults("download")
+    x.context().download("download", x.address(), bytemuck::cast_slice_mut(host))
 }
 
 pub fn fill(value: f64, y: &mut Buffer) -> Result<()> {

@@ -4,17 +4,20 @@
 //! (an index, a class, a probability) it notes on the device; the next download tells it as an `Err`.
 
 mod abi;
-pub use abi::Parameters;
 mod allocator;
 mod blas;
 mod buffer;
+mod clip;
 mod context;
 mod driver;
 mod elementwise;
+mod graph;
 mod index;
+mod lane;
 mod launch;
 mod loss;
 mod memory;
+mod multi_tensor;
 mod optimizer;
 mod random;
 pub mod recurrent;
@@ -31,7 +34,7 @@ use crate::{
     device::MemoryStats,
     dtype::{DType, Element},
     error::Result,
-    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Strided, Unary, Update},
+    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Step, Strided, Unary},
 };
 
 /// One GPU.
@@ -69,7 +72,12 @@ impl Cuda {
 
     /// Waits for everything that was queued, and tells what its kernels met.
     pub fn synchronize(self, op: &'static str) -> Result<()> {
-        self.0.check_faults(op)
+        self.0.download(op, 0, &mut [])
+    }
+
+    /// Whether recurrent calls may be captured and replayed.
+    pub fn allow_graphs(self, allow: bool) {
+        self.0.replay.store(allow, Ordering::Relaxed);
     }
 
     /// Whether f32 products may use TF32.
@@ -211,16 +219,16 @@ impl Kernels for Cuda {
         loss::class_loss_backward(loss, target, weight, dy, dx)
     }
 
-    fn update(
-        &self,
-        update: &Update,
-        parameter: &mut Buffer,
-        gradient: &Buffer,
-        state: &mut [&mut Buffer],
-    ) -> Result<()> {
-        optimizer::update(update, parameter, gradient, state)
+    fn update(&self, steps: &mut [Step<'_, Buffer>]) -> Result<()> {
+        optimizer::update(steps)
     }
-    fn sum_of_squares(&self, x: &Buffer) -> Result<f64> {
-        reduce::sum_of_squares(x)
+    fn norm(&self, p: f64, max_norm: f64, xs: &[&Buffer], norm: &mut Buffer, factor: &mut Buffer) -> Result<()> {
+        clip::norm(p, max_norm, xs, norm, factor)
+    }
+    fn scale_each(&self, factor: &Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+        clip::scale_each(factor, xs)
+    }
+    fn clamp_each(&self, low: f64, high: f64, xs: &mut [&mut Buffer]) -> Result<()> {
+        clip::clamp_each(low, high, xs)
     }
 }

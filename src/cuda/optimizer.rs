@@ -1,28 +1,50 @@
 //! Optimizer steps. What is the same for every element is computed here, in f64, as the CPU does.
 
-use super::{Buffer, abi, launch::float};
-use crate::{error::Result, kernel::Update};
+use super::{
+    Buffer, abi,
+    launch::float,
+    multi_tensor::{Column, Table, column, launches},
+};
+use crate::{
+    error::Result,
+    kernel::{Step, Update},
+};
 
-pub fn update(update: &Update, parameter: &mut Buffer, gradient: &Buffer, state: &mut [&mut Buffer]) -> Result<()> {
-    let (context, name) = (parameter.context(), float("optimizer step", parameter.dtype())?);
-    let (p, g, count) = (parameter.address(), gradient.address(), parameter.len() as u64);
-    let mut states = state.iter().map(|s| s.address());
-    // 0 where the update keeps no such state, or has none in this form.
-    let mut next = |kept: bool| if kept { states.next().unwrap_or(0) } else { 0 };
-    let grid = context.spread(parameter.len());
-    match *update {
+pub fn update(steps: &mut [Step<'_, Buffer>]) -> Result<()> {
+    launches(steps, |step| step.parameter, |step| step.update, launch)
+}
+
+/// One launch over parameters of one dtype and update.
+fn launch(steps: &[&Step<'_, Buffer>], table: &Table) -> Result<()> {
+    let &Step { parameter: ref first, update, .. } = steps[0];
+    let (context, name) = (first.context(), float("optimizer step", first.dtype())?);
+    let p = column(steps.iter().map(|step| step.parameter.address()));
+    let g = column(steps.iter().map(|step| step.gradient.address()));
+    let &Table { count, first, tensors, .. } = table;
+    let grid = table.grid();
+    let mut slot = 0;
+    // The next state of each; 0 where the update keeps no such state, or has none in this form.
+    let mut next = |kept: bool| -> Column {
+        if !kept {
+            return column(std::iter::empty());
+        }
+        slot += 1;
+        column(steps.iter().map(|step| step.state.get(slot - 1).map_or(0, |state| state.address())))
+    };
+    match update {
         Update::Sgd { lr, momentum, dampening, weight_decay, nesterov } => {
             let parameters = abi::Sgd {
                 p,
                 g,
                 buffer: next(momentum != 0.0),
                 count,
+                first,
+                tensors,
+                nesterov: nesterov.into(),
                 lr,
                 momentum,
                 keep: 1.0 - dampening,
                 decay: weight_decay,
-                nesterov: nesterov.into(),
-                unused: 0,
             };
             context.launch("sgd", name, &grid, &parameters)
         }
@@ -35,6 +57,9 @@ pub fn update(update: &Update, parameter: &mut Buffer, gradient: &Buffer, state:
                 v: next(true),
                 top: next(amsgrad),
                 count,
+                first,
+                tensors,
+                unused: 0,
                 shrink: if decoupled { 1.0 - lr * weight_decay } else { 1.0 },
                 decay: if decoupled { 0.0 } else { weight_decay },
                 m_weight: 1.0 - beta1,
@@ -54,6 +79,9 @@ pub fn update(update: &Update, parameter: &mut Buffer, gradient: &Buffer, state:
                 mean: next(centered),
                 buffer: next(momentum != 0.0),
                 count,
+                first,
+                tensors,
+                unused: 0,
                 lr,
                 alpha,
                 v_weight: 1.0 - alpha,
@@ -69,10 +97,12 @@ pub fn update(update: &Update, parameter: &mut Buffer, gradient: &Buffer, state:
                 g,
                 sum: next(true),
                 count,
+                first,
+                tensors,
+                unused: 0,
                 rate: lr / (1.0 + (step as f64 - 1.0) * lr_decay),
                 eps,
                 decay: weight_decay,
-                unused: 0.0,
             };
             context.launch("adagrad", name, &grid, &parameters)
         }

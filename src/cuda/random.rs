@@ -16,8 +16,17 @@ pub fn dropout(seed: u64, stream: u64, p: f64, x: &Buffer, y: &mut Buffer) -> Re
     if p >= 1.0 {
         return memory::fill(0.0, y);
     }
-    let parameters =
-        abi::Dropout { x: x.address(), y: y.address(), count: y.len() as u64, seed, stream, p, scale: 1.0 / (1.0 - p) };
+    let parameters = abi::Dropout {
+        x: x.address(),
+        y: y.address(),
+        first: 0,
+        count: y.len() as u64,
+        seed,
+        seed_at: 0,
+        stream,
+        p,
+        scale: 1.0 / (1.0 - p),
+    };
     context.launch("dropout", name, &context.spread(y.len().div_ceil(4)), &parameters)
 }
 

@@ -1,23 +1,27 @@
-//! What a recurrent layer launches: its own kernels and products over parts of buffers, on one device.
+//! What a recurrent layer launches: its own kernels and products over parts of memory, on the lanes of one device.
+
+use std::{ffi::c_void, sync::atomic::Ordering};
 
 use super::{
-    Buffer, Cuda, abi,
-    abi::Parameters,
+    Cuda,
+    abi::{self, Parameters},
     blas::{self, Rows},
+    context::Context,
     driver::Address,
-    elementwise,
-    launch::suffix,
-    memory, random, reduce,
+    graph,
+    lane::{self, LANES},
+    launch::{bits, suffix},
 };
-use crate::{
-    dtype::DType,
-    error::Result,
-    kernel::{Gemm, Reduce},
-};
+use crate::{dtype::DType, error::Result, kernel::Gemm};
 pub use abi::{
-    RecurrentBias, RecurrentPeephole, RecurrentPrevious, RecurrentRows, RecurrentStates, RecurrentStep,
-    RecurrentStepBackward,
+    RecurrentBias, RecurrentPeephole, RecurrentPrevious, RecurrentProjected, RecurrentRows, RecurrentStates,
+    RecurrentStep, RecurrentStepBackward, RecurrentSums, RecurrentTotals,
 };
+
+const OP: &str = "recurrent";
+
+/// The last lane: whatever nobody waits for until the end.
+pub const ASIDE: usize = LANES - 1;
 
 /// A matrix in device memory: where it begins, elements from a row to the next, and whether it is read transposed.
 #[derive(Debug, Clone, Copy)]
@@ -38,10 +42,78 @@ impl Matrix {
 }
 
 impl Cuda {
-    /// c = a × b (+ c with `add`): m × k times k × n, of one dtype.
+    /// A lane; 0 is the device's stream.
+    pub fn lane(self, index: usize) -> Result<Lane> {
+        lane::Lane::of(self.0, index).map(|lane| Lane { context: self.0, lane })
+    }
+
+    /// Runs what `work` queues, of about that many launches, or replays the graph of an equal call; see [`graph::replay`].
+    pub fn replay(self, key: Vec<u64>, launches: usize, work: impl Fn() -> Result<()>) -> Result<()> {
+        graph::replay(self.0, OP, key, launches, work)
+    }
+
+    /// What a call's launches depend on beside the call itself.
+    pub fn modes(self) -> u64 {
+        u64::from(self.0.tf32.load(Ordering::Relaxed))
+    }
+
+    /// Whether graphs may be used.
+    pub fn replays(self) -> bool {
+        self.0.replay.load(Ordering::Relaxed)
+    }
+
+    /// How a sum over `rows` of `width` columns is divided: rows to a part. A function of the shape alone.
+    pub fn sum_part(rows: usize, width: usize) -> usize {
+        let parts = rows.div_ceil(256).min(SUM_TASKS / width.div_ceil(32)).max(1);
+        rows.div_ceil(parts)
+    }
+
+    /// Numbers that the parts of such a sum take at most.
+    pub fn sum_space(width: usize) -> usize {
+        (SUM_TASKS * 32).max(width)
+    }
+}
+
+/// Blocks that share a sum over rows, at most.
+const SUM_TASKS: usize = 512;
+
+/// A stream of a device, on which a call queues its work.
+#[derive(Clone, Copy)]
+pub struct Lane {
+    context: &'static Context,
+    lane: &'static lane::Lane,
+}
+
+/// Operations on device memory by address: every one is queued and returns. Callers own the memory, or have it lent until the
+/// work has passed, and order the lanes that touch it.
+impl Lane {
+    /// What is queued here from now on waits for what is on `other` now.
+    pub fn wait_for(self, other: Lane) -> Result<()> {
+        self.lane.wait_for(self.context, other.lane)
+    }
+
+    /// Waits for a stream of the caller's.
+    ///
+    /// # Safety
+    /// It is a stream of this device.
+    pub unsafe fn wait_for_callers(self, stream: *mut c_void) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.lane.wait_for_callers(self.context, stream.cast()) }
+    }
+
+    /// Makes a stream of the caller's wait.
+    ///
+    /// # Safety
+    /// It is a stream of this device.
+    pub unsafe fn release_callers(self, stream: *mut c_void) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.lane.release_callers(self.context, stream.cast()) }
+    }
+
+    /// c = a × b (+ c with `add`): m × k times k × n, a and b of one dtype, c of the same or a wider one.
     pub fn multiply(
         self,
-        dtype: DType,
+        dtypes: (DType, DType),
         (m, n, k): (usize, usize, usize),
         a: Matrix,
         b: Matrix,
@@ -51,104 +123,72 @@ impl Cuda {
         let beta = if add { 1.0 } else { 0.0 };
         let (trans_a, trans_b) = (a.transposed, b.transposed);
         let g = Gemm { batch: 1, m, n, k, trans_a, trans_b, stride_a: 0, stride_b: 0, alpha: 1.0, beta };
-        blas::product(self.0, dtype, &g, Rows { a: a.row, b: b.row, c: c.row }, [a.at, b.at, c.at])
+        blas::product(self.context, self.lane, dtypes, &g, Rows { a: a.row, b: b.row, c: c.row }, [a.at, b.at, c.at])
     }
 
-    /// Queues a kernel of the recurrent layers with a thread for each of `items`.
-    pub fn step<P: Parameters>(self, name: &'static str, dtype: DType, items: usize, parameters: &P) -> Result<()> {
-        self.0.launch(name, suffix(dtype), &self.0.spread(items), parameters)
+    /// A kernel of that dtype with a thread for each of `items`.
+    pub fn launch<P: Parameters>(self, name: &'static str, dtype: DType, items: usize, parameters: &P) -> Result<()> {
+        let grid = self.context.spread_thin(items);
+        self.context.launch_on(self.lane.stream, name, suffix(dtype), &grid, parameters)
     }
 
-    /// Small tables of the host's, in device memory.
-    pub fn table(self, numbers: &[i64]) -> Result<Buffer> {
-        memory::upload(self.0, numbers)
+    /// Rows moved from the caller's order, or with `out` to it.
+    pub fn move_rows(self, out: bool, dtype: DType, mut p: RecurrentRows) -> Result<()> {
+        let vector = 16 / dtype.size() as u64;
+        p.vector = u64::from(p.width.is_multiple_of(vector) && [p.from, p.to].iter().all(|a| a.is_multiple_of(16)));
+        let items = p.rows * p.width / if p.vector == 1 { vector } else { 1 };
+        let name = if out { "rows_out" } else { "rows_in" };
+        self.context.launch_on(self.lane.stream, name, bits(dtype), &self.context.spread(items as usize), &p)
     }
 
-    /// # Safety
-    /// As [`Buffer::view`].
-    unsafe fn view(self, at: Address, dtype: DType, len: usize) -> Buffer {
-        // SAFETY: the caller's promise.
-        unsafe { Buffer::view(self.0, at, dtype, len) }
-    }
-
-    /// `to[len] = from[len]`, converted.
-    ///
-    /// # Safety
-    /// Both stretches are in memory of this device that outlives what is queued, and nobody else uses `to`.
-    pub unsafe fn convert(
+    /// A kernel that sums over the rows of parts, 32 columns to a block.
+    pub fn sum<P: Parameters>(
         self,
-        (from, kind): (Address, DType),
-        (to, into): (Address, DType),
-        len: usize,
+        name: &'static str,
+        dtype: DType,
+        (parts, width): (usize, usize),
+        p: &P,
     ) -> Result<()> {
-        // SAFETY: the caller's promise.
-        let (from, mut to) = unsafe { (self.view(from, kind, len), self.view(to, into, len)) };
-        memory::cast(&from, &mut to)
+        let grid = self.context.blocks(parts * width.div_ceil(32), (32, 8), 32 * 8 * 8);
+        self.context.launch_on(self.lane.stream, name, suffix(dtype), &grid, p)
     }
 
-    /// `to[len] += from[len]`
-    ///
-    /// # Safety
-    /// As [`convert`](Self::convert).
-    pub unsafe fn add(self, dtype: DType, from: Address, to: Address, len: usize) -> Result<()> {
-        // SAFETY: the caller's promise.
-        let (from, mut to) = unsafe { (self.view(from, dtype, len), self.view(to, dtype, len)) };
-        elementwise::axpy(1.0, &from, &mut to)
-    }
-
-    /// Dropout of `len` elements.
-    ///
-    /// # Safety
-    /// As [`convert`](Self::convert).
-    pub unsafe fn drop_out(
+    /// Elements `first..first + count` of `from`, dropped out into those of `to`, by the seed in device memory at `seed_at`.
+    pub fn drop_out(
         self,
         dtype: DType,
-        (seed, stream, p): (u64, u64, f64),
-        from: Address,
-        to: Address,
-        len: usize,
+        (seed_at, stream, p): (Address, u64, f64),
+        (from, to): (Address, Address),
+        (first, count): (usize, usize),
     ) -> Result<()> {
-        // SAFETY: the caller's promise.
-        let (from, mut to) = unsafe { (self.view(from, dtype, len), self.view(to, dtype, len)) };
-        random::dropout(seed, stream, p, &from, &mut to)
+        if p >= 1.0 {
+            return self.clear(to + (first * dtype.size()) as u64, count * dtype.size());
+        }
+        let scale = 1.0 / (1.0 - p);
+        let (first, count) = (first as u64, count as u64);
+        let parameters = abi::Dropout { x: from, y: to, first, count, seed: 0, seed_at, stream, p, scale };
+        let grid = self.context.spread(count.div_ceil(4) as usize + 1);
+        self.context.launch_on(self.lane.stream, "dropout", suffix(dtype), &grid, &parameters)
     }
 
-    /// `to[width] = Σ from[rows, width]` over rows, in an order of its own that never changes.
-    ///
-    /// # Safety
-    /// As [`convert`](Self::convert).
-    pub unsafe fn sum_rows(self, dtype: DType, from: Address, rows: usize, width: usize, to: Address) -> Result<()> {
-        // SAFETY: the caller's promise.
-        let (from, mut to) = unsafe { (self.view(from, dtype, rows * width), self.view(to, dtype, width)) };
-        reduce::reduce(Reduce::Sum, (1, rows, width), &from, &mut to)
-    }
-
-    /// Copies (or adds) `rows` rows of `width` between matrices of other row lengths.
-    ///
-    /// # Safety
-    /// As [`convert`](Self::convert).
-    pub unsafe fn copy_rows(
-        self,
-        dtype: DType,
-        (rows, width): (usize, usize),
-        from: Matrix,
-        to: Matrix,
-        add: bool,
-    ) -> Result<()> {
-        // SAFETY: the caller's promise.
-        let (source, mut target) = unsafe {
-            let reach = |m: Matrix| (rows - 1) * m.row + width;
-            (self.view(from.at, dtype, reach(from)), self.view(to.at, dtype, reach(to)))
-        };
-        let walk = |strides| crate::kernel::Strided { strides, offset: 0 };
-        memory::copy_strided(&[rows, width], &source, walk(&[from.row, 1]), &mut target, walk(&[to.row, 1]), add)
+    /// A 64-bit number; on lane 0.
+    pub fn set(self, to: Address, number: u64) -> Result<()> {
+        self.context.handles.set_words(OP, to, &[number as u32, (number >> 32) as u32])
     }
 
     /// Zero bytes.
-    ///
-    /// # Safety
-    /// As [`convert`](Self::convert).
-    pub unsafe fn clear(self, to: Address, bytes: usize) -> Result<()> {
-        self.0.handles.set_bytes("recurrent", to, 0, bytes)
+    pub fn clear(self, to: Address, bytes: usize) -> Result<()> {
+        self.context.handles.set_bytes_on(OP, self.lane.stream, to, 0, bytes)
+    }
+
+    /// Bytes from one stretch to another.
+    pub fn copy(self, from: Address, to: Address, bytes: usize) -> Result<()> {
+        self.context.handles.copy_on(OP, self.lane.stream, from, to, bytes)
+    }
+
+    /// Small tables of the host's; on lane 0.
+    pub fn upload(self, numbers: &[i64], to: Address) -> Result<()> {
+        debug_assert!(self.lane.stream == self.context.handles.stream);
+        self.context.staging.upload(&self.context.handles, OP, bytemuck::cast_slice(numbers), to)
     }
 }

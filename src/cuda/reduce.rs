@@ -1,11 +1,7 @@
-//! Reductions over one axis, and over everything. How a long axis is divided is a function of the shape alone.
+//! Reductions over one axis. How a long axis is divided is a function of the shape alone.
 
-use super::{
-    Buffer, Dims, abi,
-    launch::{Grid, float},
-    memory,
-};
-use crate::{dtype::DType, error::Result, kernel::Reduce};
+use super::{Buffer, Dims, abi, launch::float};
+use crate::{error::Result, kernel::Reduce};
 
 /// Rows of the axis that are worth a block of their own, and the most blocks that share an axis.
 const ROW_PART: usize = 8192;
@@ -69,31 +65,6 @@ fn launch([rows, columns]: [&'static str; 2], name: &'static str, p: abi::Reduce
         let tiles = (p.outer * p.parts * p.inner.div_ceil(32)) as usize;
         context.launch(columns, name, &context.blocks(tiles, (32, 8), 32 * 8 * 8), &p)
     }
-}
-
-/// Σ x² in f64; waits for the answer.
-pub fn sum_of_squares(x: &Buffer) -> Result<f64> {
-    let (context, name) = (x.context(), float("sum_of_squares", x.dtype())?);
-    if x.len() == 0 {
-        return Ok(0.0);
-    }
-    let parts = x.len().div_ceil(ROW_PART).min(MOST_PARTS);
-    let part = x.len().div_ceil(parts);
-    let parts = x.len().div_ceil(part);
-    let sums = Buffer::new(context, "sum_of_squares", DType::F64, parts)?;
-    let p = abi::SumOfSquares {
-        x: x.address(),
-        y: sums.address(),
-        count: x.len() as u64,
-        parts: parts as u64,
-        part: part as u64,
-    };
-    context.launch("sum_of_squares", name, &Grid { blocks: parts as u32, threads: (256, 1), shared: 256 }, &p)?;
-    let mut total = Buffer::new(context, "sum_of_squares", DType::F64, 1)?;
-    reduce(Reduce::Sum, (1, parts, 1), &sums, &mut total)?;
-    let mut host = [0.0];
-    memory::download(&total, &mut host)?;
-    Ok(host[0])
 }
 
 pub fn arg_max((outer, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {

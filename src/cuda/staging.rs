@@ -10,6 +10,8 @@ use crate::error::Result;
 /// The most that one copy moves, and the least that a block holds.
 const LARGEST: usize = 8 << 20;
 const SMALLEST: usize = 16 << 10;
+/// Behind the bytes of a block there is room for one word more.
+pub const WORD: usize = 32;
 /// Beyond this much pinned memory an upload waits for an earlier one rather than take more.
 const KEEP: usize = 64 << 20;
 
@@ -56,7 +58,7 @@ impl Staging {
         let bytes = bytes.next_power_of_two().max(SMALLEST);
         let done = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
         // SAFETY: a context is current; the size is not zero.
-        let memory = unsafe { result::malloc_host(bytes, 0)? }.cast::<u8>();
+        let memory = unsafe { result::malloc_host(bytes + WORD, 0)? }.cast::<u8>();
         blocks.bytes += bytes;
         Ok(Block { memory, bytes, done })
     }
@@ -85,18 +87,40 @@ impl Staging {
         Ok(())
     }
 
-    /// Device to host, waiting for it. What was on the stream before has ended too.
-    pub fn download(&self, handles: &Handles, op: &'static str, from: Address, host: &mut [u8]) -> Result<()> {
-        for (i, chunk) in host.chunks_mut(LARGEST).enumerate() {
+    /// Device to host, and with it a word from another address, waiting for both once. What was on the stream before has
+    /// ended too.
+    pub fn download(
+        &self,
+        handles: &Handles,
+        op: &'static str,
+        from: Address,
+        host: &mut [u8],
+        (word_from, word): (Address, &mut [u8; WORD]),
+    ) -> Result<()> {
+        let last = host.len().saturating_sub(1) / LARGEST;
+        for i in 0..=last {
+            let end = host.len().min((i + 1) * LARGEST);
+            let chunk = &mut host[i * LARGEST..end];
             handles.with(op, || {
                 let block = self.take(chunk.len())?;
-                // SAFETY: as in `upload`; the pinned bytes are written by the copy, and read behind the wait.
+                // SAFETY: as in `upload`; the pinned bytes are written by the copies, and read behind the wait.
                 let copied = unsafe {
+                    let behind = block.memory.add(block.bytes);
                     block.memory.write_bytes(0, chunk.len());
+                    behind.write_bytes(0, WORD);
                     let pinned = std::slice::from_raw_parts_mut(block.memory, chunk.len());
-                    result::memcpy_dtoh_async(pinned, from + (i * LARGEST) as u64, handles.stream)
+                    let pinned_word = std::slice::from_raw_parts_mut(behind, if i == last { WORD } else { 0 });
+                    let copy = |to: &mut [u8], from| match to {
+                        [] => Ok(()),
+                        to => result::memcpy_dtoh_async(to, from, handles.stream),
+                    };
+                    copy(pinned, from + (i * LARGEST) as u64)
+                        .and_then(|()| copy(pinned_word, word_from))
                         .and_then(|()| result::stream::synchronize(handles.stream))
-                        .map(|()| chunk.copy_from_slice(pinned))
+                        .map(|()| {
+                            chunk.copy_from_slice(pinned);
+                            word[..pinned_word.len()].copy_from_slice(pinned_word);
+                        })
                 };
                 self.put(block);
                 copied

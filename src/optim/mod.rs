@@ -3,6 +3,11 @@
 //! An algorithm such as [`Sgd`] holds settings; put `over` parameters it becomes an [`Optimizer`], which is one and
 //! the same for all algorithms: groups, state, saving.
 //!
+//! On a GPU a step is one kernel for up to 64 parameters that have dtype, settings and number of steps in common, as are
+//! the scaling and the limiting of gradients; a norm is one more. None of them waits for the device but
+//! [`clip_grad_norm`] and [`clip_grad_norm_finite`], which give the norm to the host: [`clip_grad_norm_async`] leaves it
+//! there.
+//!
 //! ```
 //! use gatefold::{Device, Parameter, Tape, Tensor, optim::Sgd};
 //! let w = Parameter::new(Tensor::new([1.0f32, 2.0], &Device::Cpu)?);
@@ -30,7 +35,7 @@ mod state;
 
 pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW, Adaptive};
-pub use clip::{clip_grad_norm, clip_grad_norm_finite, clip_grad_value};
+pub use clip::{clip_grad_norm, clip_grad_norm_async, clip_grad_norm_finite, clip_grad_value};
 pub use one_cycle::{Anneal, OneCycleLr};
 pub use optimizer::{Algorithm, Optim, Optimizer};
 pub use plateau::{Mode, ReduceLrOnPlateau, Threshold};

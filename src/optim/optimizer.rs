@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    kernel::Step,
     storage,
-    tape::{HasParameters, Parameter},
+    tape::{HasParameters, Locked, Parameter, lock},
     tensor::Tensor,
 };
 
@@ -118,33 +119,36 @@ impl<A: Algorithm> Optimizer<A> {
         self.groups.iter().flat_map(|group| &group.members)
     }
 
-    /// Moves every parameter that has a gradient, one kernel each. One without takes no step, as in PyTorch.
+    /// Moves every parameter that has a gradient; on a GPU with one kernel for up to 64 parameters that have dtype, settings
+    /// and number of steps in common, and without waiting for it. One without a gradient takes no step, as in PyTorch.
     pub fn step(&mut self) -> Result<()> {
-        for Group { options, members } in &mut self.groups {
-            for Member { parameter, steps, slots } in members {
-                parameter.modify(|value, gradient| {
-                    let Some(gradient) = gradient else { return Ok(()) };
-                    let mut fresh = false;
-                    let mut state = Vec::with_capacity(slots.len());
-                    for (_, slot) in slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i)) {
-                        let tensor = match slot.take() {
-                            // The parameter may have moved since.
-                            Some(tensor) => tensor.to_device(&value.device())?,
-                            None => {
-                                fresh = true;
-                                let dtype = value.dtype().wide();
-                                Tensor::full(value.shape(), options.initial(), dtype, &value.device())?
-                            }
-                        };
-                        state.push(slot.insert(tensor).storage_mut()?);
+        let parameters = self.parameters();
+        let mut locked = lock(&parameters);
+        let members = self.groups.iter_mut().flat_map(|Group { options, members }| {
+            let options = &*options;
+            members.iter_mut().map(move |member| (options, member))
+        });
+        let mut all = Vec::with_capacity(parameters.len());
+        for ((options, Member { steps, slots, .. }), Locked { value, gradient }) in members.zip(&mut locked) {
+            let Some(gradient) = gradient.as_ref() else { continue };
+            let mut fresh = false;
+            let mut state = Vec::with_capacity(slots.len());
+            for (_, slot) in slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i)) {
+                let tensor = match slot.take() {
+                    // The parameter may have moved since.
+                    Some(tensor) => tensor.to_device(&value.device())?,
+                    None => {
+                        fresh = true;
+                        Tensor::full(value.shape(), options.initial(), value.dtype().wide(), &value.device())?
                     }
-                    *steps += 1;
-                    let update = options.update(*steps, fresh);
-                    storage::update(&update, value.storage_mut()?, gradient.storage(), &mut state)
-                })?;
+                };
+                state.push(slot.insert(tensor).storage_mut()?);
             }
+            *steps += 1;
+            let update = options.update(*steps, fresh);
+            all.push(Step { update, parameter: value.storage_mut()?, gradient: gradient.storage(), state });
         }
-        Ok(())
+        storage::update(all)
     }
 
     /// Forgets the gradients of all its parameters.

@@ -12,6 +12,8 @@ pub use crate::cell::{Cell, Nonlinearity};
 pub use buffer::CudaBuf;
 pub use buffer::{Buf, BufMut};
 pub use descriptor::{Descriptor, ParameterKind, ParameterSpec};
+#[cfg(feature = "cuda")]
+pub use plan::CudaStream;
 pub use plan::{Backward, Forward, Layout, Plan, Sequence, Shape, Stream};
 
 #[cfg(test)]

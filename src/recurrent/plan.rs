@@ -47,13 +47,41 @@ pub enum Sequence<'a> {
 
 /// Where work is queued.
 ///
-/// The CPU runs a call before it returns; a GPU's streams will be further variants.
+/// The CPU runs a call before it returns. On a GPU a call returns when its work is queued: with [`Host`](Self::Host) on the crate's
+/// own stream, which [`Device::synchronize`] and every download wait for.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stream {
-    /// The calling thread and the `rayon` pool it is in.
+    /// The calling thread and the `rayon` pool it is in; on a GPU, the crate's stream.
     #[default]
     Host,
+    /// A GPU's stream of the caller's: the call's work comes behind what is on it, and what is put on it afterwards comes behind the
+    /// call. Nothing waits on the host.
+    #[cfg(feature = "cuda")]
+    Cuda(CudaStream),
+}
+
+/// A stream of the CUDA driver's.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CudaStream {
+    ordinal: usize,
+    raw: usize,
+}
+
+#[cfg(feature = "cuda")]
+impl CudaStream {
+    /// A `CUstream` (null: the default stream) of the primary context of the GPU of that ordinal.
+    ///
+    /// # Safety
+    /// The stream lives as long as this value is used.
+    pub unsafe fn from_raw(ordinal: usize, stream: *mut std::ffi::c_void) -> Self {
+        CudaStream { ordinal, raw: stream as usize }
+    }
+
+    pub(super) fn raw(self) -> *mut std::ffi::c_void {
+        self.raw as *mut std::ffi::c_void
+    }
 }
 
 /// Buffers of a forward call. D is the number of directions, R the size of h (projection or hidden size), L the number of layers.
@@ -128,6 +156,7 @@ pub struct Plan {
     shape: Shape,
     layout: Layout,
     device: Device,
+    graphs: bool,
 }
 
 impl Plan {
@@ -154,12 +183,19 @@ impl Plan {
         {
             return Err(Error::shape("recurrent plan", format!("{shape:?}"), "a workspace that memory can hold"));
         }
-        Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor, device: *device })
+        Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor, device: *device, graphs: true })
     }
 
     /// Sets how x and y lie in memory.
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
+        self
+    }
+
+    /// Whether calls on a GPU may be captured as CUDA graphs: the second call of the same shape in the same memory is, and it and
+    /// those after it are one launch. They may unless this, or [`Device::allow_graphs`], says otherwise; nothing on the CPU.
+    pub fn graphs(mut self, allow: bool) -> Self {
+        self.graphs = allow;
         self
     }
 
@@ -202,8 +238,8 @@ impl Plan {
     /// [`Error::Shape`] or [`Error::DType`] for a buffer of another length or type than its field says; [`Error::Argument`] for lengths or batch sizes that
     /// are not as [`Sequence`] says, and for a `cn` that is missing or too much.
     pub fn forward(&self, stream: &Stream, buffers: Forward<'_>) -> Result<()> {
-        let Stream::Host = stream;
         const OP: &str = "recurrent forward";
+        self.check_stream(OP, stream)?;
         let rows = self.check_sequence(OP, buffers.sequence)?;
         let sizes = self.sizes(rows);
         let b = &buffers;
@@ -225,7 +261,7 @@ impl Plan {
         }
         #[cfg(feature = "cuda")]
         if let Device::Cuda(ordinal) = self.device {
-            return cuda::forward(self, ordinal, buffers);
+            return cuda::forward(self, ordinal, stream, buffers);
         }
         with_dtype!(float OP, self.descriptor.dtype, T => { cpu::forward::<T>(self, buffers); Ok(()) })
     }
@@ -235,8 +271,8 @@ impl Plan {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn backward(&self, stream: &Stream, buffers: Backward<'_>) -> Result<()> {
-        let Stream::Host = stream;
         const OP: &str = "recurrent backward";
+        self.check_stream(OP, stream)?;
         let rows = self.check_sequence(OP, buffers.sequence)?;
         let sizes = self.sizes(rows);
         let b = &buffers;
@@ -275,14 +311,31 @@ impl Plan {
         )?;
         #[cfg(feature = "cuda")]
         if let Device::Cuda(ordinal) = self.device {
-            return cuda::backward(self, ordinal, buffers);
+            return cuda::backward(self, ordinal, stream, buffers);
         }
         with_dtype!(float OP, self.descriptor.dtype, T => { cpu::backward::<T>(self, buffers); Ok(()) })
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn may_capture(&self) -> bool {
+        self.graphs
     }
 
     /// How x and y lie in memory.
     pub(super) fn memory_layout(&self) -> Layout {
         self.layout
+    }
+
+    fn check_stream(&self, op: &'static str, stream: &Stream) -> Result<()> {
+        match stream {
+            Stream::Host => Ok(()),
+            #[cfg(feature = "cuda")]
+            Stream::Cuda(theirs) if self.device == Device::Cuda(theirs.ordinal) => Ok(()),
+            #[cfg(feature = "cuda")]
+            Stream::Cuda(theirs) => {
+                Err(Error::Device { op, got: Device::Cuda(theirs.ordinal).to_string(), want: self.device.to_string() })
+            }
+        }
     }
 
     /// Rows of x and y in memory.

@@ -2,7 +2,7 @@
 
 use gatefold::{DType, Device, Error, Tape, Tensor, loss::*};
 
-use crate::{CPU, GPU, gpu};
+use crate::{CPU, GPU, alone, gpu};
 
 #[test]
 fn a_device_that_is_not_there() {
@@ -44,22 +44,11 @@ fn out_of_memory_leaves_the_device_usable() {
     assert_eq!(Tensor::ones(3, DType::F32, &GPU).unwrap().to_vec::<f32>().unwrap(), [1.0; 3]);
 }
 
-/// What kernels find wrong is told by the next download, once. In a process of its own: a fault belongs to the device, and
-/// tests beside it would be told.
+/// What kernels find wrong is told by the next download, once. Alone: a fault belongs to the device, and tests beside it would
+/// be told.
 #[test]
 fn faults_of_kernels() {
-    const CHILD: &str = "GATEFOLD_TEST_FAULTS";
-    if !gpu() {
-        return;
-    }
-    if std::env::var_os(CHILD).is_none() {
-        let program = std::env::current_exe().unwrap();
-        let child = std::process::Command::new(program)
-            .args(["--exact", "errors::faults_of_kernels", "--nocapture"])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+    if !gpu() || !alone("errors::faults_of_kernels") {
         return;
     }
     let tape = Tape::new();

@@ -2,6 +2,7 @@
 //! `softgpu/run cargo test --features cuda --test cuda` without one; where there is no driver each test says that it is skipped.
 #![cfg(feature = "cuda")]
 
+mod counters;
 mod errors;
 mod layout;
 mod losses;
@@ -29,6 +30,24 @@ fn gpu() -> bool {
         }
         Err(e) => panic!("{e}"),
     }
+}
+
+/// Runs a test in a process of its own, where no other takes memory of the device or is told of its faults. Whether this is
+/// that process; where it is not, the other has passed.
+fn alone(test: &str) -> bool {
+    const CHILD: &str = "GATEFOLD_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = [child.stdout, child.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(child.status.success(), "{said}");
+    print!("{said}");
+    false
 }
 
 /// What two correct answers in a dtype may differ by, relative to max(1, |x|).

@@ -1,15 +1,11 @@
 //! Optimizers and clipping.
 
-use gatefold::{Device, Parameter, Result, Tensor, optim::*};
+use gatefold::{DType, Device, Parameter, Result, Tensor, optim::*};
 
-use crate::{FLOATS, agree, gpu, numbers};
+use crate::{CPU, FLOATS, GPU, agree, gpu, numbers};
 
 /// Three steps with gradients of their own.
-fn train(
-    dtype: gatefold::DType,
-    device: &Device,
-    make: impl Fn(&[Parameter]) -> Result<Box<dyn Optim>>,
-) -> Result<Vec<Tensor>> {
+fn train(dtype: DType, device: &Device, make: impl Fn(&[Parameter]) -> Result<Box<dyn Optim>>) -> Result<Vec<Tensor>> {
     let parameters = [
         Parameter::new(numbers(&[3, 5], -1.0, 1.0, dtype, 1).to_device(device)?),
         Parameter::new(numbers(&[301], -1.0, 1.0, dtype, 2).to_device(device)?),
@@ -59,4 +55,130 @@ fn three_steps() {
         }
         agree("adagrad", |d| train(dtype, d, |p| Ok(Box::new(Adagrad::new(0.01).lr_decay(0.1).over([&p[0], &p[1]])?))));
     }
+}
+
+/// Lengths around a chunk's, more tensors than a launch takes, all dtypes, and parameters that take fewer steps than others.
+#[test]
+fn many_parameters() {
+    if !gpu() {
+        return;
+    }
+    let lengths = [1, 0, 3, 4095, 4096, 4097, 12_291].into_iter().chain(20..85).collect::<Vec<usize>>();
+    let run = |device: &Device, make: &dyn Fn(Vec<Parameter>) -> Result<Box<dyn Optim>>| {
+        let mut parameters = Vec::new();
+        for dtype in FLOATS {
+            for (i, &len) in lengths.iter().enumerate() {
+                parameters.push(Parameter::new(numbers(&[len], -1.0, 1.0, dtype, i as u64).to_device(device)?));
+            }
+        }
+        let mut optimizer = make(parameters.clone())?;
+        for step in 0..3 {
+            for (i, parameter) in parameters.iter().enumerate().filter(|(i, _)| step != 1 || i % 3 > 0) {
+                let value = parameter.value();
+                let gradient = numbers(value.dims(), -1.0, 1.0, value.dtype(), 1000 * (step + 1) + i as u64);
+                parameter.set_grad(Some(gradient.to_device(device)?))?;
+            }
+            optimizer.step()?;
+            optimizer.zero_grad();
+        }
+        Ok(parameters.iter().map(Parameter::value).collect())
+    };
+    agree("sgd", |d| run(d, &|p| Ok(Box::new(Sgd::new(0.1).momentum(0.9).dampening(0.2).over_parameters(p)?))));
+    agree("adam", |d| run(d, &|p| Ok(Box::new(Adam::new(0.01).over_parameters(p)?))));
+    agree("adamw", |d| run(d, &|p| Ok(Box::new(AdamW::new(0.01).amsgrad(true).over_parameters(p)?))));
+    agree("rmsprop", |d| {
+        run(d, &|p| Ok(Box::new(RmsProp::new(0.01).centered(true).momentum(0.5).over_parameters(p)?)))
+    });
+    agree("adagrad", |d| run(d, &|p| Ok(Box::new(Adagrad::new(0.01).over_parameters(p)?))));
+}
+
+/// Norms and clipped gradients, of one dtype and of all together; the norm that is waited for and the one that is not.
+#[test]
+fn clipping() {
+    if !gpu() {
+        return;
+    }
+    let parameters = |device: &Device, dtypes: &[DType], odd: f64| -> Result<Vec<Parameter>> {
+        let mut all = Vec::new();
+        for (i, &dtype) in dtypes.iter().enumerate() {
+            for (j, len) in [1usize, 0, 4097, 300, 20_000].into_iter().enumerate() {
+                let mut gradient = numbers(&[len], -0.1, 0.1, dtype, 10 * i as u64 + j as u64);
+                if i == 0 && len == 300 {
+                    gradient.add_scaled(odd, &Tensor::ones(len, dtype, &Device::Cpu)?)?;
+                }
+                let parameter = Parameter::new(Tensor::zeros(len, dtype, device)?);
+                parameter.set_grad(Some(gradient.to_device(device)?))?;
+                all.push(parameter);
+            }
+        }
+        // Two gradients in one piece of memory: each is scaled once.
+        all.push(Parameter::new(all[3].value()));
+        all[all.len() - 1].set_grad(all[3].grad())?;
+        Ok(all)
+    };
+    let gradients = |all: &[Parameter]| all.iter().filter_map(Parameter::grad).collect::<Vec<_>>();
+    let sets = FLOATS.map(|dtype| vec![dtype]).into_iter().chain([FLOATS.to_vec()]).collect::<Vec<_>>();
+    for dtypes in &sets {
+        for norm_type in [0.5, 1.0, 2.0, 3.0, f64::INFINITY] {
+            for (max_norm, odd) in
+                [(1e9, 0.0), (0.05, 0.0), (1.0, f64::INFINITY), (1.0, f64::NAN), (f64::INFINITY, 0.0)]
+            {
+                let what = format!("{dtypes:?} {norm_type} {max_norm} {odd}");
+                agree(&what, |device| {
+                    let all = parameters(device, dtypes, odd)?;
+                    let norm = clip_grad_norm(&all, max_norm, norm_type)?;
+                    Ok([vec![Tensor::new(norm, device)?], gradients(&all)].concat())
+                });
+                agree(&what, |device| {
+                    let (all, waited) = (parameters(device, dtypes, odd)?, parameters(device, dtypes, odd)?);
+                    let norm = clip_grad_norm_async(&all, max_norm, norm_type)?;
+                    assert_eq!((norm.device(), norm.dtype(), norm.rank()), (*device, DType::F64, 0));
+                    let other = clip_grad_norm(&waited, max_norm, norm_type)?;
+                    assert_eq!(norm.item()?.to_bits(), other.to_bits(), "{what}");
+                    for (a, b) in gradients(&all).iter().zip(gradients(&waited)) {
+                        let bits =
+                            |t: &Tensor| t.to_f64_vec().map(|v| v.into_iter().map(f64::to_bits).collect::<Vec<_>>());
+                        assert_eq!(bits(a)?, bits(&b)?, "{what}");
+                    }
+                    Ok([vec![norm], gradients(&all)].concat())
+                });
+            }
+        }
+        agree("clip_grad_value", |device| {
+            let all = parameters(device, dtypes, f64::NAN)?;
+            clip_grad_value(&all, 0.03)?;
+            Ok(gradients(&all))
+        });
+    }
+}
+
+/// Parameters of two devices: a norm over both that is waited for, and none that is not.
+#[test]
+fn two_devices() -> Result<()> {
+    if !gpu() {
+        return Ok(());
+    }
+    let make = || -> Result<Vec<Parameter>> {
+        [(GPU, [3.0f32, 0.0]), (CPU, [0.0, 4.0])]
+            .into_iter()
+            .map(|(device, gradient)| {
+                let parameter = Parameter::new(Tensor::zeros(2, DType::F32, &device)?);
+                parameter.set_grad(Some(Tensor::new(gradient, &device)?))?;
+                Ok(parameter)
+            })
+            .collect()
+    };
+    for (p, want) in [(2.0, 5.0), (1.0, 7.0), (f64::INFINITY, 4.0)] {
+        let all = make()?;
+        let norm = clip_grad_norm(&all, 1.0, p)?;
+        assert!((norm - want).abs() < 1e-12, "{norm}");
+        let [here, there] = [0, 1].map(|i| all[i].grad().unwrap().to_vec::<f32>().unwrap());
+        assert!((here[0] as f64 - 3.0 / want).abs() < 1e-6 && (there[1] as f64 - 4.0 / want).abs() < 1e-6);
+    }
+    let all = make()?;
+    assert!(matches!(clip_grad_norm_async(&all, 1.0, 2.0), Err(gatefold::Error::Device { .. })));
+    Sgd::new(1.0).over([&all])?.step()?;
+    assert_eq!(all[0].value().to_vec::<f32>()?, [-3.0, 0.0]);
+    assert_eq!(all[1].value().to_vec::<f32>()?, [0.0, -4.0]);
+    Ok(())
 }

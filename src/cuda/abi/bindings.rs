@@ -39,8 +39,13 @@ pub const LOSS_BCE: u32 = 4;
 pub const LOSS_BCE_WITH_LOGITS: u32 = 5;
 pub const LOSS_KL_DIV: u32 = 6;
 pub const LOSS_KL_DIV_LOG_TARGET: u32 = 7;
+pub const MAX_TENSORS: usize = 64;
+pub const CHUNK_SIZE: u32 = 4096;
+pub const NORM_TWO: u32 = 0;
+pub const NORM_MAX: u32 = 1;
+pub const NORM_POWER: u32 = 2;
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Fault {
     pub kind: u32,
     pub unused: u32,
@@ -59,7 +64,7 @@ const _: () = {
     ["Offset of field: Fault::bound"][::core::mem::offset_of!(Fault, bound) - 24usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Unary {
     pub x: u64,
     pub y: u64,
@@ -82,7 +87,7 @@ const _: () = {
     ["Offset of field: Unary::unused"][::core::mem::offset_of!(Unary, unused) - 44usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct UnaryBackward {
     pub x: u64,
     pub y: u64,
@@ -109,7 +114,7 @@ const _: () = {
     ["Offset of field: UnaryBackward::unused"][::core::mem::offset_of!(UnaryBackward, unused) - 60usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Binary {
     pub a: u64,
     pub b: u64,
@@ -136,7 +141,7 @@ const _: () = {
     ["Offset of field: Binary::op"][::core::mem::offset_of!(Binary, op) - 228usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Axpy {
     pub x: u64,
     pub y: u64,
@@ -153,7 +158,7 @@ const _: () = {
     ["Offset of field: Axpy::alpha"][::core::mem::offset_of!(Axpy, alpha) - 24usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Fill {
     pub y: u64,
     pub count: u64,
@@ -168,7 +173,7 @@ const _: () = {
     ["Offset of field: Fill::value"][::core::mem::offset_of!(Fill, value) - 16usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Cast {
     pub x: u64,
     pub y: u64,
@@ -187,7 +192,7 @@ const _: () = {
     ["Offset of field: Cast::unused"][::core::mem::offset_of!(Cast, unused) - 28usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct CopyStrided {
     pub x: u64,
     pub y: u64,
@@ -212,7 +217,7 @@ const _: () = {
     ["Offset of field: CopyStrided::unused"][::core::mem::offset_of!(CopyStrided, unused) - 220usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Reduce {
     pub x: u64,
     pub y: u64,
@@ -241,26 +246,7 @@ const _: () = {
     ["Offset of field: Reduce::unused"][::core::mem::offset_of!(Reduce, unused) - 68usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct SumOfSquares {
-    pub x: u64,
-    pub y: u64,
-    pub count: u64,
-    pub parts: u64,
-    pub part: u64,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of SumOfSquares"][::core::mem::size_of::<SumOfSquares>() - 40usize];
-    ["Alignment of SumOfSquares"][::core::mem::align_of::<SumOfSquares>() - 8usize];
-    ["Offset of field: SumOfSquares::x"][::core::mem::offset_of!(SumOfSquares, x) - 0usize];
-    ["Offset of field: SumOfSquares::y"][::core::mem::offset_of!(SumOfSquares, y) - 8usize];
-    ["Offset of field: SumOfSquares::count"][::core::mem::offset_of!(SumOfSquares, count) - 16usize];
-    ["Offset of field: SumOfSquares::parts"][::core::mem::offset_of!(SumOfSquares, parts) - 24usize];
-    ["Offset of field: SumOfSquares::part"][::core::mem::offset_of!(SumOfSquares, part) - 32usize];
-};
-#[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ArgMax {
     pub x: u64,
     pub index: u64,
@@ -279,7 +265,7 @@ const _: () = {
     ["Offset of field: ArgMax::inner"][::core::mem::offset_of!(ArgMax, inner) - 32usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ScatterAxis {
     pub index: u64,
     pub dy: u64,
@@ -300,7 +286,7 @@ const _: () = {
     ["Offset of field: ScatterAxis::inner"][::core::mem::offset_of!(ScatterAxis, inner) - 40usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Softmax {
     pub x: u64,
     pub y: u64,
@@ -323,7 +309,7 @@ const _: () = {
     ["Offset of field: Softmax::unused"][::core::mem::offset_of!(Softmax, unused) - 44usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SoftmaxBackward {
     pub y: u64,
     pub dy: u64,
@@ -348,7 +334,7 @@ const _: () = {
     ["Offset of field: SoftmaxBackward::unused"][::core::mem::offset_of!(SoftmaxBackward, unused) - 52usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Gather {
     pub index: u64,
     pub x: u64,
@@ -373,7 +359,7 @@ const _: () = {
     ["Offset of field: Gather::count"][::core::mem::offset_of!(Gather, count) - 56usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SortKeys {
     pub index: u64,
     pub key: u64,
@@ -400,7 +386,7 @@ const _: () = {
     ["Offset of field: SortKeys::unused"][::core::mem::offset_of!(SortKeys, unused) - 60usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct SortPass {
     pub key: u64,
     pub order: u64,
@@ -425,7 +411,7 @@ const _: () = {
     ["Offset of field: SortPass::blocks"][::core::mem::offset_of!(SortPass, blocks) - 52usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ScatterRows {
     pub key: u64,
     pub order: u64,
@@ -450,30 +436,34 @@ const _: () = {
     ["Offset of field: ScatterRows::count"][::core::mem::offset_of!(ScatterRows, count) - 56usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Dropout {
     pub x: u64,
     pub y: u64,
+    pub first: u64,
     pub count: u64,
     pub seed: u64,
+    pub seed_at: u64,
     pub stream: u64,
     pub p: f64,
     pub scale: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Dropout"][::core::mem::size_of::<Dropout>() - 56usize];
+    ["Size of Dropout"][::core::mem::size_of::<Dropout>() - 72usize];
     ["Alignment of Dropout"][::core::mem::align_of::<Dropout>() - 8usize];
     ["Offset of field: Dropout::x"][::core::mem::offset_of!(Dropout, x) - 0usize];
     ["Offset of field: Dropout::y"][::core::mem::offset_of!(Dropout, y) - 8usize];
-    ["Offset of field: Dropout::count"][::core::mem::offset_of!(Dropout, count) - 16usize];
-    ["Offset of field: Dropout::seed"][::core::mem::offset_of!(Dropout, seed) - 24usize];
-    ["Offset of field: Dropout::stream"][::core::mem::offset_of!(Dropout, stream) - 32usize];
-    ["Offset of field: Dropout::p"][::core::mem::offset_of!(Dropout, p) - 40usize];
-    ["Offset of field: Dropout::scale"][::core::mem::offset_of!(Dropout, scale) - 48usize];
+    ["Offset of field: Dropout::first"][::core::mem::offset_of!(Dropout, first) - 16usize];
+    ["Offset of field: Dropout::count"][::core::mem::offset_of!(Dropout, count) - 24usize];
+    ["Offset of field: Dropout::seed"][::core::mem::offset_of!(Dropout, seed) - 32usize];
+    ["Offset of field: Dropout::seed_at"][::core::mem::offset_of!(Dropout, seed_at) - 40usize];
+    ["Offset of field: Dropout::stream"][::core::mem::offset_of!(Dropout, stream) - 48usize];
+    ["Offset of field: Dropout::p"][::core::mem::offset_of!(Dropout, p) - 56usize];
+    ["Offset of field: Dropout::scale"][::core::mem::offset_of!(Dropout, scale) - 64usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Uniform {
     pub y: u64,
     pub count: u64,
@@ -496,7 +486,7 @@ const _: () = {
     ["Offset of field: Uniform::last"][::core::mem::offset_of!(Uniform, last) - 48usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PointwiseLoss {
     pub x: u64,
     pub target: u64,
@@ -527,7 +517,7 @@ const _: () = {
     ["Offset of field: PointwiseLoss::unused"][::core::mem::offset_of!(PointwiseLoss, unused) - 76usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PointwiseLossBackward {
     pub x: u64,
     pub target: u64,
@@ -562,7 +552,7 @@ const _: () = {
         [::core::mem::offset_of!(PointwiseLossBackward, to_target) - 76usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ClassLoss {
     pub x: u64,
     pub target: u64,
@@ -593,7 +583,7 @@ const _: () = {
     ["Offset of field: ClassLoss::smoothing"][::core::mem::offset_of!(ClassLoss, smoothing) - 80usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ClassLossBackward {
     pub target: u64,
     pub weight: u64,
@@ -621,43 +611,48 @@ const _: () = {
     ["Offset of field: ClassLossBackward::smoothing"][::core::mem::offset_of!(ClassLossBackward, smoothing) - 64usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Sgd {
-    pub p: u64,
-    pub g: u64,
-    pub buffer: u64,
-    pub count: u64,
+    pub p: [u64; 64usize],
+    pub g: [u64; 64usize],
+    pub buffer: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u64; 64usize],
+    pub tensors: u32,
+    pub nesterov: u32,
     pub lr: f64,
     pub momentum: f64,
     pub keep: f64,
     pub decay: f64,
-    pub nesterov: u32,
-    pub unused: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Sgd"][::core::mem::size_of::<Sgd>() - 72usize];
+    ["Size of Sgd"][::core::mem::size_of::<Sgd>() - 2600usize];
     ["Alignment of Sgd"][::core::mem::align_of::<Sgd>() - 8usize];
     ["Offset of field: Sgd::p"][::core::mem::offset_of!(Sgd, p) - 0usize];
-    ["Offset of field: Sgd::g"][::core::mem::offset_of!(Sgd, g) - 8usize];
-    ["Offset of field: Sgd::buffer"][::core::mem::offset_of!(Sgd, buffer) - 16usize];
-    ["Offset of field: Sgd::count"][::core::mem::offset_of!(Sgd, count) - 24usize];
-    ["Offset of field: Sgd::lr"][::core::mem::offset_of!(Sgd, lr) - 32usize];
-    ["Offset of field: Sgd::momentum"][::core::mem::offset_of!(Sgd, momentum) - 40usize];
-    ["Offset of field: Sgd::keep"][::core::mem::offset_of!(Sgd, keep) - 48usize];
-    ["Offset of field: Sgd::decay"][::core::mem::offset_of!(Sgd, decay) - 56usize];
-    ["Offset of field: Sgd::nesterov"][::core::mem::offset_of!(Sgd, nesterov) - 64usize];
-    ["Offset of field: Sgd::unused"][::core::mem::offset_of!(Sgd, unused) - 68usize];
+    ["Offset of field: Sgd::g"][::core::mem::offset_of!(Sgd, g) - 512usize];
+    ["Offset of field: Sgd::buffer"][::core::mem::offset_of!(Sgd, buffer) - 1024usize];
+    ["Offset of field: Sgd::count"][::core::mem::offset_of!(Sgd, count) - 1536usize];
+    ["Offset of field: Sgd::first"][::core::mem::offset_of!(Sgd, first) - 2048usize];
+    ["Offset of field: Sgd::tensors"][::core::mem::offset_of!(Sgd, tensors) - 2560usize];
+    ["Offset of field: Sgd::nesterov"][::core::mem::offset_of!(Sgd, nesterov) - 2564usize];
+    ["Offset of field: Sgd::lr"][::core::mem::offset_of!(Sgd, lr) - 2568usize];
+    ["Offset of field: Sgd::momentum"][::core::mem::offset_of!(Sgd, momentum) - 2576usize];
+    ["Offset of field: Sgd::keep"][::core::mem::offset_of!(Sgd, keep) - 2584usize];
+    ["Offset of field: Sgd::decay"][::core::mem::offset_of!(Sgd, decay) - 2592usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Adam {
-    pub p: u64,
-    pub g: u64,
-    pub m: u64,
-    pub v: u64,
-    pub top: u64,
-    pub count: u64,
+    pub p: [u64; 64usize],
+    pub g: [u64; 64usize],
+    pub m: [u64; 64usize],
+    pub v: [u64; 64usize],
+    pub top: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u64; 64usize],
+    pub tensors: u32,
+    pub unused: u32,
     pub shrink: f64,
     pub decay: f64,
     pub m_weight: f64,
@@ -669,32 +664,38 @@ pub struct Adam {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Adam"][::core::mem::size_of::<Adam>() - 112usize];
+    ["Size of Adam"][::core::mem::size_of::<Adam>() - 3656usize];
     ["Alignment of Adam"][::core::mem::align_of::<Adam>() - 8usize];
     ["Offset of field: Adam::p"][::core::mem::offset_of!(Adam, p) - 0usize];
-    ["Offset of field: Adam::g"][::core::mem::offset_of!(Adam, g) - 8usize];
-    ["Offset of field: Adam::m"][::core::mem::offset_of!(Adam, m) - 16usize];
-    ["Offset of field: Adam::v"][::core::mem::offset_of!(Adam, v) - 24usize];
-    ["Offset of field: Adam::top"][::core::mem::offset_of!(Adam, top) - 32usize];
-    ["Offset of field: Adam::count"][::core::mem::offset_of!(Adam, count) - 40usize];
-    ["Offset of field: Adam::shrink"][::core::mem::offset_of!(Adam, shrink) - 48usize];
-    ["Offset of field: Adam::decay"][::core::mem::offset_of!(Adam, decay) - 56usize];
-    ["Offset of field: Adam::m_weight"][::core::mem::offset_of!(Adam, m_weight) - 64usize];
-    ["Offset of field: Adam::beta2"][::core::mem::offset_of!(Adam, beta2) - 72usize];
-    ["Offset of field: Adam::v_weight"][::core::mem::offset_of!(Adam, v_weight) - 80usize];
-    ["Offset of field: Adam::eps"][::core::mem::offset_of!(Adam, eps) - 88usize];
-    ["Offset of field: Adam::size"][::core::mem::offset_of!(Adam, size) - 96usize];
-    ["Offset of field: Adam::root"][::core::mem::offset_of!(Adam, root) - 104usize];
+    ["Offset of field: Adam::g"][::core::mem::offset_of!(Adam, g) - 512usize];
+    ["Offset of field: Adam::m"][::core::mem::offset_of!(Adam, m) - 1024usize];
+    ["Offset of field: Adam::v"][::core::mem::offset_of!(Adam, v) - 1536usize];
+    ["Offset of field: Adam::top"][::core::mem::offset_of!(Adam, top) - 2048usize];
+    ["Offset of field: Adam::count"][::core::mem::offset_of!(Adam, count) - 2560usize];
+    ["Offset of field: Adam::first"][::core::mem::offset_of!(Adam, first) - 3072usize];
+    ["Offset of field: Adam::tensors"][::core::mem::offset_of!(Adam, tensors) - 3584usize];
+    ["Offset of field: Adam::unused"][::core::mem::offset_of!(Adam, unused) - 3588usize];
+    ["Offset of field: Adam::shrink"][::core::mem::offset_of!(Adam, shrink) - 3592usize];
+    ["Offset of field: Adam::decay"][::core::mem::offset_of!(Adam, decay) - 3600usize];
+    ["Offset of field: Adam::m_weight"][::core::mem::offset_of!(Adam, m_weight) - 3608usize];
+    ["Offset of field: Adam::beta2"][::core::mem::offset_of!(Adam, beta2) - 3616usize];
+    ["Offset of field: Adam::v_weight"][::core::mem::offset_of!(Adam, v_weight) - 3624usize];
+    ["Offset of field: Adam::eps"][::core::mem::offset_of!(Adam, eps) - 3632usize];
+    ["Offset of field: Adam::size"][::core::mem::offset_of!(Adam, size) - 3640usize];
+    ["Offset of field: Adam::root"][::core::mem::offset_of!(Adam, root) - 3648usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RmsProp {
-    pub p: u64,
-    pub g: u64,
-    pub v: u64,
-    pub mean: u64,
-    pub buffer: u64,
-    pub count: u64,
+    pub p: [u64; 64usize],
+    pub g: [u64; 64usize],
+    pub v: [u64; 64usize],
+    pub mean: [u64; 64usize],
+    pub buffer: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u64; 64usize],
+    pub tensors: u32,
+    pub unused: u32,
     pub lr: f64,
     pub alpha: f64,
     pub v_weight: f64,
@@ -704,95 +705,208 @@ pub struct RmsProp {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RmsProp"][::core::mem::size_of::<RmsProp>() - 96usize];
+    ["Size of RmsProp"][::core::mem::size_of::<RmsProp>() - 3640usize];
     ["Alignment of RmsProp"][::core::mem::align_of::<RmsProp>() - 8usize];
     ["Offset of field: RmsProp::p"][::core::mem::offset_of!(RmsProp, p) - 0usize];
-    ["Offset of field: RmsProp::g"][::core::mem::offset_of!(RmsProp, g) - 8usize];
-    ["Offset of field: RmsProp::v"][::core::mem::offset_of!(RmsProp, v) - 16usize];
-    ["Offset of field: RmsProp::mean"][::core::mem::offset_of!(RmsProp, mean) - 24usize];
-    ["Offset of field: RmsProp::buffer"][::core::mem::offset_of!(RmsProp, buffer) - 32usize];
-    ["Offset of field: RmsProp::count"][::core::mem::offset_of!(RmsProp, count) - 40usize];
-    ["Offset of field: RmsProp::lr"][::core::mem::offset_of!(RmsProp, lr) - 48usize];
-    ["Offset of field: RmsProp::alpha"][::core::mem::offset_of!(RmsProp, alpha) - 56usize];
-    ["Offset of field: RmsProp::v_weight"][::core::mem::offset_of!(RmsProp, v_weight) - 64usize];
-    ["Offset of field: RmsProp::eps"][::core::mem::offset_of!(RmsProp, eps) - 72usize];
-    ["Offset of field: RmsProp::decay"][::core::mem::offset_of!(RmsProp, decay) - 80usize];
-    ["Offset of field: RmsProp::momentum"][::core::mem::offset_of!(RmsProp, momentum) - 88usize];
+    ["Offset of field: RmsProp::g"][::core::mem::offset_of!(RmsProp, g) - 512usize];
+    ["Offset of field: RmsProp::v"][::core::mem::offset_of!(RmsProp, v) - 1024usize];
+    ["Offset of field: RmsProp::mean"][::core::mem::offset_of!(RmsProp, mean) - 1536usize];
+    ["Offset of field: RmsProp::buffer"][::core::mem::offset_of!(RmsProp, buffer) - 2048usize];
+    ["Offset of field: RmsProp::count"][::core::mem::offset_of!(RmsProp, count) - 2560usize];
+    ["Offset of field: RmsProp::first"][::core::mem::offset_of!(RmsProp, first) - 3072usize];
+    ["Offset of field: RmsProp::tensors"][::core::mem::offset_of!(RmsProp, tensors) - 3584usize];
+    ["Offset of field: RmsProp::unused"][::core::mem::offset_of!(RmsProp, unused) - 3588usize];
+    ["Offset of field: RmsProp::lr"][::core::mem::offset_of!(RmsProp, lr) - 3592usize];
+    ["Offset of field: RmsProp::alpha"][::core::mem::offset_of!(RmsProp, alpha) - 3600usize];
+    ["Offset of field: RmsProp::v_weight"][::core::mem::offset_of!(RmsProp, v_weight) - 3608usize];
+    ["Offset of field: RmsProp::eps"][::core::mem::offset_of!(RmsProp, eps) - 3616usize];
+    ["Offset of field: RmsProp::decay"][::core::mem::offset_of!(RmsProp, decay) - 3624usize];
+    ["Offset of field: RmsProp::momentum"][::core::mem::offset_of!(RmsProp, momentum) - 3632usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Adagrad {
-    pub p: u64,
-    pub g: u64,
-    pub sum: u64,
-    pub count: u64,
+    pub p: [u64; 64usize],
+    pub g: [u64; 64usize],
+    pub sum: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u64; 64usize],
+    pub tensors: u32,
+    pub unused: u32,
     pub rate: f64,
     pub eps: f64,
     pub decay: f64,
-    pub unused: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Adagrad"][::core::mem::size_of::<Adagrad>() - 64usize];
+    ["Size of Adagrad"][::core::mem::size_of::<Adagrad>() - 2592usize];
     ["Alignment of Adagrad"][::core::mem::align_of::<Adagrad>() - 8usize];
     ["Offset of field: Adagrad::p"][::core::mem::offset_of!(Adagrad, p) - 0usize];
-    ["Offset of field: Adagrad::g"][::core::mem::offset_of!(Adagrad, g) - 8usize];
-    ["Offset of field: Adagrad::sum"][::core::mem::offset_of!(Adagrad, sum) - 16usize];
-    ["Offset of field: Adagrad::count"][::core::mem::offset_of!(Adagrad, count) - 24usize];
-    ["Offset of field: Adagrad::rate"][::core::mem::offset_of!(Adagrad, rate) - 32usize];
-    ["Offset of field: Adagrad::eps"][::core::mem::offset_of!(Adagrad, eps) - 40usize];
-    ["Offset of field: Adagrad::decay"][::core::mem::offset_of!(Adagrad, decay) - 48usize];
-    ["Offset of field: Adagrad::unused"][::core::mem::offset_of!(Adagrad, unused) - 56usize];
+    ["Offset of field: Adagrad::g"][::core::mem::offset_of!(Adagrad, g) - 512usize];
+    ["Offset of field: Adagrad::sum"][::core::mem::offset_of!(Adagrad, sum) - 1024usize];
+    ["Offset of field: Adagrad::count"][::core::mem::offset_of!(Adagrad, count) - 1536usize];
+    ["Offset of field: Adagrad::first"][::core::mem::offset_of!(Adagrad, first) - 2048usize];
+    ["Offset of field: Adagrad::tensors"][::core::mem::offset_of!(Adagrad, tensors) - 2560usize];
+    ["Offset of field: Adagrad::unused"][::core::mem::offset_of!(Adagrad, unused) - 2564usize];
+    ["Offset of field: Adagrad::rate"][::core::mem::offset_of!(Adagrad, rate) - 2568usize];
+    ["Offset of field: Adagrad::eps"][::core::mem::offset_of!(Adagrad, eps) - 2576usize];
+    ["Offset of field: Adagrad::decay"][::core::mem::offset_of!(Adagrad, decay) - 2584usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct NormParts {
+    pub x: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u64; 64usize],
+    pub parts: u64,
+    pub p: f64,
+    pub tensors: u32,
+    pub op: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of NormParts"][::core::mem::size_of::<NormParts>() - 1560usize];
+    ["Alignment of NormParts"][::core::mem::align_of::<NormParts>() - 8usize];
+    ["Offset of field: NormParts::x"][::core::mem::offset_of!(NormParts, x) - 0usize];
+    ["Offset of field: NormParts::count"][::core::mem::offset_of!(NormParts, count) - 512usize];
+    ["Offset of field: NormParts::first"][::core::mem::offset_of!(NormParts, first) - 1024usize];
+    ["Offset of field: NormParts::parts"][::core::mem::offset_of!(NormParts, parts) - 1536usize];
+    ["Offset of field: NormParts::p"][::core::mem::offset_of!(NormParts, p) - 1544usize];
+    ["Offset of field: NormParts::tensors"][::core::mem::offset_of!(NormParts, tensors) - 1552usize];
+    ["Offset of field: NormParts::op"][::core::mem::offset_of!(NormParts, op) - 1556usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct NormJoin {
+    pub parts: u64,
+    pub norm: u64,
+    pub factor: u64,
+    pub count: u64,
+    pub p: f64,
+    pub max_norm: f64,
+    pub op: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of NormJoin"][::core::mem::size_of::<NormJoin>() - 56usize];
+    ["Alignment of NormJoin"][::core::mem::align_of::<NormJoin>() - 8usize];
+    ["Offset of field: NormJoin::parts"][::core::mem::offset_of!(NormJoin, parts) - 0usize];
+    ["Offset of field: NormJoin::norm"][::core::mem::offset_of!(NormJoin, norm) - 8usize];
+    ["Offset of field: NormJoin::factor"][::core::mem::offset_of!(NormJoin, factor) - 16usize];
+    ["Offset of field: NormJoin::count"][::core::mem::offset_of!(NormJoin, count) - 24usize];
+    ["Offset of field: NormJoin::p"][::core::mem::offset_of!(NormJoin, p) - 32usize];
+    ["Offset of field: NormJoin::max_norm"][::core::mem::offset_of!(NormJoin, max_norm) - 40usize];
+    ["Offset of field: NormJoin::op"][::core::mem::offset_of!(NormJoin, op) - 48usize];
+    ["Offset of field: NormJoin::unused"][::core::mem::offset_of!(NormJoin, unused) - 52usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Scale {
+    pub x: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u64; 64usize],
+    pub factor: u64,
+    pub tensors: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Scale"][::core::mem::size_of::<Scale>() - 1552usize];
+    ["Alignment of Scale"][::core::mem::align_of::<Scale>() - 8usize];
+    ["Offset of field: Scale::x"][::core::mem::offset_of!(Scale, x) - 0usize];
+    ["Offset of field: Scale::count"][::core::mem::offset_of!(Scale, count) - 512usize];
+    ["Offset of field: Scale::first"][::core::mem::offset_of!(Scale, first) - 1024usize];
+    ["Offset of field: Scale::factor"][::core::mem::offset_of!(Scale, factor) - 1536usize];
+    ["Offset of field: Scale::tensors"][::core::mem::offset_of!(Scale, tensors) - 1544usize];
+    ["Offset of field: Scale::unused"][::core::mem::offset_of!(Scale, unused) - 1548usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Clamp {
+    pub x: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u64; 64usize],
+    pub low: f64,
+    pub high: f64,
+    pub tensors: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Clamp"][::core::mem::size_of::<Clamp>() - 1560usize];
+    ["Alignment of Clamp"][::core::mem::align_of::<Clamp>() - 8usize];
+    ["Offset of field: Clamp::x"][::core::mem::offset_of!(Clamp, x) - 0usize];
+    ["Offset of field: Clamp::count"][::core::mem::offset_of!(Clamp, count) - 512usize];
+    ["Offset of field: Clamp::first"][::core::mem::offset_of!(Clamp, first) - 1024usize];
+    ["Offset of field: Clamp::low"][::core::mem::offset_of!(Clamp, low) - 1536usize];
+    ["Offset of field: Clamp::high"][::core::mem::offset_of!(Clamp, high) - 1544usize];
+    ["Offset of field: Clamp::tensors"][::core::mem::offset_of!(Clamp, tensors) - 1552usize];
+    ["Offset of field: Clamp::unused"][::core::mem::offset_of!(Clamp, unused) - 1556usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RecurrentRows {
     pub from: u64,
     pub to: u64,
     pub offsets: u64,
     pub sequences: u64,
     pub steps: u64,
+    pub batch: u64,
     pub rows: u64,
     pub width: u64,
     pub step_stride: u64,
     pub sequence_stride: u64,
+    pub vector: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RecurrentRows"][::core::mem::size_of::<RecurrentRows>() - 72usize];
+    ["Size of RecurrentRows"][::core::mem::size_of::<RecurrentRows>() - 88usize];
     ["Alignment of RecurrentRows"][::core::mem::align_of::<RecurrentRows>() - 8usize];
     ["Offset of field: RecurrentRows::from"][::core::mem::offset_of!(RecurrentRows, from) - 0usize];
     ["Offset of field: RecurrentRows::to"][::core::mem::offset_of!(RecurrentRows, to) - 8usize];
     ["Offset of field: RecurrentRows::offsets"][::core::mem::offset_of!(RecurrentRows, offsets) - 16usize];
     ["Offset of field: RecurrentRows::sequences"][::core::mem::offset_of!(RecurrentRows, sequences) - 24usize];
     ["Offset of field: RecurrentRows::steps"][::core::mem::offset_of!(RecurrentRows, steps) - 32usize];
-    ["Offset of field: RecurrentRows::rows"][::core::mem::offset_of!(RecurrentRows, rows) - 40usize];
-    ["Offset of field: RecurrentRows::width"][::core::mem::offset_of!(RecurrentRows, width) - 48usize];
-    ["Offset of field: RecurrentRows::step_stride"][::core::mem::offset_of!(RecurrentRows, step_stride) - 56usize];
+    ["Offset of field: RecurrentRows::batch"][::core::mem::offset_of!(RecurrentRows, batch) - 40usize];
+    ["Offset of field: RecurrentRows::rows"][::core::mem::offset_of!(RecurrentRows, rows) - 48usize];
+    ["Offset of field: RecurrentRows::width"][::core::mem::offset_of!(RecurrentRows, width) - 56usize];
+    ["Offset of field: RecurrentRows::step_stride"][::core::mem::offset_of!(RecurrentRows, step_stride) - 64usize];
     ["Offset of field: RecurrentRows::sequence_stride"]
-        [::core::mem::offset_of!(RecurrentRows, sequence_stride) - 64usize];
+        [::core::mem::offset_of!(RecurrentRows, sequence_stride) - 72usize];
+    ["Offset of field: RecurrentRows::vector"][::core::mem::offset_of!(RecurrentRows, vector) - 80usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RecurrentStates {
     pub from: u64,
     pub to: u64,
+    pub offsets: u64,
     pub sequences: u64,
+    pub steps: u64,
+    pub count: u64,
     pub batch: u64,
     pub width: u64,
+    pub stride: u64,
+    pub last: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RecurrentStates"][::core::mem::size_of::<RecurrentStates>() - 40usize];
+    ["Size of RecurrentStates"][::core::mem::size_of::<RecurrentStates>() - 80usize];
     ["Alignment of RecurrentStates"][::core::mem::align_of::<RecurrentStates>() - 8usize];
     ["Offset of field: RecurrentStates::from"][::core::mem::offset_of!(RecurrentStates, from) - 0usize];
     ["Offset of field: RecurrentStates::to"][::core::mem::offset_of!(RecurrentStates, to) - 8usize];
-    ["Offset of field: RecurrentStates::sequences"][::core::mem::offset_of!(RecurrentStates, sequences) - 16usize];
-    ["Offset of field: RecurrentStates::batch"][::core::mem::offset_of!(RecurrentStates, batch) - 24usize];
-    ["Offset of field: RecurrentStates::width"][::core::mem::offset_of!(RecurrentStates, width) - 32usize];
+    ["Offset of field: RecurrentStates::offsets"][::core::mem::offset_of!(RecurrentStates, offsets) - 16usize];
+    ["Offset of field: RecurrentStates::sequences"][::core::mem::offset_of!(RecurrentStates, sequences) - 24usize];
+    ["Offset of field: RecurrentStates::steps"][::core::mem::offset_of!(RecurrentStates, steps) - 32usize];
+    ["Offset of field: RecurrentStates::count"][::core::mem::offset_of!(RecurrentStates, count) - 40usize];
+    ["Offset of field: RecurrentStates::batch"][::core::mem::offset_of!(RecurrentStates, batch) - 48usize];
+    ["Offset of field: RecurrentStates::width"][::core::mem::offset_of!(RecurrentStates, width) - 56usize];
+    ["Offset of field: RecurrentStates::stride"][::core::mem::offset_of!(RecurrentStates, stride) - 64usize];
+    ["Offset of field: RecurrentStates::last"][::core::mem::offset_of!(RecurrentStates, last) - 72usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RecurrentBias {
     pub ih: u64,
     pub hh: u64,
@@ -813,7 +927,7 @@ const _: () = {
     ["Offset of field: RecurrentBias::split"][::core::mem::offset_of!(RecurrentBias, split) - 40usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RecurrentPrevious {
     pub y: u64,
     pub first: u64,
@@ -840,67 +954,145 @@ const _: () = {
     ["Offset of field: RecurrentPrevious::reverse"][::core::mem::offset_of!(RecurrentPrevious, reverse) - 64usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentSums {
+    pub from: u64,
+    pub to: u64,
+    pub rows: u64,
+    pub width: u64,
+    pub part: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentSums"][::core::mem::size_of::<RecurrentSums>() - 40usize];
+    ["Alignment of RecurrentSums"][::core::mem::align_of::<RecurrentSums>() - 8usize];
+    ["Offset of field: RecurrentSums::from"][::core::mem::offset_of!(RecurrentSums, from) - 0usize];
+    ["Offset of field: RecurrentSums::to"][::core::mem::offset_of!(RecurrentSums, to) - 8usize];
+    ["Offset of field: RecurrentSums::rows"][::core::mem::offset_of!(RecurrentSums, rows) - 16usize];
+    ["Offset of field: RecurrentSums::width"][::core::mem::offset_of!(RecurrentSums, width) - 24usize];
+    ["Offset of field: RecurrentSums::part"][::core::mem::offset_of!(RecurrentSums, part) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct RecurrentPeephole {
     pub gates: u64,
     pub cells: u64,
-    pub before: u64,
+    pub first: u64,
     pub to: u64,
+    pub offsets: u64,
+    pub steps: u64,
+    pub batch: u64,
     pub rows: u64,
     pub hidden: u64,
+    pub part: u64,
+    pub reverse: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentPeephole"][::core::mem::size_of::<RecurrentPeephole>() - 88usize];
+    ["Alignment of RecurrentPeephole"][::core::mem::align_of::<RecurrentPeephole>() - 8usize];
+    ["Offset of field: RecurrentPeephole::gates"][::core::mem::offset_of!(RecurrentPeephole, gates) - 0usize];
+    ["Offset of field: RecurrentPeephole::cells"][::core::mem::offset_of!(RecurrentPeephole, cells) - 8usize];
+    ["Offset of field: RecurrentPeephole::first"][::core::mem::offset_of!(RecurrentPeephole, first) - 16usize];
+    ["Offset of field: RecurrentPeephole::to"][::core::mem::offset_of!(RecurrentPeephole, to) - 24usize];
+    ["Offset of field: RecurrentPeephole::offsets"][::core::mem::offset_of!(RecurrentPeephole, offsets) - 32usize];
+    ["Offset of field: RecurrentPeephole::steps"][::core::mem::offset_of!(RecurrentPeephole, steps) - 40usize];
+    ["Offset of field: RecurrentPeephole::batch"][::core::mem::offset_of!(RecurrentPeephole, batch) - 48usize];
+    ["Offset of field: RecurrentPeephole::rows"][::core::mem::offset_of!(RecurrentPeephole, rows) - 56usize];
+    ["Offset of field: RecurrentPeephole::hidden"][::core::mem::offset_of!(RecurrentPeephole, hidden) - 64usize];
+    ["Offset of field: RecurrentPeephole::part"][::core::mem::offset_of!(RecurrentPeephole, part) - 72usize];
+    ["Offset of field: RecurrentPeephole::reverse"][::core::mem::offset_of!(RecurrentPeephole, reverse) - 80usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentTotals {
+    pub from: u64,
+    pub to: u64,
+    pub parts: u64,
+    pub stride: u64,
+    pub count: u64,
     pub add: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RecurrentPeephole"][::core::mem::size_of::<RecurrentPeephole>() - 56usize];
-    ["Alignment of RecurrentPeephole"][::core::mem::align_of::<RecurrentPeephole>() - 8usize];
-    ["Offset of field: RecurrentPeephole::gates"][::core::mem::offset_of!(RecurrentPeephole, gates) - 0usize];
-    ["Offset of field: RecurrentPeephole::cells"][::core::mem::offset_of!(RecurrentPeephole, cells) - 8usize];
-    ["Offset of field: RecurrentPeephole::before"][::core::mem::offset_of!(RecurrentPeephole, before) - 16usize];
-    ["Offset of field: RecurrentPeephole::to"][::core::mem::offset_of!(RecurrentPeephole, to) - 24usize];
-    ["Offset of field: RecurrentPeephole::rows"][::core::mem::offset_of!(RecurrentPeephole, rows) - 32usize];
-    ["Offset of field: RecurrentPeephole::hidden"][::core::mem::offset_of!(RecurrentPeephole, hidden) - 40usize];
-    ["Offset of field: RecurrentPeephole::add"][::core::mem::offset_of!(RecurrentPeephole, add) - 48usize];
+    ["Size of RecurrentTotals"][::core::mem::size_of::<RecurrentTotals>() - 48usize];
+    ["Alignment of RecurrentTotals"][::core::mem::align_of::<RecurrentTotals>() - 8usize];
+    ["Offset of field: RecurrentTotals::from"][::core::mem::offset_of!(RecurrentTotals, from) - 0usize];
+    ["Offset of field: RecurrentTotals::to"][::core::mem::offset_of!(RecurrentTotals, to) - 8usize];
+    ["Offset of field: RecurrentTotals::parts"][::core::mem::offset_of!(RecurrentTotals, parts) - 16usize];
+    ["Offset of field: RecurrentTotals::stride"][::core::mem::offset_of!(RecurrentTotals, stride) - 24usize];
+    ["Offset of field: RecurrentTotals::count"][::core::mem::offset_of!(RecurrentTotals, count) - 32usize];
+    ["Offset of field: RecurrentTotals::add"][::core::mem::offset_of!(RecurrentTotals, add) - 40usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct RecurrentStep {
-    pub gates: u64,
-    pub bias: u64,
-    pub q: u64,
-    pub kept: u64,
-    pub cells: u64,
-    pub c: u64,
-    pub h: u64,
-    pub y: u64,
-    pub peephole: u64,
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentProjected {
+    pub dh: u64,
+    pub dy: u64,
+    pub to: u64,
     pub count: u64,
-    pub hidden: u64,
+    pub width: u64,
     pub stride: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RecurrentStep"][::core::mem::size_of::<RecurrentStep>() - 96usize];
-    ["Alignment of RecurrentStep"][::core::mem::align_of::<RecurrentStep>() - 8usize];
-    ["Offset of field: RecurrentStep::gates"][::core::mem::offset_of!(RecurrentStep, gates) - 0usize];
-    ["Offset of field: RecurrentStep::bias"][::core::mem::offset_of!(RecurrentStep, bias) - 8usize];
-    ["Offset of field: RecurrentStep::q"][::core::mem::offset_of!(RecurrentStep, q) - 16usize];
-    ["Offset of field: RecurrentStep::kept"][::core::mem::offset_of!(RecurrentStep, kept) - 24usize];
-    ["Offset of field: RecurrentStep::cells"][::core::mem::offset_of!(RecurrentStep, cells) - 32usize];
-    ["Offset of field: RecurrentStep::c"][::core::mem::offset_of!(RecurrentStep, c) - 40usize];
-    ["Offset of field: RecurrentStep::h"][::core::mem::offset_of!(RecurrentStep, h) - 48usize];
-    ["Offset of field: RecurrentStep::y"][::core::mem::offset_of!(RecurrentStep, y) - 56usize];
-    ["Offset of field: RecurrentStep::peephole"][::core::mem::offset_of!(RecurrentStep, peephole) - 64usize];
-    ["Offset of field: RecurrentStep::count"][::core::mem::offset_of!(RecurrentStep, count) - 72usize];
-    ["Offset of field: RecurrentStep::hidden"][::core::mem::offset_of!(RecurrentStep, hidden) - 80usize];
-    ["Offset of field: RecurrentStep::stride"][::core::mem::offset_of!(RecurrentStep, stride) - 88usize];
+    ["Size of RecurrentProjected"][::core::mem::size_of::<RecurrentProjected>() - 48usize];
+    ["Alignment of RecurrentProjected"][::core::mem::align_of::<RecurrentProjected>() - 8usize];
+    ["Offset of field: RecurrentProjected::dh"][::core::mem::offset_of!(RecurrentProjected, dh) - 0usize];
+    ["Offset of field: RecurrentProjected::dy"][::core::mem::offset_of!(RecurrentProjected, dy) - 8usize];
+    ["Offset of field: RecurrentProjected::to"][::core::mem::offset_of!(RecurrentProjected, to) - 16usize];
+    ["Offset of field: RecurrentProjected::count"][::core::mem::offset_of!(RecurrentProjected, count) - 24usize];
+    ["Offset of field: RecurrentProjected::width"][::core::mem::offset_of!(RecurrentProjected, width) - 32usize];
+    ["Offset of field: RecurrentProjected::stride"][::core::mem::offset_of!(RecurrentProjected, stride) - 40usize];
 };
 #[repr(C)]
-#[derive(Debug, Default, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct RecurrentStepBackward {
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentStep {
+    pub pre: u64,
     pub gates: u64,
     pub q: u64,
     pub kept: u64,
+    pub bias: u64,
+    pub c_before: u64,
+    pub c_first: u64,
+    pub c: u64,
+    pub h_before: u64,
+    pub h_first: u64,
+    pub y: u64,
+    pub peephole: u64,
+    pub count: u64,
+    pub before: u64,
+    pub hidden: u64,
+    pub stride: u64,
+    pub vector: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of RecurrentStep"][::core::mem::size_of::<RecurrentStep>() - 136usize];
+    ["Alignment of RecurrentStep"][::core::mem::align_of::<RecurrentStep>() - 8usize];
+    ["Offset of field: RecurrentStep::pre"][::core::mem::offset_of!(RecurrentStep, pre) - 0usize];
+    ["Offset of field: RecurrentStep::gates"][::core::mem::offset_of!(RecurrentStep, gates) - 8usize];
+    ["Offset of field: RecurrentStep::q"][::core::mem::offset_of!(RecurrentStep, q) - 16usize];
+    ["Offset of field: RecurrentStep::kept"][::core::mem::offset_of!(RecurrentStep, kept) - 24usize];
+    ["Offset of field: RecurrentStep::bias"][::core::mem::offset_of!(RecurrentStep, bias) - 32usize];
+    ["Offset of field: RecurrentStep::c_before"][::core::mem::offset_of!(RecurrentStep, c_before) - 40usize];
+    ["Offset of field: RecurrentStep::c_first"][::core::mem::offset_of!(RecurrentStep, c_first) - 48usize];
+    ["Offset of field: RecurrentStep::c"][::core::mem::offset_of!(RecurrentStep, c) - 56usize];
+    ["Offset of field: RecurrentStep::h_before"][::core::mem::offset_of!(RecurrentStep, h_before) - 64usize];
+    ["Offset of field: RecurrentStep::h_first"][::core::mem::offset_of!(RecurrentStep, h_first) - 72usize];
+    ["Offset of field: RecurrentStep::y"][::core::mem::offset_of!(RecurrentStep, y) - 80usize];
+    ["Offset of field: RecurrentStep::peephole"][::core::mem::offset_of!(RecurrentStep, peephole) - 88usize];
+    ["Offset of field: RecurrentStep::count"][::core::mem::offset_of!(RecurrentStep, count) - 96usize];
+    ["Offset of field: RecurrentStep::before"][::core::mem::offset_of!(RecurrentStep, before) - 104usize];
+    ["Offset of field: RecurrentStep::hidden"][::core::mem::offset_of!(RecurrentStep, hidden) - 112usize];
+    ["Offset of field: RecurrentStep::stride"][::core::mem::offset_of!(RecurrentStep, stride) - 120usize];
+    ["Offset of field: RecurrentStep::vector"][::core::mem::offset_of!(RecurrentStep, vector) - 128usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecurrentStepBackward {
+    pub gates: u64,
+    pub q: u64,
     pub c: u64,
     pub c_before: u64,
     pub c_first: u64,
@@ -914,6 +1106,7 @@ pub struct RecurrentStepBackward {
     pub before: u64,
     pub hidden: u64,
     pub stride: u64,
+    pub vector: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -921,26 +1114,27 @@ const _: () = {
     ["Alignment of RecurrentStepBackward"][::core::mem::align_of::<RecurrentStepBackward>() - 8usize];
     ["Offset of field: RecurrentStepBackward::gates"][::core::mem::offset_of!(RecurrentStepBackward, gates) - 0usize];
     ["Offset of field: RecurrentStepBackward::q"][::core::mem::offset_of!(RecurrentStepBackward, q) - 8usize];
-    ["Offset of field: RecurrentStepBackward::kept"][::core::mem::offset_of!(RecurrentStepBackward, kept) - 16usize];
-    ["Offset of field: RecurrentStepBackward::c"][::core::mem::offset_of!(RecurrentStepBackward, c) - 24usize];
+    ["Offset of field: RecurrentStepBackward::c"][::core::mem::offset_of!(RecurrentStepBackward, c) - 16usize];
     ["Offset of field: RecurrentStepBackward::c_before"]
-        [::core::mem::offset_of!(RecurrentStepBackward, c_before) - 32usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, c_before) - 24usize];
     ["Offset of field: RecurrentStepBackward::c_first"]
-        [::core::mem::offset_of!(RecurrentStepBackward, c_first) - 40usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, c_first) - 32usize];
     ["Offset of field: RecurrentStepBackward::h_before"]
-        [::core::mem::offset_of!(RecurrentStepBackward, h_before) - 48usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, h_before) - 40usize];
     ["Offset of field: RecurrentStepBackward::h_first"]
-        [::core::mem::offset_of!(RecurrentStepBackward, h_first) - 56usize];
-    ["Offset of field: RecurrentStepBackward::dy"][::core::mem::offset_of!(RecurrentStepBackward, dy) - 64usize];
-    ["Offset of field: RecurrentStepBackward::dh"][::core::mem::offset_of!(RecurrentStepBackward, dh) - 72usize];
-    ["Offset of field: RecurrentStepBackward::dc"][::core::mem::offset_of!(RecurrentStepBackward, dc) - 80usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, h_first) - 48usize];
+    ["Offset of field: RecurrentStepBackward::dy"][::core::mem::offset_of!(RecurrentStepBackward, dy) - 56usize];
+    ["Offset of field: RecurrentStepBackward::dh"][::core::mem::offset_of!(RecurrentStepBackward, dh) - 64usize];
+    ["Offset of field: RecurrentStepBackward::dc"][::core::mem::offset_of!(RecurrentStepBackward, dc) - 72usize];
     ["Offset of field: RecurrentStepBackward::peephole"]
-        [::core::mem::offset_of!(RecurrentStepBackward, peephole) - 88usize];
-    ["Offset of field: RecurrentStepBackward::count"][::core::mem::offset_of!(RecurrentStepBackward, count) - 96usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, peephole) - 80usize];
+    ["Offset of field: RecurrentStepBackward::count"][::core::mem::offset_of!(RecurrentStepBackward, count) - 88usize];
     ["Offset of field: RecurrentStepBackward::before"]
-        [::core::mem::offset_of!(RecurrentStepBackward, before) - 104usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, before) - 96usize];
     ["Offset of field: RecurrentStepBackward::hidden"]
-        [::core::mem::offset_of!(RecurrentStepBackward, hidden) - 112usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, hidden) - 104usize];
     ["Offset of field: RecurrentStepBackward::stride"]
-        [::core::mem::offset_of!(RecurrentStepBackward, stride) - 120usize];
+        [::core::mem::offset_of!(RecurrentStepBackward, stride) - 112usize];
+    ["Offset of field: RecurrentStepBackward::vector"]
+        [::core::mem::offset_of!(RecurrentStepBackward, vector) - 120usize];
 };

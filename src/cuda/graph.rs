@@ -1,0 +1,158 @@
+//! Work that is captured once and replayed with one launch: CUDA graphs, and a cache of those of recurrent sequences.
+
+use std::collections::HashMap;
+
+use cudarc::driver::{result, sys};
+
+use super::{
+    context::Context,
+    driver::{CUresult, DriverError},
+    lane::Lane,
+};
+use crate::error::Result;
+
+/// Graphs that a device keeps at most, nodes of all of them together (about half a kilobyte each on host and device), and nodes
+/// of one: beyond it, launching is no longer what takes the time.
+const GRAPHS: usize = 64;
+const NODES: usize = 1 << 17;
+const LONGEST: usize = 1 << 15;
+/// Calls that are remembered so that a second one is known.
+const SEEN: usize = 1024;
+
+/// A graph, ready to be launched.
+pub struct Graph {
+    exec: sys::CUgraphExec,
+    pub nodes: usize,
+}
+
+// SAFETY: a graph belongs to the process; launches are serialised by whoever holds it.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Captures what `work` queues on the device's lanes, instead of running it. Other threads' work waits meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`, and the driver's where it does not capture what was queued. Nothing has run then.
+    pub fn capture(context: &'static Context, op: &'static str, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let handles = &context.handles;
+        let _alone = handles.alone();
+        let lane = Lane::of(context, 0)?;
+        // SAFETY: the stream lives; every begin has its end below.
+        handles.with(op, || unsafe {
+            result::stream::begin_capture(lane.stream, sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED)
+        })?;
+        let queued = work();
+        // SAFETY: as above; the graph is destroyed once it is instantiated.
+        let made = handles.with(op, || unsafe {
+            let graph = result::stream::end_capture(lane.stream)?;
+            let made = instantiate(graph);
+            result::graph::destroy(graph).and(made)
+        });
+        queued?;
+        made
+    }
+
+    /// Queues all of it on a lane.
+    pub fn launch(&self, context: &Context, op: &'static str, lane: &Lane) -> Result<()> {
+        // SAFETY: graph and stream live.
+        context.handles.with(op, || unsafe { result::graph::launch(self.exec, lane.stream) })
+    }
+}
+
+/// # Safety
+/// A graph that lives.
+unsafe fn instantiate(graph: sys::CUgraph) -> Result<Graph, DriverError> {
+    if graph.is_null() {
+        return Err(DriverError(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
+    }
+    let mut nodes = 0;
+    // SAFETY: the caller's promise; without a list the driver only counts.
+    unsafe {
+        sys::cuGraphGetNodes(graph, std::ptr::null_mut(), &mut nodes).result()?;
+        Ok(Graph { exec: result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0))?, nodes })
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has it; the driver keeps what still runs.
+        let _ = unsafe { result::graph::exec_destroy(self.exec) };
+    }
+}
+
+struct Entry {
+    graph: Graph,
+    last_used: u64,
+}
+
+/// Graphs of recurrent calls by all that such a call is made of, addresses among them: a loop that runs in the same memory again,
+/// as the allocator has it in steady state, replays them.
+#[derive(Default)]
+pub struct Cache {
+    graphs: HashMap<Vec<u64>, Entry>,
+    /// Keys met once: a second time it is worth capturing.
+    seen: HashMap<Vec<u64>, ()>,
+    nodes: usize,
+    clock: u64,
+    /// The driver refused a capture: no more are tried.
+    refused: bool,
+}
+
+impl Cache {
+    fn make_room(&mut self, nodes: usize) {
+        while !self.graphs.is_empty() && (self.graphs.len() >= GRAPHS || self.nodes + nodes > NODES) {
+            let oldest = self.graphs.iter().min_by_key(|(_, e)| e.last_used).map(|(key, _)| key.clone());
+            if let Some(entry) = oldest.and_then(|key| self.graphs.remove(&key)) {
+                self.nodes -= entry.graph.nodes;
+            }
+        }
+    }
+}
+
+/// Runs a call: by its graph where there is one, capturing it when it comes the second time, plainly else.
+pub fn replay(
+    context: &'static Context,
+    op: &'static str,
+    key: Vec<u64>,
+    launches: usize,
+    work: impl Fn() -> Result<()>,
+) -> Result<()> {
+    // Inside of a capture the call becomes a part of that.
+    if launches > LONGEST || context.handles.is_alone() {
+        return work();
+    }
+    let mut cache = context.graphs.lock().unwrap_or_else(|e| e.into_inner());
+    cache.clock += 1;
+    let clock = cache.clock;
+    let lane = Lane::of(context, 0)?;
+    if let Some(entry) = cache.graphs.get_mut(&key) {
+        entry.last_used = clock;
+        return entry.graph.launch(context, op, lane);
+    }
+    if cache.refused {
+        drop(cache);
+        return work();
+    }
+    if cache.seen.remove(&key).is_none() {
+        if cache.seen.len() >= SEEN {
+            cache.seen.clear();
+        }
+        cache.seen.insert(key, ());
+        drop(cache);
+        return work();
+    }
+    match Graph::capture(context, op, &work) {
+        Ok(graph) => {
+            cache.make_room(graph.nodes);
+            let launched = graph.launch(context, op, lane);
+            cache.nodes += graph.nodes;
+            cache.graphs.insert(key, Entry { graph, last_used: clock });
+            launched
+        }
+        Err(_) => {
+            cache.refused = true;
+            drop(cache);
+            work()
+        }
+    }
+}

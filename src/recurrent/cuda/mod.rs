@@ -1,0 +1,366 @@
+//! A plan on a GPU, step by step: one input product for all steps, then per step one product and one pointwise kernel; backward the
+//! same way, and one product per weight after the loop. Everything is queued; nothing waits and nothing is allocated.
+//!
+//! Products take x, h, the weights and the gradients of gates in the network's dtype and sum in f32 (f64 for f64);
+//! pre-activations, cell states and the gradients that are carried from step to step are of that type, all else of the
+//! network's.
+//!
+//! The two directions run on two lanes. Layers of one direction run as a wavefront where the sequence is long enough to be cut:
+//! a layer begins when the one below has done its first stretch. Gradients of weights are computed aside, while the layer below
+//! goes on. Lanes join at the end.
+
+mod backward;
+mod forward;
+mod order;
+mod space;
+
+use std::ops::Range;
+
+pub(super) use backward::backward;
+pub(super) use forward::forward;
+use order::Order;
+pub(super) use space::{reserve_len, workspace_len};
+
+use super::{Buf, Cell, Nonlinearity, ParameterKind, Plan, Sequence, Stream};
+use crate::{
+    cuda::{
+        Cuda,
+        recurrent::{ASIDE, Lane, Matrix, RecurrentRows, RecurrentStates},
+    },
+    dtype::DType,
+    error::{Error, Result},
+};
+
+const OP: &str = "recurrent";
+
+/// Rows of a stretch at least, and stretches of a wavefront at most: products over fewer rows would not fill the device.
+const STRETCH: usize = 512;
+const STRETCHES: usize = 8;
+
+/// Extents of a plan.
+struct Net {
+    layers: usize,
+    directions: usize,
+    seq: usize,
+    batch: usize,
+    input: usize,
+    hidden: usize,
+    output: usize,
+    cell: Cell,
+    /// Columns of the gates in memory: the GRU keeps W_hn h + b_hn among them.
+    gates: usize,
+    lstm: bool,
+    projected: bool,
+    dropout: f64,
+    /// Numbers kept per row beside the gates: the projected LSTM's h before projection, r ∘ h of the GRU that resets first.
+    kept: usize,
+    dtype: DType,
+    /// What is computed in.
+    real: DType,
+    /// Stretches that the steps are cut into.
+    stretches: usize,
+}
+
+impl Net {
+    fn of(plan: &Plan) -> Net {
+        let (d, shape) = (plan.descriptor(), plan.shape());
+        let projected = d.proj_size > 0;
+        let columns = if d.cell == Cell::Gru { 4 } else { d.cell.gates() };
+        let wave = d.num_layers > 1 && !d.bidirectional;
+        let most = if wave { STRETCHES.min(shape.seq) } else { 1 };
+        Net {
+            layers: d.num_layers,
+            directions: d.directions(),
+            seq: shape.seq,
+            batch: shape.batch,
+            input: d.input_size,
+            hidden: d.hidden_size,
+            output: d.output_size(),
+            cell: d.cell,
+            gates: columns * d.hidden_size,
+            lstm: d.cell.has_cell_state(),
+            projected,
+            dropout: d.dropout,
+            kept: if projected || d.cell == Cell::GruResetBefore { d.hidden_size } else { 0 },
+            dtype: d.dtype,
+            real: plan.compute_dtype(),
+            stretches: (shape.seq * shape.batch / STRETCH).clamp(1, most),
+        }
+    }
+
+    /// Features of a layer's output.
+    fn width(&self) -> usize {
+        self.directions * self.output
+    }
+
+    fn layer_input(&self, layer: usize) -> usize {
+        if layer == 0 { self.input } else { self.width() }
+    }
+
+    /// States of one kind that a network has.
+    fn states(&self) -> usize {
+        self.layers * self.directions
+    }
+
+    /// Rows of W_hh that h is multiplied by in the first product of a step.
+    fn recurrent_gates(&self) -> usize {
+        match self.cell {
+            Cell::Gru => 3 * self.hidden,
+            Cell::GruResetBefore => 2 * self.hidden,
+            _ => self.gates,
+        }
+    }
+
+    /// Which columns of the gates belong to which rows of W_ih: `(column, row, count)`.
+    fn input_gates(&self) -> Vec<(usize, usize, usize)> {
+        let h = self.hidden;
+        if self.cell == Cell::Gru { vec![(0, 0, 2 * h), (3 * h, 2 * h, h)] } else { vec![(0, 0, self.gates)] }
+    }
+
+    /// The stretches' steps.
+    fn stretch(&self, steps: usize, k: usize) -> Range<usize> {
+        steps * k / self.stretches..steps * (k + 1) / self.stretches
+    }
+
+    /// Rows of a stretch at most.
+    fn stretch_rows(&self) -> usize {
+        self.seq.div_ceil(self.stretches) * self.batch
+    }
+
+    fn size(&self) -> usize {
+        self.dtype.size()
+    }
+
+    fn real_size(&self) -> usize {
+        self.real.size()
+    }
+}
+
+/// A call under way.
+struct Run<'a> {
+    plan: &'a Plan,
+    cuda: Cuda,
+    net: Net,
+    order: Order,
+    main: Lane,
+    lanes: Vec<Lane>,
+    aside: Lane,
+}
+
+impl<'a> Run<'a> {
+    /// Waits for the caller's stream, and brings the tables of the rows to `tables` where there are some.
+    fn new(plan: &'a Plan, ordinal: usize, stream: &Stream, sequence: Sequence<'_>, tables: u64) -> Result<Self> {
+        let cuda = Cuda::open(OP, ordinal)?;
+        let net = Net::of(plan);
+        if net.batch * net.hidden > u32::MAX as usize / 4 {
+            let got = format!("a batch of {} and a hidden size of {}", net.batch, net.hidden);
+            return Err(Error::shape(OP, got, "below 2³⁰ units in a step on a GPU"));
+        }
+        let main = cuda.lane(0)?;
+        if let Stream::Cuda(theirs) = stream {
+            // SAFETY: who made the `CudaStream` promised that it is one of this device.
+            unsafe { main.wait_for_callers(theirs.raw())? };
+        }
+        let beside = match net.directions {
+            1 if net.stretches > 1 => net.layers.min(ASIDE),
+            directions => directions,
+        };
+        let lanes = (0..beside).map(|i| cuda.lane(i)).collect::<Result<Vec<_>>>()?;
+        // A single layer's gradients have nothing to run beside.
+        let aside = if net.states() == 1 { main } else { cuda.lane(ASIDE)? };
+        let order = Order::new(plan, sequence, main, tables)?;
+        Ok(Run { plan, cuda, net, order, main, lanes, aside })
+    }
+
+    /// Runs a call whose work is queued by `work`, or replays it: `addresses` is all else that it depends on.
+    fn replay(&self, addresses: Vec<u64>, work: impl Fn() -> Result<()>) -> Result<()> {
+        let (net, order) = (&self.net, &self.order);
+        let launches = 4 * net.states() * order.steps();
+        if !(self.plan.may_capture() && self.cuda.replays()) {
+            return work();
+        }
+        let d = self.plan.descriptor();
+        let mut key = Vec::with_capacity(16 + addresses.len() + order.steps());
+        let sizes = [net.layers, net.directions, net.seq, net.batch, net.input, net.hidden, net.output];
+        key.extend(sizes.map(|n| n as u64));
+        key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
+        let strides = order.strides.map_or([0; 2], |(step, sequence)| [step as u64, sequence as u64]);
+        key.extend(strides.into_iter().chain([order.offsets, order.sequences]));
+        if order.offsets != 0 {
+            key.extend((0..=order.steps()).map(|t| order.at(t) as u64));
+        }
+        key.extend(addresses);
+        self.cuda.replay(key, launches, work)
+    }
+
+    /// The lane of a direction of the layer that comes `place`-th.
+    fn lane(&self, place: usize, direction: usize) -> Lane {
+        if self.net.directions == 2 { self.lanes[direction] } else { self.lanes[place % self.lanes.len()] }
+    }
+
+    /// All lanes wait for the main one.
+    fn fork(&self) -> Result<()> {
+        self.lanes.iter().chain([&self.aside]).try_for_each(|lane| lane.wait_for(self.main))
+    }
+
+    /// The main lane waits for all.
+    fn join(&self) -> Result<()> {
+        self.lanes.iter().chain([&self.aside]).try_for_each(|&lane| self.main.wait_for(lane))
+    }
+
+    /// The caller's stream waits for the main lane.
+    fn release(&self, stream: &Stream) -> Result<()> {
+        match stream {
+            // SAFETY: as above.
+            Stream::Cuda(theirs) => unsafe { self.main.release_callers(theirs.raw()) },
+            Stream::Host => Ok(()),
+        }
+    }
+
+    /// The address of an element of the network's dtype.
+    fn at(&self, base: u64, elements: usize) -> u64 {
+        base + (elements * self.net.size()) as u64
+    }
+
+    /// The same of the type that is computed in.
+    fn real_at(&self, base: u64, elements: usize) -> u64 {
+        base + (elements * self.net.real_size()) as u64
+    }
+
+    /// A product into the type that is computed in.
+    fn multiply(
+        &self,
+        lane: Lane,
+        dims: (usize, usize, usize),
+        a: Matrix,
+        b: Matrix,
+        c: Matrix,
+        add: bool,
+    ) -> Result<()> {
+        lane.multiply((self.net.dtype, self.net.real), dims, a, b, c, add)
+    }
+
+    /// A product into the network's dtype.
+    fn multiply_out(
+        &self,
+        lane: Lane,
+        dims: (usize, usize, usize),
+        a: Matrix,
+        b: Matrix,
+        c: Matrix,
+        add: bool,
+    ) -> Result<()> {
+        lane.multiply((self.net.dtype, self.net.dtype), dims, a, b, c, add)
+    }
+
+    /// x or dy as packed rows: the caller's own where they lie so, else gathered into `to`.
+    fn rows_in(&self, from: u64, to: u64, width: usize) -> Result<u64> {
+        match self.order.strides {
+            None => Ok(from),
+            Some(strides) => {
+                self.main.move_rows(false, self.net.dtype, self.rows(from, to, width, strides)).map(|()| to)
+            }
+        }
+    }
+
+    /// Packed rows to the caller's order; who has rows in order already writes them there himself.
+    fn rows_out(&self, from: u64, to: u64, width: usize) -> Result<()> {
+        let Some(strides) = self.order.strides else { return Ok(()) };
+        if self.order.gaps {
+            self.main.clear(to, self.net.seq * self.net.batch * width * self.net.size())?;
+        }
+        self.main.move_rows(true, self.net.dtype, self.rows(from, to, width, strides))
+    }
+
+    fn rows(&self, from: u64, to: u64, width: usize, strides: (usize, usize)) -> RecurrentRows {
+        RecurrentRows {
+            from,
+            to,
+            offsets: self.order.offsets,
+            sequences: self.order.sequences,
+            steps: self.order.steps() as u64,
+            batch: self.net.batch as u64,
+            rows: self.order.rows() as u64,
+            width: width as u64,
+            step_stride: strides.0 as u64,
+            sequence_stride: strides.1 as u64,
+            vector: 0,
+        }
+    }
+
+    /// All of the network's states of one kind between the caller's order and `[states, batch, width]`.
+    fn states(&self, from: u64, to: u64, width: usize) -> RecurrentStates {
+        RecurrentStates {
+            from,
+            to,
+            offsets: self.order.offsets,
+            sequences: self.order.sequences,
+            steps: self.order.steps() as u64,
+            count: self.net.states() as u64,
+            batch: self.net.batch as u64,
+            width: width as u64,
+            stride: width as u64,
+            last: 0,
+        }
+    }
+
+    fn move_states(&self, lane: Lane, name: &'static str, p: &RecurrentStates) -> Result<()> {
+        lane.launch(name, self.net.dtype, (p.count * p.batch * p.width) as usize, p)
+    }
+
+    /// The caller's h0 in the order of the rows; 0 if there is none.
+    fn hidden_in(&self, h0: Option<Buf<'_>>, to: u64) -> Result<u64> {
+        let Some(h0) = h0 else { return Ok(0) };
+        if self.order.sequences == 0 {
+            return Ok(h0.address());
+        }
+        self.move_states(self.main, "hidden_in", &self.states(h0.address(), to, self.net.output)).map(|()| to)
+    }
+
+    /// The caller's c0 in that order and the type that is computed in.
+    fn cells_in(&self, c0: Option<Buf<'_>>, to: u64) -> Result<u64> {
+        let Some(c0) = c0 else { return Ok(0) };
+        if self.order.sequences == 0 && self.net.dtype == self.net.real {
+            return Ok(c0.address());
+        }
+        self.move_states(self.main, "states_in", &self.states(c0.address(), to, self.net.hidden)).map(|()| to)
+    }
+
+    /// The parameters of a layer and direction.
+    fn weights(&self, all: &[Buf<'_>], l: usize, d: usize) -> Weights {
+        let specs = self.plan.descriptor().layer_parameters(l, d);
+        let first = (l * self.net.directions + d) * specs.len();
+        let addresses = all[first..first + specs.len()].iter().map(Buf::address);
+        Weights { list: specs.iter().map(|s| s.kind).zip(addresses).collect(), first }
+    }
+
+    /// Whether a step may move four units at once: every row begins where such a move may.
+    fn vector(&self, addresses: &[u64]) -> u64 {
+        let bytes = (4 * self.net.size() as u64).min(16);
+        u64::from(self.net.hidden.is_multiple_of(4) && addresses.iter().all(|a| a.is_multiple_of(bytes)))
+    }
+}
+
+fn kind(cell: Cell) -> u64 {
+    match cell {
+        Cell::Rnn(Nonlinearity::Tanh) => 0,
+        Cell::Rnn(Nonlinearity::Relu) => 1,
+        Cell::Lstm => 2,
+        Cell::LstmPeephole => 3,
+        Cell::Gru => 4,
+        Cell::GruResetBefore => 5,
+    }
+}
+
+/// Parameters of one layer and direction: kinds and addresses, and the place of the first in the network's list.
+struct Weights {
+    list: Vec<(ParameterKind, u64)>,
+    first: usize,
+}
+
+impl Weights {
+    /// 0 where there is none.
+    fn get(&self, kind: ParameterKind) -> u64 {
+        self.list.iter().find(|(k, _)| *k == kind).map_or(0, |(_, address)| *address)
+    }
+}
