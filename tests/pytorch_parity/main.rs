@@ -1,8 +1,8 @@
 //! Numbers against PyTorch's: every parity case below the folder that `GATEFOLD_PARITY_CASES` names (default: `tests/fixtures`), on
 //! every device that the build and the machine have.
 //!
-//! One line for each failure (file, device, tensor, largest error, bound) and each unsupported case (file, why), and at the
-//! end `parity: N passed, M failed, K unsupported`.
+//! A line `devices: …` first, one for each failure (file, device, tensor, largest error, bound) and each unsupported case (file,
+//! why), and at the end `parity: N passed, M failed, K unsupported`.
 
 mod case;
 mod functions;
@@ -66,9 +66,11 @@ fn pytorch_parity() {
     // Not println!, which the test harness holds back where a test passes.
     let mut out = std::io::stdout();
     let mut say = |line: String| writeln!(out, "{line}").expect("standard output");
+    let devices = devices();
+    say(format!("devices: {}", devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" ")));
     for path in &paths {
         let name = path.strip_prefix(&folder).unwrap_or(path).display();
-        for device in devices() {
+        for &device in &devices {
             let attempt = || Case::load(path, device).and_then(|case| run(&case).map_err(|e| e.to_string()));
             let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| Err("panicked".into()));
             match outcome {

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Runs the GPU tests beside it and writes their logs and environment.json: ./run.sh [RESULTS] (default: ./results).
+# Needs an NVIDIA driver, bash and libcublas (CUDA_HOME, the system's, or that of a Python package). Exit status 0: all passed.
+# GATEFOLD_TEST_TIMEOUT: seconds (1800) that one executable may take.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+mkdir -p "${1:-results}" || exit 1
+results=$(cd "${1:-results}" && pwd)
+shopt -s nullglob
+
+passed=0 failed=0 skipped=0
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+    exit
+}
+
+# Whether the loader finds libcublas by itself; else its folder goes behind what LD_LIBRARY_PATH says already.
+cublas_in() { [ -e "$1/libcublas.so.13" ] || [ -e "$1/libcublas.so.12" ] || [ -e "$1/libcublas.so" ]; }
+find_cublas() {
+    local folder folders=() listed
+    IFS=: read -ra folders <<<"${LD_LIBRARY_PATH:-}"
+    for folder in ${folders[@]+"${folders[@]}"}; do
+        [ -n "$folder" ] && cublas_in "$folder" && cublas=$folder && return
+    done
+    listed=$({ ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null)
+    case $listed in *libcublas.so.13* | *libcublas.so.12*) cublas="the system's" && return ;; esac
+    folders=()
+    for folder in "${CUDA_HOME:-}" "${CUDA_PATH:-}" /usr/local/cuda /usr/local/cuda-1[23]* /opt/cuda; do
+        [ -n "$folder" ] && folders+=("$folder/lib64" "$folder/lib" "$folder/targets/x86_64-linux/lib")
+    done
+    for folder in $(python3 -c 'import site, sys; print(*site.getsitepackages(), site.getusersitepackages(), *sys.path, sep="\n")' 2>/dev/null) \
+        "${VIRTUAL_ENV:-/nonexistent}"/lib/python3*/site-packages "${CONDA_PREFIX:-/opt/conda}"/lib/python3*/site-packages \
+        /usr/lib/python3*/dist-packages /usr/local/lib/python3*/{dist,site}-packages ~/.local/lib/python3*/site-packages; do
+        folders+=("$folder"/nvidia/*/lib)
+    done
+    for folder in ${folders[@]+"${folders[@]}"}; do
+        if cublas_in "$folder"; then
+            cublas=$folder
+            export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
+            return
+        fi
+    done
+    return 1
+}
+if ! find_cublas; then
+    echo "run.sh: there is no libcublas.so.13 or .12: set CUDA_HOME, or pip install nvidia-cublas" >&2
+    failed=1
+    finish
+fi
+
+if ! environment=$("$here/bin/gpu-environment" 2>"$results/environment.log"); then
+    echo "run.sh: $(<"$results/environment.log")" >&2
+    failed=1
+    finish
+fi
+build=$(<"$here/build.json")
+build=${build#\{} build=${build%\}}
+echo "{\"date\":\"$(date -u +%FT%TZ)\",$build,\"cublas_from\":\"$cublas\",${environment#\{}" >"$results/environment.json"
+cat "$results/environment.json"
+# In full, where it is there; nothing depends on it.
+nvidia-smi -q >"$results/nvidia-smi.txt" 2>/dev/null || rm -f "$results/nvidia-smi.txt"
+
+# read_log FILE: counts what the harness says. A test that says it is skipped has not passed.
+read_log() {
+    local line said=no summaries=0 here_passed=0 here_skipped=0 failures=no
+    while IFS= read -r line; do
+        case $line in
+            'failures:') failures=yes ;;
+            '---- '*' stdout ----') said=no ;;
+            'skipped: '*)
+                if [ $said = no ] && [ $failures = no ]; then
+                    said=yes here_skipped=$((here_skipped + 1)) here_passed=$((here_passed - 1))
+                fi
+                ;;
+            'devices: '*)
+                if [[ $line != *cuda* ]]; then
+                    echo "  did not run on the GPU: $line"
+                    failed=$((failed + 1))
+                fi
+                ;;
+            'parity: '*) echo "  $line" ;;
+            'test '*' ... FAILED') echo "  $line" ;;
+        esac
+        if [[ $line =~ ^'test result: '[a-zA-Z]+'. '([0-9]+)' passed; '([0-9]+)' failed; '([0-9]+)' ignored' ]]; then
+            summaries=$((summaries + 1))
+            here_passed=$((here_passed + BASH_REMATCH[1]))
+            failed=$((failed + BASH_REMATCH[2]))
+            here_skipped=$((here_skipped + BASH_REMATCH[3]))
+        fi
+    done <"$1"
+    [ $summaries -gt 0 ] || return 1
+    passed=$((passed + here_passed)) skipped=$((skipped + here_skipped))
+}
+
+while read -r name filter; do
+    echo "$name"
+    log=$results/$name.log before=$failed start=$SECONDS
+    # shellcheck disable=SC2086 # no filter: no argument
+    (cd "$results" && GATEFOLD_PARITY_CASES=$here/fixtures timeout "${GATEFOLD_TEST_TIMEOUT:-1800}" "$here/tests/$name" --show-output $filter) >"$log" 2>&1
+    status=$?
+    read_log "$log" || echo "  ended without a result"
+    # A crash, a time-out, a fault that only the exit status tells.
+    if [ $status != 0 ] && [ "$failed" = "$before" ]; then
+        failed=$((failed + 1))
+    fi
+    [ $status = 0 ] || echo "  exit status $status; see $log"
+    echo "  ($((SECONDS - start)) s)"
+done <"$here/tests/list"
+finish
