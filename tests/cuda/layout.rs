@@ -2,7 +2,7 @@
 
 use gatefold::{DType, Tape, Tensor, Var};
 
-use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, gpu, numbers};
+use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, alone, gpu, numbers};
 
 const ALL: [DType; 6] = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::U32, DType::I64];
 
@@ -73,7 +73,7 @@ fn shapes() {
 
 #[test]
 fn memory_is_used_again() {
-    if !gpu() {
+    if !gpu() || !alone("layout::memory_is_used_again") {
         return;
     }
     let step = || {
@@ -86,8 +86,7 @@ fn memory_is_used_again() {
     let before = GPU.memory_stats().unwrap();
     assert!(before.reserved_bytes >= before.peak_allocated_bytes && before.peak_allocated_bytes >= 4000 * 4);
     assert_eq!(step(), first);
-    // Other tests run beside this one, so that the driver was not asked is seen in the counts only.
     let after = GPU.memory_stats().unwrap();
-    assert!(after.allocations - before.allocations > after.driver_allocations - before.driver_allocations);
+    assert!(after.allocations > before.allocations && after.driver_allocations == before.driver_allocations);
     assert!(CPU.memory_stats().is_err());
 }
