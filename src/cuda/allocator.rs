@@ -4,7 +4,8 @@
 //! on the stream. A training step in steady state asks the driver for nothing.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
     sync::{Mutex, MutexGuard},
 };
 
@@ -25,7 +26,8 @@ fn class(bytes: usize) -> Option<usize> {
 
 #[derive(Default)]
 struct Lists {
-    free: HashMap<usize, Vec<Address>>,
+    /// The lowest address goes first: a loop that frees what it took gets the same memory in each round, whatever the order.
+    free: HashMap<usize, BinaryHeap<Reverse<Address>>>,
     stats: MemoryStats,
 }
 
@@ -54,8 +56,8 @@ impl Allocator {
         let none = || Error::OutOfMemory { op, bytes, device: format!("cuda:{}", handles.ordinal) };
         let class = class(bytes).ok_or_else(none)?;
         let mut lists = self.lists();
-        let address = match lists.free.get_mut(&class).and_then(Vec::pop) {
-            Some(address) => address,
+        let address = match lists.free.get_mut(&class).and_then(BinaryHeap::pop) {
+            Some(Reverse(address)) => address,
             None => {
                 let address = match handles.allocate(class) {
                     Err(e) if e.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
@@ -83,7 +85,7 @@ impl Allocator {
     pub fn release(&self, stretch: Stretch) {
         let mut lists = self.lists();
         lists.stats.allocated_bytes -= stretch.class;
-        lists.free.entry(stretch.class).or_default().push(stretch.address);
+        lists.free.entry(stretch.class).or_default().push(Reverse(stretch.address));
     }
 
     /// Gives everything that is kept back to the driver.
@@ -97,7 +99,7 @@ impl Lists {
         // What was let go may still be in use on the stream.
         handles.synchronize(op)?;
         for (class, addresses) in &mut self.free {
-            while let Some(address) = addresses.pop() {
+            while let Some(Reverse(address)) = addresses.pop() {
                 self.stats.reserved_bytes -= class;
                 handles.free(address).map_err(|e| driver::error(op, handles.ordinal, e))?;
             }

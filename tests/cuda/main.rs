@@ -4,8 +4,11 @@
 
 mod counters;
 mod errors;
+mod lanes;
 mod layout;
 mod losses;
+#[path = "../common/nets.rs"]
+mod nets;
 mod ops;
 mod optim;
 mod recurrent;
