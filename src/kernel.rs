@@ -239,8 +239,8 @@ pub struct Step<'a, B> {
     pub parameter: &'a mut B,
     /// Its gradient, of the same dtype and length.
     pub gradient: &'a B,
-    /// What [`Update`] names, in its order; f64 for f64 parameters and f32 for all others.
-    pub state: Vec<&'a mut B>,
+    /// What [`Update`] names, in its order, without gaps; f64 for f64 parameters and f32 for all others.
+    pub state: [Option<&'a mut B>; 3],
 }
 
 /// What a backend does. `Buffer` is its memory: a length, a dtype, and initialised contents.

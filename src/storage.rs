@@ -255,8 +255,11 @@ pub(crate) fn update(mut steps: Vec<Step<'_, Storage>>) -> Result<()> {
             let buffers = |Step { update, parameter, gradient, state }| {
                 let parameter = backend.buffer_mut(OP, parameter)?;
                 let gradient = backend.buffer(OP, gradient)?;
-                let state = state.into_iter().map(|s| backend.buffer_mut(OP, s)).collect::<Result<_>>()?;
-                Ok(Step { update, parameter, gradient, state })
+                let mut step = Step { update, parameter, gradient, state: [None, None, None] };
+                for (to, from) in step.state.iter_mut().zip(state) {
+                    *to = from.map(|s| backend.buffer_mut(OP, s)).transpose()?;
+                }
+                Ok(step)
             };
             backend.update(&mut here.into_iter().map(buffers).collect::<Result<Vec<_>>>()?)
         })?;

@@ -21,26 +21,16 @@ const GRAIN: usize = 1 << 16;
 /// Tasks divide the parameters as if they were one, so that many small ones are shared out as a large one is. Every element
 /// is on its own, so neither the split into tasks nor the vector width changes a bit.
 pub fn update(steps: &mut [Step<'_, Buffer>]) -> Result<()> {
-    let mut total = 0;
+    let total = steps.iter().map(|step| step.parameter.len()).sum::<usize>();
+    if total <= GRAIN {
+        return steps.iter_mut().try_for_each(whole);
+    }
+    let mut start = 0;
     let mut parts = Vec::with_capacity(steps.len());
     for step in steps {
-        let (start, count) = (total, step.parameter.len());
-        total += count;
-        with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
-            let gradient = step.gradient.slice::<T>();
-            let parameter = Shared::new(step.parameter.slice_mut::<T>());
-            let state: Vec<_> = step.state.iter_mut().map(|s| Shared::new(s.slice_mut::<<T as Store>::Real>())).collect();
-            let update = step.update;
-            let part = move |at: usize, len: usize| {
-                // SAFETY: each task has stretches of its own of the parameter and of each state.
-                let parameter = unsafe { parameter.part(at, len) };
-                // SAFETY: as above.
-                let mut state: Vec<_> = state.iter().map(|s| unsafe { s.part(at, len) }).collect();
-                move_part::<T>(&update, parameter, &gradient[at..at + len], &mut state);
-            };
-            parts.push((start, count, Box::new(part) as Box<dyn Fn(usize, usize) + Sync + '_>));
-            Ok(())
-        })?;
+        let count = step.parameter.len();
+        parts.push((start, count, divisible(step)?));
+        start += count;
     }
     split::tasks(total.div_ceil(GRAIN), &|i| {
         let (begin, end) = (i * GRAIN, total.min((i + 1) * GRAIN));
@@ -53,13 +43,43 @@ pub fn update(steps: &mut [Step<'_, Buffer>]) -> Result<()> {
     Ok(())
 }
 
-/// Hands the state out as an array, so that each formula names what it holds.
-fn slots<'a, R, const S: usize>(state: &'a mut [&mut [R]]) -> [&'a mut [R]; S] {
-    let mut slots = state.iter_mut();
-    std::array::from_fn(|_| &mut **slots.next().expect("the optimizer passes every state that its update names"))
+fn whole(step: &mut Step<'_, Buffer>) -> Result<()> {
+    with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
+        let state = step.state.each_mut().map(|s| s.as_mut().map(|s| s.slice_mut()));
+        move_part::<T>(&step.update, step.parameter.slice_mut(), step.gradient.slice(), state);
+        Ok(())
+    })
 }
 
-fn move_part<T: Store>(update: &Update, p: &mut [T], g: &[T], state: &mut [&mut [T::Real]]) {
+/// Moves so many elements from a first on, which no two calls at once have in common.
+type Part<'a> = Box<dyn Fn(usize, usize) + Sync + 'a>;
+
+/// The same, to be done in parts.
+fn divisible<'a>(step: &'a mut Step<'_, Buffer>) -> Result<Part<'a>> {
+    with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
+        let (update, gradient) = (step.update, step.gradient.slice::<T>());
+        let parameter = Shared::new(step.parameter.slice_mut::<T>());
+        let state = step.state.each_mut().map(|s| s.as_mut().map(|s| Shared::new(s.slice_mut::<<T as Store>::Real>())));
+        Ok(Box::new(move |at, len| {
+            // SAFETY: each task has stretches of its own of the parameter and of each state.
+            let parameter = unsafe { parameter.part(at, len) };
+            // SAFETY: as above.
+            let state = state.each_ref().map(|s| s.as_ref().map(|s| unsafe { s.part(at, len) }));
+            move_part::<T>(&update, parameter, &gradient[at..at + len], state);
+        }))
+    })
+}
+
+/// What is kept of each element, in the order that [`Update`] names.
+type State<'a, R> = [Option<&'a mut [R]>; 3];
+
+/// Hands the state out as an array, so that each formula names what it holds.
+fn slots<R, const S: usize>(state: State<'_, R>) -> [&mut [R]; S] {
+    let mut slots = state.into_iter().flatten();
+    std::array::from_fn(|_| slots.next().expect("the optimizer passes every state that its update names"))
+}
+
+fn move_part<T: Store>(update: &Update, p: &mut [T], g: &[T], state: State<'_, T::Real>) {
     type R<T> = <T as Store>::Real;
     let of = <R<T> as Real>::of;
     match *update {

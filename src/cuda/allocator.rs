@@ -4,7 +4,8 @@
 //! on the stream. A training step in steady state asks the driver for nothing.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
     sync::{Mutex, MutexGuard},
 };
 
@@ -25,12 +26,16 @@ fn class(bytes: usize) -> Option<usize> {
 
 #[derive(Default)]
 struct Lists {
-    free: HashMap<usize, Vec<Address>>,
+    /// The lowest address goes first: a loop that frees what it took gets the same memory in each round, whatever the order.
+    free: HashMap<usize, BinaryHeap<Reverse<Address>>>,
     stats: MemoryStats,
 }
 
-#[derive(Default)]
-pub struct Allocator(Mutex<Lists>);
+pub struct Allocator {
+    /// Otherwise every call is the driver's, of exactly the bytes asked for, so that tools see where buffers end and when.
+    caching: bool,
+    lists: Mutex<Lists>,
+}
 
 /// A stretch of device memory; its size class is what the allocator knows it by.
 #[derive(Clone, Copy)]
@@ -40,9 +45,15 @@ pub struct Stretch {
 }
 
 impl Allocator {
+    /// Caches, unless `GATEFOLD_NO_CUDA_MEMORY_CACHING` is set to anything but 0.
+    pub fn new() -> Self {
+        let without = std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_some_and(|v| !v.is_empty() && v != "0");
+        Allocator { caching: !without, lists: Mutex::default() }
+    }
+
     // A panic elsewhere leaves the lists as they were between two calls.
     fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.lists.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub fn stats(&self) -> MemoryStats {
@@ -52,15 +63,16 @@ impl Allocator {
     /// Memory for `bytes`. Where the driver has none left, what is kept goes back to it first.
     pub fn acquire(&self, handles: &Handles, op: &'static str, bytes: usize) -> Result<Stretch> {
         let none = || Error::OutOfMemory { op, bytes, device: format!("cuda:{}", handles.ordinal) };
-        let class = class(bytes).ok_or_else(none)?;
+        let class = if self.caching { class(bytes).ok_or_else(none)? } else { bytes.max(1) };
+        let allocate = || if self.caching { handles.allocate(class) } else { handles.allocate_in_order(class) };
         let mut lists = self.lists();
-        let address = match lists.free.get_mut(&class).and_then(Vec::pop) {
-            Some(address) => address,
+        let address = match lists.free.get_mut(&class).and_then(BinaryHeap::pop) {
+            Some(Reverse(address)) => address,
             None => {
-                let address = match handles.allocate(class) {
+                let address = match allocate() {
                     Err(e) if e.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                         lists.trim(handles, op)?;
-                        handles.allocate(class)
+                        allocate()
                     }
                     first => first,
                 };
@@ -80,10 +92,18 @@ impl Allocator {
         Ok(Stretch { address, class })
     }
 
-    pub fn release(&self, stretch: Stretch) {
+    /// Takes memory back; what is queued may still use it.
+    pub fn release(&self, handles: &Handles, stretch: Stretch) {
         let mut lists = self.lists();
         lists.stats.allocated_bytes -= stretch.class;
-        lists.free.entry(stretch.class).or_default().push(stretch.address);
+        if !self.caching {
+            // An error belongs to earlier work, and whoever waits for that is told.
+            if handles.free_in_order(stretch.address).is_ok() {
+                lists.stats.reserved_bytes -= stretch.class;
+            }
+            return;
+        }
+        lists.free.entry(stretch.class).or_default().push(Reverse(stretch.address));
     }
 
     /// Gives everything that is kept back to the driver.
@@ -97,7 +117,7 @@ impl Lists {
         // What was let go may still be in use on the stream.
         handles.synchronize(op)?;
         for (class, addresses) in &mut self.free {
-            while let Some(address) = addresses.pop() {
+            while let Some(Reverse(address)) = addresses.pop() {
                 self.stats.reserved_bytes -= class;
                 handles.free(address).map_err(|e| driver::error(op, handles.ordinal, e))?;
             }

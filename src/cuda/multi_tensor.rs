@@ -119,7 +119,7 @@ mod tests {
             };
             let all = [0, 1, 2, 3, 4].map(|i| memory(if i < 2 { dtype } else { dtype.wide() }, i));
             let [mut parameter, mut gradient, mut m, mut v, mut top] = all.each_ref().map(view);
-            let state = vec![&mut m, &mut v, &mut top];
+            let state = [&mut m, &mut v, &mut top].map(Some);
             cuda.update(&mut [Step { update, parameter: &mut parameter, gradient: &gradient, state }]).unwrap();
             let mut scalars = [0.0; 2].map(|zero| cuda.upload(&[zero]).unwrap());
             let [norm, factor] = &mut scalars;

@@ -29,7 +29,7 @@ fn launch(steps: &[&Step<'_, Buffer>], table: &Table) -> Result<()> {
             return column(std::iter::empty());
         }
         slot += 1;
-        column(steps.iter().map(|step| step.state.get(slot - 1).map_or(0, |state| state.address())))
+        column(steps.iter().map(|step| step.state[slot - 1].as_ref().map_or(0, |state| state.address())))
     };
     match update {
         Update::Sgd { lr, momentum, dampening, weight_decay, nesterov } => {

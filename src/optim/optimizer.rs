@@ -132,8 +132,9 @@ impl<A: Algorithm> Optimizer<A> {
         for ((options, Member { steps, slots, .. }), Locked { value, gradient }) in members.zip(&mut locked) {
             let Some(gradient) = gradient.as_ref() else { continue };
             let mut fresh = false;
-            let mut state = Vec::with_capacity(slots.len());
-            for (_, slot) in slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i)) {
+            let mut state = [None, None, None];
+            let used = slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i));
+            for (place, (_, slot)) in state.iter_mut().zip(used) {
                 let tensor = match slot.take() {
                     // The parameter may have moved since.
                     Some(tensor) => tensor.to_device(&value.device())?,
@@ -142,7 +143,7 @@ impl<A: Algorithm> Optimizer<A> {
                         Tensor::full(value.shape(), options.initial(), value.dtype().wide(), &value.device())?
                     }
                 };
-                state.push(slot.insert(tensor).storage_mut()?);
+                *place = Some(slot.insert(tensor).storage_mut()?);
             }
             *steps += 1;
             let update = options.update(*steps, fresh);

@@ -49,7 +49,7 @@ pub fn counted(f: impl FnOnce()) -> Option<Counts> {
         Some((reset, library.get::<Read>(c"softgpu_thread_counters").ok()?))
     });
     let Some((reset, read)) = functions else {
-        println!("skipped: this driver does not count");
+        crate::skipped("this driver does not count");
         return None;
     };
     // SAFETY: takes nothing.

@@ -95,15 +95,17 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>) -> Result<()> 
         for l in (0..net.layers).rev() {
             let Some(k) = wave.checked_sub(l).filter(|&k| k < net.stretches) else { continue };
             let steps = net.stretch(order.steps(), k);
-            if steps.is_empty() {
-                continue;
-            }
             for d in 0..net.directions {
-                let pass = &passes[l * net.directions + d];
+                let i = l * net.directions + d;
+                let pass = &passes[i];
                 if l > 0 {
                     pass.lane.wait_for(run.lane(l - 1, 0))?;
                 }
                 pass.steps(steps.clone())?;
+                if k + 1 == net.stretches {
+                    // Now, for in inference a layer further on takes over this one's memory.
+                    pass.last_states(i, call.hn.address(), call.cn.as_ref().map(|cn| cn.address()))?;
+                }
             }
             let first = run.lane(l, 0);
             for d in 1..net.directions {
@@ -112,15 +114,13 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>) -> Result<()> 
             if let Some(reserve) = &reserve
                 && net.dropout > 0.0
                 && l + 1 < net.layers
+                && !steps.is_empty()
             {
                 let mask = (space.common.seed, l as u64, net.dropout);
                 let (from, to) = (order.at(steps.start) * net.width(), order.at(steps.end) * net.width());
                 first.drop_out(net.dtype, mask, (reserve[l].y, reserve[l].dropped), (from, to - from))?;
             }
         }
-    }
-    for (i, pass) in passes.iter().enumerate() {
-        pass.last_states(i, call.hn.address(), call.cn.as_ref().map(|cn| cn.address()))?;
     }
     run.join()?;
     let last = y(net.layers - 1);
@@ -184,6 +184,9 @@ impl Pass<'_> {
     }
 
     fn steps(&self, steps: Range<usize>) -> Result<()> {
+        if steps.is_empty() {
+            return Ok(());
+        }
         let (run, net, order) = (self.run, &self.run.net, &self.run.order);
         let (k, first) = (net.layer_input(self.layer), order.at(steps.start));
         let rows = order.at(steps.end) - first;
