@@ -61,17 +61,15 @@ cat "$results/environment.json"
 # In full, where it is there; nothing depends on it.
 nvidia-smi -q >"$results/nvidia-smi.txt" 2>/dev/null || rm -f "$results/nvidia-smi.txt"
 
-# read_log FILE: counts what the harness says. A test that says it is skipped has not passed.
+# read_log FILE: counts what the harness says. A test that says that it is skipped has not passed.
 read_log() {
-    local line said=no summaries=0 here_passed=0 here_skipped=0 failures=no
+    local line name summaries=0 ok=0
+    local -A skips=() failures=()
     while IFS= read -r line; do
         case $line in
-            'failures:') failures=yes ;;
-            '---- '*' stdout ----') said=no ;;
-            'skipped: '*)
-                if [ $said = no ] && [ $failures = no ]; then
-                    said=yes here_skipped=$((here_skipped + 1)) here_passed=$((here_passed - 1))
-                fi
+            'skipped: '*': '*)
+                name=${line#skipped: }
+                skips[${name%%: *}]=yes
                 ;;
             'devices: '*)
                 if [[ $line != *cuda* ]]; then
@@ -80,24 +78,30 @@ read_log() {
                 fi
                 ;;
             'parity: '*) echo "  $line" ;;
-            'test '*' ... FAILED') echo "  $line" ;;
+            'test '*' ... FAILED')
+                echo "  $line"
+                name=${line#test }
+                failures[${name% ... FAILED}]=yes
+                ;;
         esac
         if [[ $line =~ ^'test result: '[a-zA-Z]+'. '([0-9]+)' passed; '([0-9]+)' failed; '([0-9]+)' ignored' ]]; then
-            summaries=$((summaries + 1))
-            here_passed=$((here_passed + BASH_REMATCH[1]))
-            failed=$((failed + BASH_REMATCH[2]))
-            here_skipped=$((here_skipped + BASH_REMATCH[3]))
+            summaries=$((summaries + 1)) ok=$((ok + BASH_REMATCH[1]))
+            failed=$((failed + BASH_REMATCH[2])) skipped=$((skipped + BASH_REMATCH[3]))
         fi
     done <"$1"
     [ $summaries -gt 0 ] || return 1
-    passed=$((passed + here_passed)) skipped=$((skipped + here_skipped))
+    for name in ${skips[@]+"${!skips[@]}"}; do
+        [ -n "${failures[$name]:-}" ] || ok=$((ok - 1)) skipped=$((skipped + 1))
+    done
+    passed=$((passed + ok))
 }
 
+export GATEFOLD_PARITY_CASES=$here/fixtures GATEFOLD_TEST_DATA=$here/data
 while read -r name filter; do
     echo "$name"
     log=$results/$name.log before=$failed start=$SECONDS
     # shellcheck disable=SC2086 # no filter: no argument
-    (cd "$results" && GATEFOLD_PARITY_CASES=$here/fixtures timeout "${GATEFOLD_TEST_TIMEOUT:-1800}" "$here/tests/$name" --show-output $filter) >"$log" 2>&1
+    (cd "$results" && timeout "${GATEFOLD_TEST_TIMEOUT:-1800}" "$here/tests/$name" --show-output $filter) >"$log" 2>&1
     status=$?
     read_log "$log" || echo "  ended without a result"
     # A crash, a time-out, a fault that only the exit status tells.
