@@ -326,6 +326,7 @@ impl Plan {
         self.layout
     }
 
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "only a stream of CUDA can be a wrong one"))]
     fn check_stream(&self, op: &'static str, stream: &Stream) -> Result<()> {
         match stream {
             Stream::Host => Ok(()),
