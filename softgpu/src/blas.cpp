@@ -15,6 +15,8 @@ struct Handle {
     uint32_t alive = magic;
     void* stream = nullptr;
     int math = 0, pointers = 0, atomics = 0, sm_count = 0;
+    void* workspace = nullptr;
+    size_t workspace_bytes = 0;
 };
 bool usable(const Handle* handle) { return handle && handle->alive == magic; }
 
@@ -78,8 +80,12 @@ int run(Handle* handle, const Gemm& g) {
     bool on_host = handle->pointers == 0;
     double alpha = on_host ? scalar(g.alpha, wide, half) : 0, beta = on_host ? scalar(g.beta, wide, half) : 0;
     Gemm copy = g;
+    void* workspace = handle->workspace;
+    size_t workspace_bytes = handle->workspace_bytes;
     auto work = [=]() -> std::string {
         double al = alpha, be = beta;
+        std::string workspace_trouble = operand_trouble(workspace, workspace_bytes);
+        if (!workspace_trouble.empty()) return "the workspace: " + workspace_trouble;
         if (!on_host) {
             for (const void* at : {copy.alpha, copy.beta}) {
                 std::string trouble = operand_trouble(at, wide ? 8 : half ? 2 : 4);
@@ -125,6 +131,7 @@ API cublasDestroy_v2(Handle* handle) {
 API cublasSetStream_v2(Handle* handle, void* stream) {
     HANDLE(handle);
     handle->stream = stream;
+    handle->workspace = nullptr, handle->workspace_bytes = 0;  // its own again, as cuBLAS has it
     return OK;
 }
 API cublasGetStream_v2(Handle* handle, void** stream) {
@@ -132,11 +139,13 @@ API cublasGetStream_v2(Handle* handle, void** stream) {
     *stream = handle->stream;
     return OK;
 }
-// Not used, but it must be real: a workspace outside of an allocation is a mistake.
+// Not used, but it must be real now, and there when the stream comes to a product.
 API cublasSetWorkspace_v2(Handle* handle, void* workspace, size_t bytes) {
     HANDLE(handle);
     if (reinterpret_cast<uintptr_t>(workspace) % 256) return BLAS_INVALID_VALUE;
-    return workspace && bytes && !operand_trouble(workspace, bytes).empty() ? BLAS_INVALID_VALUE : OK;
+    if (workspace && bytes && !operand_trouble(workspace, bytes, false).empty()) return BLAS_INVALID_VALUE;
+    handle->workspace = workspace, handle->workspace_bytes = workspace ? bytes : 0;
+    return OK;
 }
 API cublasGetVersion_v2(Handle*, int* version) {
     *version = 130000;

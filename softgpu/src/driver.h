@@ -320,6 +320,6 @@ struct KernelTask : Cloned<KernelTask> {
 
 // What libcublas.so asks of the driver. `run` does the arithmetic when the stream comes to it.
 SOFTGPU_API int enqueue_gemm(void* stream, const char* call, uint64_t flops, std::function<std::string()> run);
-SOFTGPU_API std::string operand_trouble(const void* address, size_t bytes);
+SOFTGPU_API std::string operand_trouble(const void* address, size_t bytes, bool must_be_open = true);
 
 }  // namespace softgpu

@@ -164,8 +164,8 @@ int enqueue_gemm(void* handle, const char* call, uint64_t flops, std::function<s
                                     count(&softgpu_counts::gemm_flops, flops);
                                 }));
 }
-std::string operand_trouble(const void* address, size_t bytes) {
+std::string operand_trouble(const void* address, size_t bytes, bool must_be_open) {
     std::lock_guard<std::recursive_mutex> hold(lock);
-    return wrong_with(Address(address), bytes, true);
+    return wrong_with(Address(address), bytes, must_be_open);
 }
 }  // namespace softgpu

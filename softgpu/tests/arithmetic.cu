@@ -125,6 +125,22 @@ FAULT(a_product_past_the_end, "cublasSgemm_v2: B: 64 bytes from|run 4 bytes past
     DO(cublasSgemm_v2(handle, 0, 0, 4, 4, 4, &one, a, 4, b, 4, &zero, c, 4));
     SAME(cuCtxSynchronize(), 700);
 }
+FAULT(a_workspace_freed_too_early, "cublasSgemm_v2: the workspace: |0 bytes into allocation #1 of 4096 bytes|freed by cuMemFreeAsync") {
+    set_up();
+    void *handle, *stream;
+    DO(cuStreamCreate(&stream, 1));
+    DO(cublasCreate_v2(&handle));
+    DO(cublasSetStream_v2(handle, stream));
+    uintptr_t workspace;
+    DO(cuMemAllocAsync(&workspace, 4096, stream));
+    DO(cublasSetWorkspace_v2(handle, (void*)workspace, 4096));
+    float *a = device<float>(16), one = 1, zero = 0;
+    DO(cublasSgemm_v2(handle, 0, 0, 2, 2, 2, &one, a, 2, a + 4, 2, &zero, a + 8, 2));
+    DO(cuStreamSynchronize(stream));
+    DO(cuMemFreeAsync(workspace, stream));
+    DO(cublasSgemm_v2(handle, 0, 0, 2, 2, 2, &one, a, 2, a + 4, 2, &zero, a + 8, 2));
+    SAME(cuStreamSynchronize(stream), 700);
+}
 TEST(products_wait_for_their_stream) {
     set_up();
     for (const char* schedule : schedules) {

@@ -66,6 +66,7 @@ int cuGraphExecDestroy(void*);
 int cuGetProcAddress_v2(const char*, void**, int, uint64_t, int*);
 int cuGetErrorName(int, const char**);
 int cublasCreate_v2(void**);
+int cublasSetWorkspace_v2(void*, void*, size_t);
 int cublasDestroy_v2(void*);
 int cublasSetStream_v2(void*, void*);
 int cublasSetMathMode(void*, int);
