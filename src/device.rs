@@ -31,6 +31,10 @@ pub struct MemoryStats {
     pub allocations: u64,
     /// How often the driver had to be asked for it.
     pub driver_allocations: u64,
+    /// Bytes of pinned host memory through which copies between host and device pass: in use, and kept to be used again.
+    pub pinned_bytes: usize,
+    /// How often the driver had to be asked for pinned memory.
+    pub pinned_allocations: u64,
 }
 
 impl Device {
@@ -90,7 +94,11 @@ impl Device {
         }
     }
 
-    /// Gives memory of a GPU that is kept to be used again back to the driver. Waits for the device. Nothing on the CPU.
+    /// Gives memory of a GPU, and the pinned host memory beside it, that is kept to be used again back to the driver. Waits
+    /// for the device. Nothing on the CPU.
+    ///
+    /// In a process with `GATEFOLD_NO_CUDA_MEMORY_CACHING=1` nothing on a GPU is kept: each buffer is an allocation of the driver's
+    /// own, of its exact size, for memory checkers. It needs a driver with memory pools and is slow.
     ///
     /// # Errors
     /// As [`check`](Self::check).

@@ -29,8 +29,11 @@ struct Lists {
     stats: MemoryStats,
 }
 
-#[derive(Default)]
-pub struct Allocator(Mutex<Lists>);
+pub struct Allocator {
+    /// Otherwise every call is the driver's, of exactly the bytes asked for, so that tools see where buffers end and when.
+    caching: bool,
+    lists: Mutex<Lists>,
+}
 
 /// A stretch of device memory; its size class is what the allocator knows it by.
 #[derive(Clone, Copy)]
@@ -40,9 +43,15 @@ pub struct Stretch {
 }
 
 impl Allocator {
+    /// Caches, unless `GATEFOLD_NO_CUDA_MEMORY_CACHING` is set to anything but 0.
+    pub fn new() -> Self {
+        let without = std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_some_and(|v| !v.is_empty() && v != "0");
+        Allocator { caching: !without, lists: Mutex::default() }
+    }
+
     // A panic elsewhere leaves the lists as they were between two calls.
     fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.lists.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub fn stats(&self) -> MemoryStats {
@@ -52,15 +61,16 @@ impl Allocator {
     /// Memory for `bytes`. Where the driver has none left, what is kept goes back to it first.
     pub fn acquire(&self, handles: &Handles, op: &'static str, bytes: usize) -> Result<Stretch> {
         let none = || Error::OutOfMemory { op, bytes, device: format!("cuda:{}", handles.ordinal) };
-        let class = class(bytes).ok_or_else(none)?;
+        let class = if self.caching { class(bytes).ok_or_else(none)? } else { bytes.max(1) };
+        let allocate = || if self.caching { handles.allocate(class) } else { handles.allocate_in_order(class) };
         let mut lists = self.lists();
         let address = match lists.free.get_mut(&class).and_then(Vec::pop) {
             Some(address) => address,
             None => {
-                let address = match handles.allocate(class) {
+                let address = match allocate() {
                     Err(e) if e.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                         lists.trim(handles, op)?;
-                        handles.allocate(class)
+                        allocate()
                     }
                     first => first,
                 };
@@ -80,9 +90,17 @@ impl Allocator {
         Ok(Stretch { address, class })
     }
 
-    pub fn release(&self, stretch: Stretch) {
+    /// Takes memory back; what is queued may still use it.
+    pub fn release(&self, handles: &Handles, stretch: Stretch) {
         let mut lists = self.lists();
         lists.stats.allocated_bytes -= stretch.class;
+        if !self.caching {
+            // An error belongs to earlier work, and whoever waits for that is told.
+            if handles.free_in_order(stretch.address).is_ok() {
+                lists.stats.reserved_bytes -= stretch.class;
+            }
+            return;
+        }
         lists.free.entry(stretch.class).or_default().push(stretch.address);
     }
 

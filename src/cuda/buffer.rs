@@ -63,7 +63,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(stretch) = self.stretch {
-            self.context.allocator.release(stretch);
+            self.context.allocator.release(&self.context.handles, stretch);
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
     let handles = Handles::open(op, ordinal)?;
     let modules = Modules::default();
     modules.load(&handles, op, "memory")?;
-    let allocator = Allocator::default();
+    let allocator = Allocator::new();
     let fault = allocator.acquire(&handles, op, size_of::<Fault>())?.address;
     handles.set_bytes(op, fault, 0, size_of::<Fault>())?;
     let context = Context {

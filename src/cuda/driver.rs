@@ -94,6 +94,20 @@ impl Handles {
         unsafe { result::free_sync(address) }
     }
 
+    /// Device memory that is there from this point of the stream on.
+    pub fn allocate_in_order(&self, bytes: usize) -> Result<Address, DriverError> {
+        self.current()?;
+        // SAFETY: the stream lives as long as the process, and the allocator asks for one byte at least.
+        unsafe { result::malloc_async(self.stream, bytes) }
+    }
+
+    /// Gives memory back behind everything that is on the stream.
+    pub fn free_in_order(&self, address: Address) -> Result<(), DriverError> {
+        self.current()?;
+        // SAFETY: the address came from `allocate_in_order`, and the allocator holds it alone.
+        unsafe { result::free_async(address, self.stream) }
+    }
+
     /// Waits for everything on the stream.
     pub fn synchronize(&self, op: &'static str) -> Result<()> {
         // SAFETY: the stream lives as long as the process.

@@ -59,12 +59,14 @@ impl Cuda {
 
     /// Its memory.
     pub fn memory_stats(self) -> MemoryStats {
-        self.0.allocator.stats()
+        let (pinned_bytes, pinned_allocations) = self.0.staging.stats();
+        MemoryStats { pinned_bytes, pinned_allocations, ..self.0.allocator.stats() }
     }
 
     /// Gives the memory that is kept and not in use back to the driver.
     pub fn release_memory(self, op: &'static str) -> Result<()> {
-        self.0.allocator.trim(&self.0.handles, op)
+        self.0.allocator.trim(&self.0.handles, op)?;
+        self.0.staging.trim(&self.0.handles, op)
     }
 
     /// Waits for everything that was queued, and tells what its kernels met.

@@ -1,16 +1,19 @@
 //! Pinned host memory, through which everything between host and device passes: the copies then run beside the host.
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard},
+};
 
 use cudarc::driver::{result, sys};
 
 use super::driver::{Address, DriverError, Handles};
 use crate::error::Result;
 
-/// The most that one copy moves, and the least that a block holds.
+/// The most that one copy moves, and the least that a block holds. Blocks are powers of two of bytes.
 const LARGEST: usize = 8 << 20;
 const SMALLEST: usize = 16 << 10;
-/// Beyond this much pinned memory an upload waits for an earlier one rather than take more.
+/// From this much pinned memory on a copy waits for an earlier one of its size rather than take more.
 const KEEP: usize = 64 << 20;
 
 struct Block {
@@ -25,8 +28,10 @@ unsafe impl Send for Block {}
 
 #[derive(Default)]
 struct Blocks {
-    idle: Vec<Block>,
+    /// By size, those whose last copy was queued first in front: all is on one stream, so they are ready first.
+    idle: HashMap<usize, VecDeque<Block>>,
     bytes: usize,
+    allocations: u64,
 }
 
 #[derive(Default)]
@@ -39,30 +44,58 @@ impl Staging {
 
     /// A block of at least so many bytes that no copy uses any more.
     fn take(&self, bytes: usize) -> Result<Block, DriverError> {
-        let mut blocks = self.blocks();
-        // SAFETY: every event in the list lives.
-        let ready =
-            blocks.idle.iter().position(|b| b.bytes >= bytes && unsafe { result::event::query(b.done) }.is_ok());
-        if let Some(i) = ready {
-            return Ok(blocks.idle.swap_remove(i));
-        }
-        if blocks.bytes > KEEP
-            && let Some(i) = blocks.idle.iter().position(|b| b.bytes >= bytes)
+        let (mut blocks, bytes) = (self.blocks(), bytes.next_power_of_two().max(SMALLEST));
+        let full = blocks.bytes >= KEEP;
+        if let Some(list) = blocks.idle.get_mut(&bytes)
+            && let Some(first) = list.front()
         {
-            // SAFETY: as above.
-            unsafe { result::event::synchronize(blocks.idle[i].done)? };
-            return Ok(blocks.idle.swap_remove(i));
+            // SAFETY: every event in the lists lives.
+            let ready = unsafe {
+                if full {
+                    result::event::synchronize(first.done)?;
+                }
+                full || result::event::query(first.done).is_ok()
+            };
+            if ready && let Some(block) = list.pop_front() {
+                return Ok(block);
+            }
         }
-        let bytes = bytes.next_power_of_two().max(SMALLEST);
         let done = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
         // SAFETY: a context is current; the size is not zero.
         let memory = unsafe { result::malloc_host(bytes, 0)? }.cast::<u8>();
         blocks.bytes += bytes;
+        blocks.allocations += 1;
         Ok(Block { memory, bytes, done })
     }
 
     fn put(&self, block: Block) {
-        self.blocks().idle.push(block);
+        self.blocks().idle.entry(block.bytes).or_default().push_back(block);
+    }
+
+    /// Bytes held, and how often the driver was asked.
+    pub fn stats(&self) -> (usize, u64) {
+        let blocks = self.blocks();
+        (blocks.bytes, blocks.allocations)
+    }
+
+    /// Gives every block that is not in use back to the driver.
+    pub fn trim(&self, handles: &Handles, op: &'static str) -> Result<()> {
+        let mut guard = self.blocks();
+        let blocks = &mut *guard;
+        handles.with(op, || {
+            for list in blocks.idle.values_mut() {
+                while let Some(block) = list.pop_front() {
+                    blocks.bytes -= block.bytes;
+                    // SAFETY: behind the event no copy uses the block, and nobody else has it.
+                    unsafe {
+                        result::event::synchronize(block.done)?;
+                        result::event::destroy(block.done)?;
+                        result::free_host(block.memory.cast())?;
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Host to device. The host's memory is its own again on return.
