@@ -1,6 +1,7 @@
 //! Gradients against central differences, in f64.
+#![allow(dead_code, reason = "each test uses a part")]
 
-use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var};
+use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var, nn::Module};
 
 /// Step of the difference quotient.
 const EPS: f64 = 1e-6;
@@ -8,6 +9,8 @@ const EPS: f64 = 1e-6;
 /// 1e-16·|f|/ε ≈ 1e-10·|f| from rounding; sums of hundreds of terms of order 1 stay two digits below this. A wrong
 /// formula misses by far more.
 const TOLERANCE: f64 = 1e-6;
+/// The same of a small network, whose outputs are below 1.
+const MODULE_TOLERANCE: f64 = 2e-7;
 
 /// Numbers in `[low, high)` that depend on the seed alone.
 pub fn random(shape: &[usize], low: f64, high: f64, seed: u64) -> Tensor {
@@ -18,9 +21,16 @@ pub fn random(shape: &[usize], low: f64, high: f64, seed: u64) -> Tensor {
 /// by the tape and by moving each element of each input. Also that each input alone gets the gradient it gets among all.
 #[track_caller]
 pub fn check(inputs: &[Tensor], f: impl Fn(&Tape, &[Var]) -> Result<Var>) {
+    check_on(&Device::Cpu, inputs, f);
+}
+
+/// [`check`] on a device; the inputs are given on the CPU.
+#[track_caller]
+pub fn check_on(device: &Device, inputs: &[Tensor], f: impl Fn(&Tape, &[Var]) -> Result<Var>) {
+    let on = |x: &Tensor| x.to_device(device).unwrap();
     let value = |inputs: &[Tensor]| {
         let tape = Tape::no_grad();
-        let vars: Vec<Var> = inputs.iter().map(|x| tape.constant(x.clone())).collect();
+        let vars: Vec<Var> = inputs.iter().map(|x| tape.constant(on(x))).collect();
         f(&tape, &vars).unwrap().into_tensor()
     };
     let output = value(inputs);
@@ -34,14 +44,13 @@ pub fn check(inputs: &[Tensor], f: impl Fn(&Tape, &[Var]) -> Result<Var>) {
     // Gradients of the inputs for which `wanted`, by the tape.
     let by_tape = |wanted: &dyn Fn(usize) -> bool| -> Vec<Option<Vec<f64>>> {
         let tape = Tape::new();
-        let put =
-            |(i, x): (usize, &Tensor)| if wanted(i) { tape.variable(x.clone()) } else { tape.constant(x.clone()) };
+        let put = |(i, x): (usize, &Tensor)| if wanted(i) { tape.variable(on(x)) } else { tape.constant(on(x)) };
         let vars: Vec<Var> = inputs.iter().enumerate().map(put).collect();
         let y = f(&tape, &vars).unwrap();
         if !y.requires_grad() {
             return vec![None; inputs.len()];
         }
-        y.mul(&tape.constant(weights.clone())).unwrap().sum().unwrap().backward().unwrap();
+        y.mul(&tape.constant(on(&weights))).unwrap().sum().unwrap().backward().unwrap();
         let read = |(x, g): (&Tensor, Tensor)| {
             assert_eq!((g.dims(), g.dtype()), (x.dims(), x.dtype()), "a gradient has the shape of its input");
             g.to_vec::<f64>().unwrap()
@@ -75,4 +84,67 @@ pub fn check(inputs: &[Tensor], f: impl Fn(&Tape, &[Var]) -> Result<Var>) {
         }
         assert_eq!(by_tape(&|k| k == i)[i], together[i], "input {i} alone has another gradient");
     }
+}
+
+/// A loss of an input and states.
+pub type Loss<'a> = dyn Fn(&Tape, &Var, Option<&[Var]>) -> Result<Var> + 'a;
+
+/// Checks the gradients of a module's parameters, of its input and of its states, where the module lies; input and states are given
+/// on the CPU.
+pub fn check_module(
+    name: &str,
+    device: &Device,
+    module: &dyn Module,
+    x: &Tensor,
+    state: &[Tensor],
+    loss: &Loss<'_>,
+) -> Result<()> {
+    let on = |x: &Tensor| x.to_device(device).unwrap();
+    let value = |x: &Tensor, state: &[Tensor]| -> Result<f64> {
+        let tape = Tape::no_grad();
+        let state: Vec<Var> = state.iter().map(|t| tape.constant(on(t))).collect();
+        loss(&tape, &tape.constant(on(x)), (!state.is_empty()).then_some(&state[..]))?.item()
+    };
+    module.zero_grad();
+    let tape = Tape::new();
+    let xv = tape.variable(on(x));
+    let sv: Vec<Var> = state.iter().map(|t| tape.variable(on(t))).collect();
+    loss(&tape, &xv, (!sv.is_empty()).then_some(&sv[..]))?.backward()?;
+
+    let judge = |what: &str,
+                 gradient: Option<Tensor>,
+                 tensor: &Tensor,
+                 at: &dyn Fn(Tensor) -> Result<f64>|
+     -> Result<()> {
+        let numbers = tensor.to_vec::<f64>()?;
+        let gradient = gradient.map_or(Ok(vec![0.0; numbers.len()]), |g| g.to_vec::<f64>())?;
+        for (i, gradient) in gradient.iter().enumerate() {
+            let moved = |by: f64| -> Result<f64> {
+                let mut numbers = numbers.clone();
+                numbers[i] += by;
+                at(Tensor::from_slice(&numbers, tensor.shape(), &Device::Cpu)?)
+            };
+            let quotient = (moved(EPS)? - moved(-EPS)?) / (2.0 * EPS);
+            let error = (gradient - quotient).abs() / (1.0 + quotient.abs());
+            assert!(error < MODULE_TOLERANCE, "{name}: {what}[{i}]: the tape says {gradient}, the quotient {quotient}");
+        }
+        Ok(())
+    };
+    judge("x", xv.grad(), x, &|x| value(&x, state))?;
+    for (i, var) in sv.iter().enumerate() {
+        judge(["h0", "c0"][i], var.grad(), &state[i], &|moved| {
+            let mut state = state.to_vec();
+            state[i] = moved;
+            value(x, &state)
+        })?;
+    }
+    for (parameter_name, parameter) in module.named_parameters() {
+        let old = parameter.value();
+        judge(&parameter_name, parameter.grad(), &old, &|moved| {
+            parameter.set_value(on(&moved))?;
+            value(x, state)
+        })?;
+        parameter.set_value(old)?;
+    }
+    Ok(())
 }

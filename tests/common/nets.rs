@@ -240,7 +240,8 @@ pub fn tensors(vars: &[Var]) -> Vec<Tensor> {
 pub fn contract(vars: &[&Var]) -> Result<Var> {
     let mut sum: Option<Var> = None;
     for (i, v) in vars.iter().enumerate() {
-        let part = v.mul(&v.tape().constant(uniform(v.dims(), v.dtype(), 1000 + i as u64)))?.sum()?;
+        let weights = uniform(v.dims(), v.dtype(), 1000 + i as u64).to_device(&v.device())?;
+        let part = v.mul(&v.tape().constant(weights))?.sum()?;
         sum = Some(match sum {
             Some(sum) => sum.add(&part)?,
             None => part,

@@ -1,60 +1,11 @@
 //! Every cell and option against difference quotients, in f64: input, states and each parameter.
 
-use gatefold::{DType, Device, Result, Tape, Tensor, Var};
+use gatefold::{DType, Device, Result, Tensor};
 
-use crate::nets::{KINDS, Kind, Net, Options, contract, on, uniform};
-
-const EPS: f64 = 1e-6;
-/// The quotient is off by about ε² from curvature and 10⁻¹⁶/ε from rounding; a wrong formula misses by far more.
-const TOLERANCE: f64 = 2e-7;
-
-type Loss<'a> = dyn Fn(&Tape, &Var, Option<&[Var]>) -> Result<Var> + 'a;
-
-fn check(name: &str, module: &dyn gatefold::nn::Module, x: &Tensor, state: &[Tensor], loss: &Loss<'_>) -> Result<()> {
-    let value = |x: &Tensor, state: &[Tensor]| -> Result<f64> {
-        let tape = Tape::no_grad();
-        let state: Vec<Var> = state.iter().map(|t| tape.constant(t.clone())).collect();
-        loss(&tape, &tape.constant(x.clone()), (!state.is_empty()).then_some(&state[..]))?.item()
-    };
-    module.zero_grad();
-    let tape = Tape::new();
-    let (xv, sv) = (tape.variable(x.clone()), on(&tape, state));
-    loss(&tape, &xv, (!sv.is_empty()).then_some(&sv[..]))?.backward()?;
-
-    let judge =
-        |what: &str, gradient: Option<Tensor>, tensor: &Tensor, at: &dyn Fn(Tensor) -> Result<f64>| -> Result<()> {
-            let numbers = tensor.to_vec::<f64>()?;
-            let gradient = gradient.map_or(Ok(vec![0.0; numbers.len()]), |g| g.to_vec::<f64>())?;
-            for (i, gradient) in gradient.iter().enumerate() {
-                let moved = |by: f64| -> Result<f64> {
-                    let mut numbers = numbers.clone();
-                    numbers[i] += by;
-                    at(Tensor::from_slice(&numbers, tensor.shape(), &Device::Cpu)?)
-                };
-                let quotient = (moved(EPS)? - moved(-EPS)?) / (2.0 * EPS);
-                let error = (gradient - quotient).abs() / (1.0 + quotient.abs());
-                assert!(error < TOLERANCE, "{name}: {what}[{i}]: the tape says {gradient}, the quotient {quotient}");
-            }
-            Ok(())
-        };
-    judge("x", xv.grad(), x, &|x| value(&x, state))?;
-    for (i, var) in sv.iter().enumerate() {
-        judge(["h0", "c0"][i], var.grad(), &state[i], &|moved| {
-            let mut state = state.to_vec();
-            state[i] = moved;
-            value(x, &state)
-        })?;
-    }
-    for (parameter_name, parameter) in module.named_parameters() {
-        let old = parameter.value();
-        judge(&parameter_name, parameter.grad(), &old, &|moved| {
-            parameter.set_value(moved)?;
-            value(x, state)
-        })?;
-        parameter.set_value(old)?;
-    }
-    Ok(())
-}
+use crate::{
+    gradcheck::check_module,
+    nets::{KINDS, Kind, Net, Options, contract, uniform},
+};
 
 fn network(options: Options, lengths: Option<&[usize]>, with_state: bool) -> Result<()> {
     let net: Net = options.net(11);
@@ -62,7 +13,7 @@ fn network(options: Options, lengths: Option<&[usize]>, with_state: bool) -> Res
     let shape = if options.batch_first { [batch, steps, options.input] } else { [steps, batch, options.input] };
     let x = uniform(&shape, DType::F64, 12);
     let state = if with_state { options.state(Some(batch), 13) } else { Vec::new() };
-    check(&format!("{options:?}"), net.module(), &x, &state, &|_, x, state| {
+    check_module(&format!("{options:?}"), &Device::Cpu, net.module(), &x, &state, &|_, x, state| {
         let (y, last) = match lengths {
             Some(lengths) => net.forward_lengths(x, lengths, state)?,
             None => net.forward(x, state)?,
@@ -121,7 +72,7 @@ fn between_layer_dropout() -> Result<()> {
         let net = options.net(11);
         let start = net.module().generator_states();
         let x = uniform(&[4, 2, 2], DType::F64, 12);
-        check(&format!("{options:?}"), net.module(), &x, &[], &|_, x, state| {
+        check_module(&format!("{options:?}"), &Device::Cpu, net.module(), &x, &[], &|_, x, state| {
             net.module().set_generator_states(&start)?;
             let (y, last) = net.forward(x, state)?;
             contract(&[&y].into_iter().chain(&last).collect::<Vec<_>>())
@@ -140,10 +91,10 @@ fn cells() -> Result<()> {
             let x = uniform(&shape(3), DType::F64, 12);
             let state: Vec<Tensor> =
                 (0..1 + u64::from(kind.is_lstm())).map(|i| uniform(&shape(2), DType::F64, 13 + i)).collect();
-            check(&format!("{options:?}"), cell.module(), &x, &state, &|_, x, state| {
+            check_module(&format!("{options:?}"), &Device::Cpu, cell.module(), &x, &state, &|_, x, state| {
                 contract(&cell.forward(x, state)?.iter().collect::<Vec<_>>())
             })?;
-            check(&format!("{options:?}"), cell.module(), &x, &[], &|_, x, state| {
+            check_module(&format!("{options:?}"), &Device::Cpu, cell.module(), &x, &[], &|_, x, state| {
                 contract(&cell.forward(x, state)?.iter().collect::<Vec<_>>())
             })?;
         }

@@ -1,5 +1,7 @@
 //! The modules: shapes, names, printing, errors, equivalences, gradients, state dicts, dropout.
 
+#[path = "../common/gradcheck.rs"]
+mod gradcheck;
 #[path = "../common/nets.rs"]
 mod nets;
 
