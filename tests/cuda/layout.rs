@@ -1,6 +1,6 @@
-//! Memory: between host and device, dtypes, shapes, and what the allocator counts.
+//! Between host and device, dtypes, shapes.
 
-use gatefold::{DType, Tape, Tensor, Var};
+use gatefold::{DType, Tensor, Var};
 
 use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, gpu, numbers};
 
@@ -69,25 +69,4 @@ fn shapes() {
         let x = numbers(&[3, 4, 5], 0.0, 9.0, DType::F64, 5).to_dtype(dtype).unwrap();
         agree("transpose", |d| Ok(vec![x.to_device(d)?.transpose(0, 2)?]));
     }
-}
-
-#[test]
-fn memory_is_used_again() {
-    if !gpu() {
-        return;
-    }
-    let step = || {
-        let tape = Tape::new();
-        let x = tape.variable(numbers(&[1000], -1.0, 1.0, DType::F32, 6).to_device(&GPU).unwrap());
-        x.tanh().unwrap().mul(&x).unwrap().sum().unwrap().backward().unwrap();
-        x.grad().unwrap().to_vec::<f32>().unwrap()
-    };
-    let first = step();
-    let before = GPU.memory_stats().unwrap();
-    assert!(before.reserved_bytes >= before.peak_allocated_bytes && before.peak_allocated_bytes >= 4000 * 4);
-    assert_eq!(step(), first);
-    // Other tests run beside this one, so that the driver was not asked is seen in the counts only.
-    let after = GPU.memory_stats().unwrap();
-    assert!(after.allocations - before.allocations > after.driver_allocations - before.driver_allocations);
-    assert!(CPU.memory_stats().is_err());
 }

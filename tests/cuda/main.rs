@@ -1,15 +1,37 @@
 //! The CUDA backend against the CPU's: the same programs on both, every kernel and dtype, twice. Runs on a GPU, or with
 //! `softgpu/run cargo test --features cuda --test cuda` without one; where there is no driver each test says that it is skipped.
+//!
+//! Random cases are the same in each run. `PROPTEST_CASES` asks for another number of them, `PROPTEST_RNG_SEED` for others,
+//! `GATEFOLD_TEST_RANDOM=1` for others in each run.
 #![cfg(feature = "cuda")]
 
+#[path = "../common/gradcheck.rs"]
+mod gradcheck;
+#[path = "../common/nets.rs"]
+mod nets;
+
 mod errors;
+mod gradients;
 mod layout;
 mod losses;
+mod memory;
+mod mnist;
 mod ops;
 mod optim;
+mod properties;
+mod raw;
 mod recurrent;
+mod recurrent_properties;
+mod schedules;
+mod softgpu;
+
+use std::{fmt::Debug, io::Write};
 
 use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, RngSeed, TestRunner},
+};
 
 const CPU: Device = Device::Cpu;
 const GPU: Device = Device::Cuda(0);
@@ -18,16 +40,44 @@ const FLOATS: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 /// Whether there is a GPU; says so where there is none. A GPU that cannot be opened is a failure.
 fn gpu() -> bool {
     match GPU.check("test") {
-        Ok(()) => true,
-        Err(e) if e.to_string().contains("no NVIDIA driver") => {
-            println!("skipped: no CUDA driver");
-            false
-        }
-        Err(e) if e.to_string().contains("no CUDA kernels") => {
-            println!("skipped: built without nvcc");
-            false
-        }
+        Ok(()) => return true,
+        Err(e) if e.to_string().contains("no NVIDIA driver") => skipped("no CUDA driver"),
+        Err(e) if e.to_string().contains("no CUDA kernels") => skipped("built without nvcc"),
         Err(e) => panic!("{e}"),
+    }
+    false
+}
+
+/// Says that the calling test cannot run, in a line of its own. Not by println!, which the harness holds back where a test passes.
+fn skipped(why: &str) {
+    let thread = std::thread::current();
+    // The harness may be in the middle of a line.
+    let line = format!("\nskipped: {}: {why}\n", thread.name().unwrap_or("a test"));
+    std::io::stdout().write_all(line.as_bytes()).expect("standard output");
+}
+
+/// Runs a property on random cases, and where it fails says the smallest case that does.
+#[track_caller]
+fn check<S: Strategy>(cases: u32, strategy: S, property: impl Fn(S::Value))
+where
+    S::Value: Debug,
+{
+    let set = |name| std::env::var_os(name).is_some();
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if !set("PROPTEST_CASES") {
+        config.cases = cases;
+    }
+    if !set("PROPTEST_RNG_SEED") {
+        let clock = || std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos() as u64);
+        config.rng_seed = RngSeed::Fixed(if set("GATEFOLD_TEST_RANDOM") { clock() } else { 2026 });
+    }
+    let seed = config.rng_seed;
+    let run = |case| {
+        property(case);
+        Ok(())
+    };
+    if let Err(e) = TestRunner::new(config).run(&strategy, run) {
+        panic!("{e}\nPROPTEST_RNG_SEED={seed} draws it again");
     }
 }
 
@@ -55,6 +105,12 @@ fn extents<const N: usize>(rng: &mut Philox, most: u64) -> [usize; N] {
 /// Runs a program on the CPU and twice on the GPU: near to one another, and the same bits.
 #[track_caller]
 fn agree(what: &str, program: impl Fn(&Device) -> Result<Vec<Tensor>>) {
+    agree_within(tolerance, what, program);
+}
+
+/// [`agree`] with other tolerances.
+#[track_caller]
+fn agree_within(tolerance: impl Fn(DType) -> f64, what: &str, program: impl Fn(&Device) -> Result<Vec<Tensor>>) {
     let read = |device: &Device| {
         program(device).and_then(|all| all.iter().map(Tensor::to_f64_vec).collect::<Result<Vec<_>>>().map(|v| (all, v)))
     };
@@ -81,12 +137,15 @@ fn agree(what: &str, program: impl Fn(&Device) -> Result<Vec<Tensor>>) {
 /// [`agree`] of a function's value and, contracted with fixed numbers, its gradients.
 #[track_caller]
 fn agree_with_gradients(what: &str, inputs: &[Tensor], f: impl Fn(&[Var]) -> Result<Var>) {
-    agree(what, |device| {
-        let tape = Tape::new();
-        let vars = inputs.iter().map(|x| Ok(tape.variable(x.to_device(device)?))).collect::<Result<Vec<_>>>()?;
-        let y = f(&vars)?;
-        let weights = numbers(y.dims(), -1.0, 1.0, y.dtype(), 77).to_device(device)?;
-        y.mul(&tape.constant(weights))?.sum()?.backward()?;
-        Ok([y.tensor().clone()].into_iter().chain(vars.iter().filter_map(Var::grad)).collect())
-    });
+    agree(what, |device| with_gradients(device, inputs, &f));
+}
+
+/// A function's value and, contracted with fixed numbers, its gradients.
+fn with_gradients(device: &Device, inputs: &[Tensor], f: impl Fn(&[Var]) -> Result<Var>) -> Result<Vec<Tensor>> {
+    let tape = Tape::new();
+    let vars = inputs.iter().map(|x| Ok(tape.variable(x.to_device(device)?))).collect::<Result<Vec<_>>>()?;
+    let y = f(&vars)?;
+    let weights = numbers(y.dims(), -1.0, 1.0, y.dtype(), 77).to_device(device)?;
+    y.mul(&tape.constant(weights))?.sum()?.backward()?;
+    Ok([y.tensor().clone()].into_iter().chain(vars.iter().filter_map(Var::grad)).collect())
 }

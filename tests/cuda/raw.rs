@@ -1,0 +1,288 @@
+//! The raw layer over memory of the driver's own, on the GPU against the CPU: accumulated and partial gradients too. Each buffer is an
+//! allocation of its exact size and what is written begins as NaN, so what is not written or written elsewhere shows.
+
+use std::sync::OnceLock;
+
+use cudarc::driver::{result, sys};
+use gatefold::{
+    DType, Device, Philox,
+    dtype::{Element, bf16, f16},
+    recurrent::*,
+};
+use proptest::prelude::*;
+
+use crate::{
+    CPU, GPU, check, gpu,
+    nets::Kind,
+    recurrent_properties::{Case, Form, Named, cases, compare},
+};
+
+enum Host {
+    F64(Vec<f64>),
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+}
+
+macro_rules! each {
+    ($host:expr, $v:ident => $body:expr) => {
+        match $host {
+            Host::F64($v) => $body,
+            Host::F32($v) => $body,
+            Host::F16($v) => $body,
+            Host::BF16($v) => $body,
+        }
+    };
+}
+
+/// The crate's context, current on this thread.
+fn current() {
+    static CONTEXT: OnceLock<usize> = OnceLock::new();
+    // SAFETY: there is a driver and a device: `gpu` has opened it. The context is retained once and never released.
+    unsafe {
+        let retain = || result::primary_ctx::retain(result::device::get(0).unwrap()).unwrap();
+        let context = *CONTEXT.get_or_init(|| retain() as usize);
+        result::ctx::set_current(context as sys::CUcontext).unwrap();
+    }
+}
+
+/// Memory of the caller: on the host, and on the GPU where there is an address.
+struct Memory {
+    host: Host,
+    address: Option<u64>,
+    len: usize,
+    dtype: DType,
+}
+
+impl Memory {
+    fn new(values: &[f64], dtype: DType, device: &Device) -> Memory {
+        fn of<T: Element>(values: &[f64]) -> Vec<T> {
+            values.iter().map(|&v| <T as Element>::from_f64(v)).collect()
+        }
+        let host = match dtype {
+            DType::F64 => Host::F64(of(values)),
+            DType::F32 => Host::F32(of(values)),
+            DType::F16 => Host::F16(of(values)),
+            _ => Host::BF16(of(values)),
+        };
+        let address = (*device == GPU).then(|| {
+            current();
+            // SAFETY: a context is current, and no size is 0; the copy has ended when the context has been waited for.
+            unsafe {
+                let address = result::malloc_sync(values.len() * dtype.size()).unwrap();
+                each!(&host, v => result::memcpy_htod_sync(address, v).unwrap());
+                result::ctx::synchronize().unwrap();
+                address
+            }
+        });
+        Memory { host, address, len: values.len(), dtype }
+    }
+
+    fn random(len: usize, dtype: DType, device: &Device, seed: u64) -> Memory {
+        let mut rng = Philox::seed(seed);
+        Memory::new(&(0..len).map(|_| 2.0 * f64::from(rng.uniform()) - 1.0).collect::<Vec<_>>(), dtype, device)
+    }
+
+    /// NaN, until somebody writes.
+    fn unwritten(len: usize, dtype: DType, device: &Device) -> Memory {
+        Memory::new(&vec![f64::NAN; len], dtype, device)
+    }
+
+    fn of_device(&self, address: u64) -> CudaBuf<'_> {
+        // SAFETY: the allocation lives as long as self, and is freed when the device has ended its work.
+        unsafe { CudaBuf::new(0, address, self.len, self.dtype) }
+    }
+
+    fn buf(&self) -> Buf<'_> {
+        match self.address {
+            Some(address) => self.of_device(address).into(),
+            None => each!(&self.host, v => v.into()),
+        }
+    }
+
+    fn buf_mut(&mut self) -> BufMut<'_> {
+        match self.address {
+            Some(address) => self.of_device(address).into(),
+            None => each!(&mut self.host, v => v.into()),
+        }
+    }
+
+    fn read(&mut self) -> Vec<f64> {
+        if let Some(address) = self.address {
+            GPU.synchronize().unwrap();
+            current();
+            // SAFETY: the allocation is as long as the vector, and nothing writes it any more.
+            each!(&mut self.host, v => unsafe { result::memcpy_dtoh_sync(v, address).unwrap() });
+        }
+        each!(&self.host, v => v.iter().map(|v| Element::to_f64(*v)).collect())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            current();
+            // SAFETY: it came from the driver, and freeing waits for the device. An error is that of a test which fails already.
+            let _ = unsafe { result::free_sync(address) };
+        }
+    }
+}
+
+/// Which of the buffers that need not be there are.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    dy: bool,
+    dlast: bool,
+    dx: bool,
+    dstates: bool,
+    accumulate: bool,
+    /// Of parameter i bit i; none of them where all bits are 0.
+    dparameters: u64,
+}
+
+fn descriptor(case: &Case) -> Descriptor {
+    let o = &case.options;
+    let cell = match o.kind {
+        Kind::Tanh => Cell::Rnn(Nonlinearity::Tanh),
+        Kind::Relu => Cell::Rnn(Nonlinearity::Relu),
+        Kind::Lstm => Cell::Lstm,
+        Kind::Peephole => Cell::LstmPeephole,
+        Kind::Gru => Cell::Gru,
+        Kind::ResetBefore => Cell::GruResetBefore,
+    };
+    Descriptor {
+        proj_size: o.proj,
+        num_layers: o.layers,
+        bidirectional: o.bidirectional,
+        bias: o.bias,
+        dropout: o.dropout,
+        dtype: o.dtype,
+        ..Descriptor::new(cell, o.input, o.hidden)
+    }
+}
+
+fn run(case: &Case, given: Given, device: &Device) -> Named {
+    let (o, d, dtype) = (&case.options, descriptor(case), case.options.dtype);
+    let shape = Shape { seq: case.steps, batch: case.batch() };
+    let layout = if o.batch_first { Layout::BatchMajor } else { Layout::TimeMajor };
+    let plan = Plan::new(&d, shape, device).unwrap().layout(layout);
+    let batch_sizes: Vec<usize> =
+        (0..case.steps).map(|t| case.lengths.iter().filter(|&&length| length > t).count()).collect();
+    let (sequence, rows) = match case.form {
+        Form::Full => (Sequence::Full, case.steps * case.batch()),
+        Form::Lengths => (Sequence::Lengths(&case.lengths), case.steps * case.batch()),
+        Form::Packed => (Sequence::Packed { batch_sizes: &batch_sizes }, batch_sizes.iter().sum()),
+    };
+    let states = d.num_layers * d.directions() * case.batch();
+    let (h, c) = (states * d.output_size(), states * d.hidden_size);
+    let lstm = d.cell.has_cell_state();
+    let random = |len, seed| Memory::random(len, dtype, device, case.seed + seed);
+    let some = |wanted: bool, len, seed| wanted.then(|| random(len, seed));
+    let unwritten = |wanted: bool, len| wanted.then(|| Memory::unwritten(len, dtype, device));
+
+    let x = match case.form {
+        Form::Packed => random(rows * d.input_size, 1),
+        _ => Memory::new(&case.input().to_f64_vec().unwrap(), dtype, device),
+    };
+    let (h0, c0) = (some(case.given, h, 2), some(case.given && lstm, c, 3));
+    let specs = d.parameters();
+    let weights: Vec<Memory> = specs
+        .iter()
+        .enumerate()
+        .map(|(i, spec)| {
+            // As a layer is initialised: within 1/√H.
+            let mut rng = Philox::seed(case.seed + 100 + i as u64);
+            let bound = 1.0 / (d.hidden_size as f64).sqrt();
+            let value = |_| (2.0 * f64::from(rng.uniform()) - 1.0) * bound;
+            Memory::new(&(0..spec.numel()).map(value).collect::<Vec<_>>(), dtype, device)
+        })
+        .collect();
+    let parameters: Vec<Buf<'_>> = weights.iter().map(Memory::buf).collect();
+    let width = d.directions() * d.output_size();
+    let mut y = Memory::unwritten(rows * width, dtype, device);
+    let mut hn = Memory::unwritten(h, dtype, device);
+    let mut cn = unwritten(lstm, c);
+    let scratch = |len: usize| Memory::unwritten(len.max(1), plan.compute_dtype(), device);
+    let (mut workspace, mut reserve) = (scratch(plan.workspace_len()), scratch(plan.reserve_len()));
+    plan.forward(
+        &Stream::Host,
+        Forward {
+            x: x.buf(),
+            h0: h0.as_ref().map(Memory::buf),
+            c0: c0.as_ref().map(Memory::buf),
+            parameters: &parameters,
+            sequence,
+            y: y.buf_mut(),
+            hn: hn.buf_mut(),
+            cn: cn.as_mut().map(Memory::buf_mut),
+            dropout_seed: case.seed,
+            workspace: workspace.buf_mut(),
+            reserve: Some(reserve.buf_mut()),
+        },
+    )
+    .unwrap();
+
+    let (dy, dhn, dcn) = (some(given.dy, rows * width, 4), some(given.dlast, h, 5), some(given.dlast && lstm, c, 6));
+    let mut dx = unwritten(given.dx, rows * d.input_size);
+    let (mut dh0, mut dc0) = (unwritten(given.dstates, h), unwritten(given.dstates && lstm, c));
+    let mut gradients: Vec<Option<Memory>> = specs
+        .iter()
+        .enumerate()
+        .map(|(i, spec)| {
+            let wanted = given.dparameters >> (i % 64) & 1 == 1;
+            let seed = 200 + i as u64;
+            if given.accumulate { some(wanted, spec.numel(), seed) } else { unwritten(wanted, spec.numel()) }
+        })
+        .collect();
+    let mut dparameters: Vec<Option<BufMut<'_>>> =
+        gradients.iter_mut().map(|g| g.as_mut().map(Memory::buf_mut)).collect();
+    // What the forward call needed is gone.
+    let mut workspace = scratch(plan.workspace_len());
+    plan.backward(
+        &Stream::Host,
+        Backward {
+            x: x.buf(),
+            h0: h0.as_ref().map(Memory::buf),
+            c0: c0.as_ref().map(Memory::buf),
+            parameters: &parameters,
+            sequence,
+            dy: dy.as_ref().map(Memory::buf),
+            dhn: dhn.as_ref().map(Memory::buf),
+            dcn: dcn.as_ref().map(Memory::buf),
+            dx: dx.as_mut().map(Memory::buf_mut),
+            dh0: dh0.as_mut().map(Memory::buf_mut),
+            dc0: dc0.as_mut().map(Memory::buf_mut),
+            dparameters: if given.dparameters == 0 { &mut [] } else { &mut dparameters },
+            accumulate: given.accumulate,
+            dropout_seed: case.seed,
+            workspace: workspace.buf_mut(),
+            reserve: reserve.buf_mut(),
+        },
+    )
+    .unwrap();
+
+    let mut results = vec![("y".to_string(), y.read()), ("hn".into(), hn.read())];
+    results.extend(cn.as_mut().map(|cn| ("cn".into(), cn.read())));
+    for (name, memory) in [("x", &mut dx), ("h0", &mut dh0), ("c0", &mut dc0)] {
+        results.extend(memory.as_mut().map(|m| (format!("gradient of {name}"), m.read())));
+    }
+    for (spec, memory) in specs.iter().zip(&mut gradients) {
+        results.extend(memory.as_mut().map(|m| (format!("gradient of {}", spec.name()), m.read())));
+    }
+    results
+}
+
+#[test]
+fn plans() {
+    if !gpu() {
+        return;
+    }
+    let parameters = prop_oneof![Just(u64::MAX), Just(0), any::<u64>()];
+    let given = (any::<[bool; 5]>(), parameters).prop_map(|([dy, dlast, dx, dstates, accumulate], dparameters)| {
+        Given { dy, dlast, dx, dstates, accumulate, dparameters }
+    });
+    check(96, (cases(), given), |(case, given)| {
+        let on = |device| run(&case, given, device);
+        compare(&case, &on(&CPU), &on(&GPU), &on(&GPU));
+    });
+}
