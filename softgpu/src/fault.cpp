@@ -43,6 +43,13 @@ bool on_stack(Address address) {
 
 void handler(int number, siginfo_t* info, void* context) {
     Address address = Address(info->si_addr);
+#if defined(__SANITIZE_ADDRESS__)
+    // AddressSanitizer is telling an error, holds its locks, and has met the end of the fiber's stack: going on would hang.
+    if (__asan_report_present()) {
+        if (in_kernel() && engine.self) std::fprintf(stderr, "softgpu: %s: the error above\n", place(*engine.self).c_str());
+        _exit(86);
+    }
+#endif
     if (!in_kernel() || !engine.self) {
         if (number == SIGSEGV && in_arena(address))
             std::fprintf(stderr, "softgpu: the host touches device memory: 0x%llx is %s\n", (unsigned long long)address, describe(address).c_str());

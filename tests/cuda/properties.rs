@@ -73,7 +73,7 @@ fn functions_of_one_argument() {
         ("clamp", -3.0, |x| x.clamp(-0.5, 0.75)),
         ("to f32", -3.0, |x| x.to_dtype(DType::F32)),
     ];
-    check(160, (0..FUNCTIONS.len(), shape(0..4), floats(), 0..1000u64), |(which, shape, dtype, seed)| {
+    check(320, (0..FUNCTIONS.len(), shape(0..4), floats(), 0..1000u64), |(which, shape, dtype, seed)| {
         let (name, low, f) = FUNCTIONS[which];
         alike_with_gradients(name, &[numbers(&shape, low, 3.0, dtype, seed)], |v| f(&v[0]));
     });
@@ -93,7 +93,7 @@ fn functions_of_two_arguments_broadcast() {
     let pair = shape(0..5).prop_flat_map(move |shape| (part(shape.clone()), part(shape)));
     type Function = (&'static str, fn(&Var, &Var) -> Result<Var>);
     const FUNCTIONS: [Function; 4] = [("add", Var::add), ("sub", Var::sub), ("mul", Var::mul), ("div", Var::div)];
-    check(128, (0..4usize, pair, floats(), 0..1000u64), |(which, (a, b), dtype, seed)| {
+    check(256, (0..4usize, pair, floats(), 0..1000u64), |(which, (a, b), dtype, seed)| {
         let (name, f) = FUNCTIONS[which];
         let inputs = [numbers(&a, -2.0, 2.0, dtype, seed), numbers(&b, 0.5, 2.0, dtype, seed + 1)];
         alike_with_gradients(name, &inputs, |v| f(&v[0], &v[1]));
@@ -105,7 +105,7 @@ fn reductions() {
     if !gpu() {
         return;
     }
-    check(160, (0..6usize, with_axis(1..5), any::<bool>(), floats(), 0..1000u64), |(which, at, keep, dtype, seed)| {
+    check(320, (0..6usize, with_axis(1..5), any::<bool>(), floats(), 0..1000u64), |(which, at, keep, dtype, seed)| {
         let (shape, axis) = at;
         let x = [numbers(&shape, -1.0, 1.0, dtype, seed)];
         let name = ["sum_axis", "mean_axis", "max_axis", "sum", "mean", "max"][which];
@@ -126,7 +126,7 @@ fn the_first_of_the_largest() {
     if !gpu() {
         return;
     }
-    check(96, (with_axis(1..5), floats(), 0..1000u64), |((shape, axis), dtype, seed)| {
+    check(192, (with_axis(1..5), floats(), 0..1000u64), |((shape, axis), dtype, seed)| {
         let whole = numbers(&shape, 0.0, 4.0, DType::F64, seed).to_dtype(DType::I64).unwrap();
         let few = [whole.to_dtype(dtype).unwrap()];
         alike("argmax", |d| Ok(vec![few[0].to_device(d)?.argmax(axis)?]));
@@ -139,7 +139,7 @@ fn softmax() {
     if !gpu() {
         return;
     }
-    check(96, (0..3usize, with_axis(1..5), floats(), 0..1000u64), |(which, (shape, axis), dtype, seed)| {
+    check(192, (0..3usize, with_axis(1..5), floats(), 0..1000u64), |(which, (shape, axis), dtype, seed)| {
         let x = [numbers(&shape, -4.0, 4.0, dtype, seed)];
         alike_with_gradients(["softmax", "log_softmax", "logsumexp"][which], &x, |v| match which {
             0 => v[0].softmax(axis),
@@ -157,7 +157,7 @@ fn products() {
     let extents = (extent(), extent(), extent()).prop_filter("small", |(m, k, n)| m * k * n <= 20_000);
     let batches = (vec(0..4usize, 0..3), any::<[bool; 4]>());
     let case = (extents, batches, any::<[bool; 2]>(), any::<[bool; 2]>(), floats(), 0..1000u64);
-    check(160, case, |((m, k, n), (batch, kept), transposed, vector, dtype, seed)| {
+    check(320, case, |((m, k, n), (batch, kept), transposed, vector, dtype, seed)| {
         // Each factor has the batch, or 1 in its place; a vector has none.
         let of = |which: usize, rows: usize, columns: usize| {
             let lead = batch.iter().enumerate().map(|(i, &b)| if kept[2 * which + i] { b } else { 1 });
@@ -184,7 +184,7 @@ fn indices() {
         return;
     }
     let case = (1..40usize, 1..9usize, shape(0..3), any::<bool>(), any::<bool>(), floats(), 0..1000u64);
-    check(96, case, |(rows, width, shape, padding, small, dtype, seed)| {
+    check(192, case, |(rows, width, shape, padding, small, dtype, seed)| {
         let mut rng = Philox::seed(seed);
         let index: Vec<i64> = (0..shape.iter().product()).map(|_| rng.below(rows as u64) as i64).collect();
         let index = Tensor::from_slice(&index, shape, &CPU).unwrap();
@@ -194,7 +194,7 @@ fn indices() {
         alike_with_gradients("embedding", &table, |v| v[0].embedding(&index.to_device(&v[0].device())?, padding));
     });
     let case = (with_axis(1..4), 0..70usize, floats(), 0..1000u64);
-    check(96, case, |((shape, axis), count, dtype, seed)| {
+    check(192, case, |((shape, axis), count, dtype, seed)| {
         let extent = shape[axis.rem_euclid(shape.len() as isize) as usize];
         let mut rng = Philox::seed(seed);
         let count = if extent == 0 { 0 } else { count };
@@ -212,7 +212,7 @@ fn shapes() {
         return;
     }
     let case = (0..9usize, with_axis(1..5), 0..1000u64, floats());
-    check(192, case, |(which, (shape, axis), seed, dtype)| {
+    check(384, case, |(which, (shape, axis), seed, dtype)| {
         let (mut rng, rank) = (Philox::seed(seed), shape.len());
         let at = axis.rem_euclid(rank as isize) as usize;
         let mut axes: Vec<isize> = (0..rank as isize).collect();
@@ -260,7 +260,7 @@ fn casts() {
         (any::<i64>(), 0..12).prop_map(|(i, shift)| (i >> (5 * shift)) as f64 / 4.0),
     ];
     let case = (select(&ALL[..]), select(&ALL[..]), vec(number, 0..300));
-    check(192, case, |(from, to, values)| {
+    check(384, case, |(from, to, values)| {
         let x = Tensor::from_slice(&values, values.len(), &CPU).unwrap();
         agree_within(exactly, "f64 to the first", |d| Ok(vec![x.to_device(d)?.to_dtype(from)?]));
         let x = x.to_dtype(from).unwrap();
@@ -274,7 +274,7 @@ fn random_numbers() {
         return;
     }
     let case = (shape(0..4), -3.0..3.0f64, 0.0..5.0f64, floats(), any::<u64>(), any::<u64>());
-    check(128, case, |(shape, low, width, dtype, seed, stream)| {
+    check(256, case, |(shape, low, width, dtype, seed, stream)| {
         let rng = || Philox::seed(seed);
         agree_within(exactly, "uniform", |d| {
             Ok(vec![Tensor::uniform(shape.clone(), low, low + width, dtype, d, &mut rng())?])
@@ -299,7 +299,7 @@ fn losses_of_each_element() {
         return;
     }
     let case = (0..9usize, select(&REDUCTIONS[..]), shape(1..4), any::<[bool; 2]>(), floats(), 0..1000u64);
-    check(192, case, |(which, reduction, shape, [first, second], dtype, seed)| {
+    check(384, case, |(which, reduction, shape, [first, second], dtype, seed)| {
         let between = |low, high, seed| numbers(&shape, low, high, dtype, seed);
         let any = [between(-2.0, 2.0, seed), between(-2.0, 2.0, seed + 1)];
         let probabilities = [between(0.05, 0.95, seed), between(0.0, 1.0, seed + 1)];
@@ -341,7 +341,7 @@ fn losses_of_classes() {
         return;
     }
     let case = (1..40usize, shape(0..3), select(&REDUCTIONS[..]), any::<[bool; 4]>(), floats(), 0..1000u64);
-    check(128, case, |(classes, samples, reduction, [weighted, ignoring, smooth, small], dtype, seed)| {
+    check(256, case, |(classes, samples, reduction, [weighted, ignoring, smooth, small], dtype, seed)| {
         let mut rng = Philox::seed(seed);
         let ignored = if small { 0 } else { -100 };
         let mut class = || match ignoring && rng.below(3) == 0 {

@@ -43,8 +43,8 @@ impl Case {
         let steps = (self.steps * self.options.layers) as f64;
         passes
             * match self.options.dtype {
-                DType::F64 => (steps + 8.0) * 2f64.powi(-50),
-                DType::F32 => (steps + 8.0) * 2f64.powi(-21),
+                DType::F64 => (steps + 8.0) * 2f64.powi(-51),
+                DType::F32 => (steps + 8.0) * 2f64.powi(-22),
                 DType::F16 => (steps + 1.0) * 2f64.powi(-11),
                 _ => (steps + 1.0) * 2f64.powi(-8),
             }

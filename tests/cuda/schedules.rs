@@ -103,8 +103,22 @@ fn long(dtype: DType, all: &mut Bits) -> Result<()> {
     Ok(())
 }
 
+/// More tasks than blocks are launched, of which each then does several and uses its shared memory again.
+fn many(all: &mut Bits) -> Result<()> {
+    let tape = Tape::no_grad();
+    let on = |shape: &[usize], seed| -> Result<Var> {
+        Ok(tape.constant(numbers(shape, -1.0, 1.0, DType::F32, seed).to_device(&GPU)?))
+    };
+    let (columns, rows) = (on(&[2700, 9, 2], 1)?, on(&[2600, 1030], 2)?);
+    all.push(("many: sums".into(), bits(rows.sum_axis(1, false)?.tensor())?));
+    all.push(("many: means".into(), bits(columns.mean_axis(1, false)?.tensor())?));
+    all.push(("many: log_softmax".into(), bits(rows.log_softmax(1)?.select(1, 7)?.tensor())?));
+    Ok(())
+}
+
 fn everything() -> Result<Bits> {
     let mut all = Vec::new();
+    many(&mut all)?;
     for dtype in [DType::F32, DType::BF16] {
         tagger(dtype, &mut all)?;
         regression(dtype, &mut all)?;
@@ -127,6 +141,8 @@ fn the_same_bits_in_any_order() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "schedules::the_same_bits_in_any_order", "--nocapture"])
             .env(CHILD, "1")
+            // The one with the fewest multiprocessors, so with the fewest blocks.
+            .env("SOFTGPU_DEVICE", "t4")
             .output()
             .unwrap();
         assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));

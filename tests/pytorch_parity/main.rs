@@ -33,9 +33,13 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn devices() -> Vec<Device> {
-    let cuda = (0..).map(Device::Cuda).take_while(|device| device.check("parity").is_ok());
-    [Device::Cpu].into_iter().chain(cuda.take(1)).collect()
+/// The CPU, and the first GPU; or why there is none, where the build could use one.
+fn devices() -> (Vec<Device>, Option<String>) {
+    let gpu = Device::Cuda(0);
+    match gpu.check("parity") {
+        Ok(()) => (vec![Device::Cpu, gpu], None),
+        Err(e) => (vec![Device::Cpu], cfg!(feature = "cuda").then(|| format!("skipped: pytorch_parity on {gpu}: {e}"))),
+    }
 }
 
 fn run(case: &Case) -> gatefold::Result<Outcome> {
@@ -66,7 +70,8 @@ fn pytorch_parity() {
     // Not println!, which the test harness holds back where a test passes.
     let mut out = std::io::stdout();
     let mut say = |line: String| writeln!(out, "{line}").expect("standard output");
-    let devices = devices();
+    let (devices, skipped) = devices();
+    skipped.into_iter().for_each(&mut say);
     say(format!("devices: {}", devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" ")));
     for path in &paths {
         let name = path.strip_prefix(&folder).unwrap_or(path).display();
