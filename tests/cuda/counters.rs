@@ -39,6 +39,10 @@ pub struct Counts {
 
 /// What `f` asks of the driver on this thread; `None`, and `f` is not run, where the driver does not count.
 pub fn counted(f: impl FnOnce()) -> Option<Counts> {
+    if std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_some_and(|v| !v.is_empty() && v != "0") {
+        crate::skipped("what is counted is that of the caching allocator");
+        return None;
+    }
     type Reset = unsafe extern "C" fn();
     type Read = unsafe extern "C" fn(*mut Counts, u64) -> i32;
     // SAFETY: the driver's library, which is open already.
