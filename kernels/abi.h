@@ -515,6 +515,7 @@ struct RecurrentPrevious {
     uint64_t to;
     uint64_t offsets;
     uint64_t steps;
+    uint64_t batch;
     uint64_t rows;
     uint64_t width;
     uint64_t stride;

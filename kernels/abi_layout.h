@@ -72,7 +72,7 @@ static_assert(sizeof(RecurrentStates) == 80 && offsetof(RecurrentStates, from) =
     "RecurrentStates is laid out otherwise in Rust");
 static_assert(sizeof(RecurrentBias) == 48 && offsetof(RecurrentBias, ih) == 0 && offsetof(RecurrentBias, hh) == 8 && offsetof(RecurrentBias, to) == 16 && offsetof(RecurrentBias, gates) == 24 && offsetof(RecurrentBias, hidden) == 32 && offsetof(RecurrentBias, split) == 40,
     "RecurrentBias is laid out otherwise in Rust");
-static_assert(sizeof(RecurrentPrevious) == 72 && offsetof(RecurrentPrevious, y) == 0 && offsetof(RecurrentPrevious, first) == 8 && offsetof(RecurrentPrevious, to) == 16 && offsetof(RecurrentPrevious, offsets) == 24 && offsetof(RecurrentPrevious, steps) == 32 && offsetof(RecurrentPrevious, rows) == 40 && offsetof(RecurrentPrevious, width) == 48 && offsetof(RecurrentPrevious, stride) == 56 && offsetof(RecurrentPrevious, reverse) == 64,
+static_assert(sizeof(RecurrentPrevious) == 80 && offsetof(RecurrentPrevious, y) == 0 && offsetof(RecurrentPrevious, first) == 8 && offsetof(RecurrentPrevious, to) == 16 && offsetof(RecurrentPrevious, offsets) == 24 && offsetof(RecurrentPrevious, steps) == 32 && offsetof(RecurrentPrevious, batch) == 40 && offsetof(RecurrentPrevious, rows) == 48 && offsetof(RecurrentPrevious, width) == 56 && offsetof(RecurrentPrevious, stride) == 64 && offsetof(RecurrentPrevious, reverse) == 72,
     "RecurrentPrevious is laid out otherwise in Rust");
 static_assert(sizeof(RecurrentSums) == 40 && offsetof(RecurrentSums, from) == 0 && offsetof(RecurrentSums, to) == 8 && offsetof(RecurrentSums, rows) == 16 && offsetof(RecurrentSums, width) == 24 && offsetof(RecurrentSums, part) == 32,
     "RecurrentSums is laid out otherwise in Rust");

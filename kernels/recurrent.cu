@@ -2,21 +2,46 @@
 // states before each step, and the sums over rows of which the gradients of biases and peepholes are made.
 #include "device/loop.cuh"
 
-// The step of a packed row: the last t with offsets[t] <= row.
-__device__ __forceinline__ uint64_t step_of(const int64_t* offsets, uint64_t steps, uint64_t row) {
-    uint64_t low = 0, high = steps;
-    while (high - low > 1) {
-        uint64_t middle = (low + high) / 2;
-        (uint64_t(offsets[middle]) <= row ? low : high) = middle;
-    }
-    return low;
-}
+// How rows are packed: those of step t begin at offsets[t], or where there are no offsets each step has the whole batch.
+struct Packed {
+    const int64_t* offsets;
+    uint64_t steps, batch;
 
-template <class P>
-__device__ __forceinline__ uint64_t caller_row(const P& p, uint64_t row) {
-    const int64_t* offsets = at<const int64_t>(p.offsets);
-    uint64_t t = offsets ? step_of(offsets, p.steps, row) : row / p.batch;
-    uint64_t k = row - (offsets ? uint64_t(offsets[t]) : t * p.batch);
+    template <class P>
+    __device__ __forceinline__ Packed(const P& p) : offsets(at<const int64_t>(p.offsets)), steps(p.steps), batch(p.batch) {}
+
+    __device__ __forceinline__ uint64_t first(uint64_t t) const { return offsets ? uint64_t(offsets[t]) : t * batch; }
+    __device__ __forceinline__ uint64_t active(uint64_t t) const { return first(t + 1) - first(t); }
+
+    // The last t in 0..steps for which it holds, of a condition that holds for the first ones.
+    template <class Holds>
+    __device__ __forceinline__ uint64_t last(Holds holds) const {
+        uint64_t low = 0, high = steps;
+        while (high - low > 1) {
+            uint64_t middle = (low + high) / 2;
+            (holds(middle) ? low : high) = middle;
+        }
+        return low;
+    }
+    __device__ __forceinline__ uint64_t step_of(uint64_t row) const {
+        return offsets ? last([&](uint64_t t) { return first(t) <= row; }) : row / batch;
+    }
+    // The last step of sequence k: steps hold ever fewer sequences.
+    __device__ __forceinline__ uint64_t last_step_of(uint64_t k) const {
+        return offsets ? last([&](uint64_t t) { return active(t) > k; }) : steps - 1;
+    }
+    // The row of the same sequence one step earlier in the direction of the recurrence; -1 at its first step. k: its sequence.
+    __device__ __forceinline__ int64_t earlier(bool reverse, uint64_t row, uint64_t& k) const {
+        uint64_t t = step_of(row);
+        k = row - first(t);
+        bool begins = reverse ? t + 1 == steps || k >= active(t + 1) : t == 0;
+        return begins ? -1 : int64_t(first(reverse ? t + 1 : t - 1) + k);
+    }
+};
+
+__device__ __forceinline__ uint64_t caller_row(const RecurrentRows& p, uint64_t row) {
+    const Packed packed(p);
+    uint64_t t = packed.step_of(row), k = row - packed.first(t);
     uint64_t sequence = p.sequences ? uint64_t(at<const int64_t>(p.sequences)[k]) : k;
     return t * p.step_stride + sequence * p.sequence_stride;
 }
@@ -52,18 +77,8 @@ struct State {
         outside = (layer * p.batch + sequence) * p.width + j;
         uint64_t row = layer * p.batch + k;
         if (p.last) {
-            const int64_t* offsets = at<const int64_t>(p.offsets);
-            uint64_t t = p.steps - 1;
-            // Steps hold ever fewer sequences: the last of those that hold more than k.
-            if (offsets) {
-                uint64_t low = 0, high = p.steps;
-                while (high - low > 1) {
-                    uint64_t middle = (low + high) / 2;
-                    (uint64_t(offsets[middle + 1] - offsets[middle]) > k ? low : high) = middle;
-                }
-                t = low;
-            }
-            row = (offsets ? uint64_t(offsets[t]) : t * p.batch) + k;
+            const Packed packed(p);
+            row = packed.first(packed.last_step_of(k)) + k;
         }
         inside = row * p.stride + j;
     }
@@ -100,25 +115,12 @@ __device__ __forceinline__ void recurrent_bias(const RecurrentBias& p) {
 }
 KERNEL_FLOATS(recurrent_bias, RecurrentBias)
 
-// The row of the same sequence one step earlier in the direction of the recurrence; -1 at its first step, with k its sequence.
-__device__ __forceinline__ int64_t earlier_row(
-    const int64_t* offsets, uint64_t steps, uint64_t batch, bool reverse, uint64_t row, uint64_t& k) {
-    uint64_t t = offsets ? step_of(offsets, steps, row) : row / batch;
-    k = row - (offsets ? uint64_t(offsets[t]) : t * batch);
-    if (!reverse) {
-        if (t == 0) return -1;
-        return int64_t((offsets ? uint64_t(offsets[t - 1]) : (t - 1) * batch) + k);
-    }
-    if (t + 1 == steps || (offsets && k >= uint64_t(offsets[t + 2] - offsets[t + 1]))) return -1;
-    return int64_t((offsets ? uint64_t(offsets[t + 1]) : (t + 1) * batch) + k);
-}
-
 // A thread owns an element. Moves each once in and once out.
 template <class T>
 __device__ __forceinline__ void previous(const RecurrentPrevious& p) {
     FOR_EACH(i, p.rows * p.width) {
         uint64_t j = i % p.width, k;
-        int64_t row = earlier_row(at<const int64_t>(p.offsets), p.steps, 1, p.reverse, i / p.width, k);
+        int64_t row = Packed(p).earlier(p.reverse, i / p.width, k);
         at<T>(p.to)[i] = row >= 0 ? at<const T>(p.y)[uint64_t(row) * p.stride + j]
                          : p.first ? at<const T>(p.first)[k * p.width + j] : T{};
     }
@@ -169,7 +171,7 @@ __device__ __forceinline__ void peephole_sums(const RecurrentPeephole& p) {
         p.rows, p.part, H,
         [&](uint64_t row, uint64_t j, C (&sums)[3]) {
             uint64_t k;
-            int64_t earlier = earlier_row(at<const int64_t>(p.offsets), p.steps, p.batch, p.reverse, row, k);
+            int64_t earlier = Packed(p).earlier(p.reverse, row, k);
             const T* g = at<const T>(p.gates) + row * 4 * H + j;
             const C* cells = at<const C>(p.cells) + j;
             C before = earlier >= 0 ? cells[uint64_t(earlier) * H] : p.first ? at<const C>(p.first)[k * H + j] : C(0);

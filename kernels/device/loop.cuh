@@ -22,14 +22,12 @@ __device__ __forceinline__ uint64_t threads_in_grid() { return uint64_t(gridDim.
     KERNEL(name##_f16, P) { name<f16>(p); }                                                                                 \
     KERNEL(name##_bf16, P) { name<bf16>(p); }
 
-// y[i] = f(i, x[i]...), by vectors of 16 bytes of y; every array is dense. Parts of buffers may begin at any element: then one
-// by one.
+// y[i] = f(i, x[i]...), by vectors of 16 bytes of y; every array is dense and aligned to 16 bytes.
 template <class T, class F, class... X>
 __device__ __forceinline__ void map(uint64_t count, T* y, F f, const X*... x) {
     constexpr int N = 16 / sizeof(T);
-    const bool aligned = ((reinterpret_cast<uint64_t>(y) | ... | reinterpret_cast<uint64_t>(x)) & 15) == 0;
     for (uint64_t first = thread_in_grid() * N; first < count; first += threads_in_grid() * N) {
-        if (aligned && first + N <= count) {
+        if (first + N <= count) {
             auto whole = [&](const Vec<X, N>&... in) {
                 Vec<T, N> out;
 #pragma unroll
@@ -38,7 +36,7 @@ __device__ __forceinline__ void map(uint64_t count, T* y, F f, const X*... x) {
             };
             whole(load_vec<X, N>(x + first)...);
         } else {
-            for (uint64_t i = first, end = min(first + N, count); i < end; ++i) y[i] = narrow<T>(f(i, widen(x[i])...));
+            for (uint64_t i = first; i < count; ++i) y[i] = narrow<T>(f(i, widen(x[i])...));
         }
     }
 }

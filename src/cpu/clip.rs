@@ -60,7 +60,11 @@ fn change<T: Store>(x: &mut [T], f: impl Fn(T::Real) -> T::Real + Copy + Sync) {
     split::over(x, |_, x| {
         simd::vectorize(
             #[inline(always)]
-            move || x.iter_mut().for_each(|x| *x = T::narrow(f(x.widen()))),
+            move || {
+                for x in x {
+                    *x = T::narrow(f(x.widen()));
+                }
+            },
         );
     });
 }

@@ -1,6 +1,6 @@
 //! Work that is captured once and replayed with one launch: CUDA graphs, and a cache of those of recurrent sequences.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cudarc::driver::{result, sys};
 
@@ -91,7 +91,7 @@ struct Entry {
 pub struct Cache {
     graphs: HashMap<Vec<u64>, Entry>,
     /// Keys met once: a second time it is worth capturing.
-    seen: HashMap<Vec<u64>, ()>,
+    seen: HashSet<Vec<u64>>,
     nodes: usize,
     clock: u64,
     /// The driver refused a capture: no more are tried.
@@ -133,11 +133,11 @@ pub fn replay(
         drop(cache);
         return work();
     }
-    if cache.seen.remove(&key).is_none() {
+    if !cache.seen.remove(&key) {
         if cache.seen.len() >= SEEN {
             cache.seen.clear();
         }
-        cache.seen.insert(key, ());
+        cache.seen.insert(key);
         drop(cache);
         return work();
     }

@@ -62,8 +62,10 @@ pub fn launches<'a, T, K: PartialEq>(
 ) -> Result<()> {
     let mut left: Vec<&T> = items.iter().filter(|item| buffer(item).len() > 0).collect();
     while let Some(first) = left.first() {
-        let common = (buffer(first).dtype(), key(first));
-        let (alike, others) = left.into_iter().partition::<Vec<_>, _>(|i| (buffer(i).dtype(), key(i)) == common);
+        let (first, common): (&T, _) = (first, (buffer(first).dtype(), key(first)));
+        // The first itself in any case: a key with a NaN equals nothing.
+        let alike = |i: &&'a T| std::ptr::eq(*i, first) || (buffer(i).dtype(), key(i)) == common;
+        let (alike, others) = left.into_iter().partition::<Vec<_>, _>(alike);
         left = others;
         for some in alike.chunks(MAX_TENSORS) {
             launch(some, &Table::new(some.iter().map(|item| buffer(item))))?;

@@ -63,8 +63,12 @@ impl Staging {
             }
         }
         let done = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
-        // SAFETY: a context is current; the size is not zero.
-        let memory = unsafe { result::malloc_host(bytes + WORD, 0)? }.cast::<u8>();
+        // SAFETY: a context is current; the size is not zero. Initialised once, the memory may be lent as bytes ever after.
+        let memory = unsafe {
+            let memory = result::malloc_host(bytes + WORD, 0)?.cast::<u8>();
+            memory.write_bytes(0, bytes + WORD);
+            memory
+        };
         blocks.bytes += bytes;
         blocks.allocations += 1;
         Ok(Block { memory, bytes, done })
@@ -139,8 +143,6 @@ impl Staging {
                 // SAFETY: as in `upload`; the pinned bytes are written by the copies, and read behind the wait.
                 let copied = unsafe {
                     let behind = block.memory.add(block.bytes);
-                    block.memory.write_bytes(0, chunk.len());
-                    behind.write_bytes(0, WORD);
                     let pinned = std::slice::from_raw_parts_mut(block.memory, chunk.len());
                     let pinned_word = std::slice::from_raw_parts_mut(behind, if i == last { WORD } else { 0 });
                     let copy = |to: &mut [u8], from| match to {

@@ -4,7 +4,7 @@ use gatefold::{
     DType, Device, HasParameters, Parameter, Philox, Result, Tape, Tensor, loss::CrossEntropyLoss, nn::Linear, optim::*,
 };
 
-use crate::{CPU, GPU, alone, gpu, numbers};
+use crate::{CPU, GPU, alone, gpu, numbers, skipped};
 
 /// `struct softgpu_counts` of `softgpu/include/softgpu_counters.h`.
 #[repr(C)]
@@ -37,32 +37,42 @@ pub struct Counts {
     pub faults: u64,
 }
 
-/// What `f` asks of the driver on this thread; `None`, and `f` is not run, where the driver does not count.
-pub fn counted(f: impl FnOnce()) -> Option<Counts> {
-    if std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_some_and(|v| !v.is_empty() && v != "0") {
-        crate::skipped("what is counted is that of the caching allocator");
-        return None;
+type Reset = unsafe extern "C" fn();
+type Read = unsafe extern "C" fn(*mut Counts, u64) -> i32;
+
+fn functions() -> Option<(Reset, Read)> {
+    // SAFETY: the types are those of the header; the library is never closed.
+    unsafe {
+        let driver = cudarc::driver::sys::culib();
+        let reset = driver.get::<Reset>(b"softgpu_thread_reset\0").ok()?;
+        Some((*reset, *driver.get::<Read>(b"softgpu_thread_counters\0").ok()?))
     }
-    type Reset = unsafe extern "C" fn();
-    type Read = unsafe extern "C" fn(*mut Counts, u64) -> i32;
-    // SAFETY: the driver's library, which is open already.
-    let library = unsafe { libloading::Library::new("libcuda.so.1") };
-    // SAFETY: the types are those of the header.
-    let functions = library.as_ref().ok().and_then(|library| unsafe {
-        let reset = library.get::<Reset>(c"softgpu_thread_reset").ok()?;
-        Some((reset, library.get::<Read>(c"softgpu_thread_counters").ok()?))
-    });
-    let Some((reset, read)) = functions else {
-        crate::skipped("this driver does not count");
-        return None;
-    };
+}
+
+/// Whether there is something to count and the driver does; says so where not. There is a driver.
+#[track_caller]
+pub fn counting() -> bool {
+    let direct = std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_some_and(|v| !v.is_empty() && v != "0");
+    if direct {
+        skipped("what is counted is that of the caching allocator");
+    } else if functions().is_none() {
+        skipped("this driver does not count");
+    } else {
+        return true;
+    }
+    false
+}
+
+/// What `f` asks of the driver on this thread, which counts: see [`counting`].
+pub fn counted(f: impl FnOnce()) -> Counts {
+    let (reset, read) = functions().expect("a driver that counts");
     // SAFETY: takes nothing.
     unsafe { reset() };
     f();
     let mut counts = Counts::default();
     // SAFETY: writes one struct of this size, or nothing where it knows another.
     assert_eq!(unsafe { read(&mut counts, size_of::<Counts>() as u64) }, 0, "softgpu_counters.h has changed");
-    Some(counts)
+    counts
 }
 
 /// Nothing but kernels: no memory from the driver, no copies, no waits.
@@ -94,13 +104,13 @@ fn parameters(count: usize, dtype: DType) -> Result<Vec<Parameter>> {
 
 #[test]
 fn optimizer_steps() -> Result<()> {
-    if !gpu() {
+    if !gpu() || !counting() {
         return Ok(());
     }
     let launches = |what: &str, optimizer: &mut dyn Optim, want: u64| {
         // The first step makes the state.
         optimizer.step().unwrap();
-        let Some(counts) = counted(|| optimizer.step().unwrap()) else { return };
+        let counts = counted(|| optimizer.step().unwrap());
         only_kernels(what, counts);
         assert_eq!(counts.launches, want, "{what}");
     };
@@ -120,7 +130,7 @@ fn optimizer_steps() -> Result<()> {
 
 #[test]
 fn clipping() -> Result<()> {
-    if !gpu() || !alone("counters::clipping") {
+    if !gpu() || !counting() || !alone("counters::clipping") {
         return Ok(());
     }
     let all = parameters(12, DType::F32)?;
@@ -129,7 +139,7 @@ fn clipping() -> Result<()> {
         run();
         counted(run)
     };
-    let Some(counts) = clip(1e9) else { return Ok(()) };
+    let counts = clip(1e9);
     assert_eq!((counts.launches, counts.synchronisations), (2, 1), "{counts:?}");
     // The norm, and the word in which kernels note faults.
     assert_eq!((counts.copies_d2h, counts.bytes_d2h), (2, 8 + 32), "{counts:?}");
@@ -137,16 +147,16 @@ fn clipping() -> Result<()> {
     // Far below what it was, so that it is clipped each time.
     for max_norm in [1e-3, 1e-6] {
         let run = || clip_grad_norm(&all, max_norm, 2.0).map(drop).unwrap();
-        let Some(counts) = counted(run) else { return Ok(()) };
+        let counts = counted(run);
         assert_eq!((counts.launches, counts.synchronisations, counts.copies_h2d), (3, 1, 0), "{counts:?}");
     }
     for p in [1.0, 2.0, f64::INFINITY] {
         let run = || clip_grad_norm_async(&all, 0.1, p).map(drop).unwrap();
-        let Some(counts) = counted(run) else { return Ok(()) };
+        let counts = counted(run);
         only_kernels("clip_grad_norm_async", counts);
         assert_eq!(counts.launches, 3, "{counts:?}");
     }
-    let Some(counts) = counted(|| clip_grad_value(&all, 0.1).unwrap()) else { return Ok(()) };
+    let counts = counted(|| clip_grad_value(&all, 0.1).unwrap());
     only_kernels("clip_grad_value", counts);
     assert_eq!(counts.launches, 1);
     Ok(())
@@ -155,7 +165,7 @@ fn clipping() -> Result<()> {
 /// Forward, backward, clipping, step, `zero_grad`: once it runs, the host only queues kernels.
 #[test]
 fn training_steps() -> Result<()> {
-    if !gpu() || !alone("counters::training_steps") {
+    if !gpu() || !counting() || !alone("counters::training_steps") {
         return Ok(());
     }
     const BATCH: usize = 8;
@@ -186,7 +196,7 @@ fn training_steps() -> Result<()> {
     for passes in [1, 2] {
         // The allocator learns what is in use at once.
         (0..3).for_each(|_| drop(train(&there, passes)));
-        let Some(counts) = counted(|| (0..5).for_each(|_| drop(train(&there, passes)))) else { return Ok(()) };
+        let counts = counted(|| (0..5).for_each(|_| drop(train(&there, passes))));
         steady(&format!("{passes} passes"), counts);
         assert_eq!((counts.copies_h2d, counts.copies_d2h), (0, 0), "{counts:?}");
         assert!(counts.launches > 0 && counts.gemm_calls >= 5 * 5 * passes as u64, "{counts:?}");
@@ -197,7 +207,7 @@ fn training_steps() -> Result<()> {
     let fresh = || (here.0.to_device(&GPU).unwrap(), here.1.to_device(&GPU).unwrap());
     (0..3).for_each(|_| drop(train(&fresh(), 1)));
     GPU.synchronize()?;
-    let Some(counts) = counted(|| drop(train(&fresh(), 1))) else { return Ok(()) };
+    let counts = counted(|| drop(train(&fresh(), 1)));
     steady("a batch", counts);
     assert_eq!((counts.copies_h2d, counts.bytes_h2d), (2, (BATCH * 20 * 4 + BATCH * 8) as u64), "{counts:?}");
     let last = train(&there, 1)[0].item()?;

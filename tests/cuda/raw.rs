@@ -1,5 +1,6 @@
-//! The raw layer over memory of the driver's own, on the GPU against the CPU: accumulated and partial gradients too. Each buffer is an
-//! allocation of its exact size and what is written begins as NaN, so what is not written or written elsewhere shows.
+//! The raw layer over memory of the driver's own, on the GPU against the CPU: accumulated and partial gradients too, on the crate's
+//! stream and on one of the caller's. Each buffer is an allocation of its exact size and what is written begins as NaN, so what is
+//! not written or written elsewhere shows.
 
 use std::sync::OnceLock;
 
@@ -46,16 +47,46 @@ fn current() {
     }
 }
 
+/// Where a plan runs, and on which stream.
+#[derive(Clone, Copy)]
+struct Place {
+    device: Device,
+    /// Null: the crate's.
+    theirs: sys::CUstream,
+}
+
+impl Place {
+    fn of(device: Device) -> Place {
+        Place { device, theirs: std::ptr::null_mut() }
+    }
+
+    /// A stream of the caller's, which does not wait for the default one.
+    fn with_stream() -> Place {
+        current();
+        let theirs = result::stream::create(result::stream::StreamKind::NonBlocking).unwrap();
+        Place { device: GPU, theirs }
+    }
+
+    fn stream(self) -> Stream {
+        if self.theirs.is_null() {
+            return Stream::Host;
+        }
+        // SAFETY: the stream is never destroyed.
+        Stream::Cuda(unsafe { CudaStream::from_raw(0, self.theirs.cast()) })
+    }
+}
+
 /// Memory of the caller: on the host, and on the GPU where there is an address.
 struct Memory {
     host: Host,
+    place: Place,
     address: Option<u64>,
     len: usize,
     dtype: DType,
 }
 
 impl Memory {
-    fn new(values: &[f64], dtype: DType, device: &Device) -> Memory {
+    fn new(values: &[f64], dtype: DType, place: Place) -> Memory {
         fn of<T: Element>(values: &[f64]) -> Vec<T> {
             values.iter().map(|&v| <T as Element>::from_f64(v)).collect()
         }
@@ -65,27 +96,32 @@ impl Memory {
             DType::F16 => Host::F16(of(values)),
             _ => Host::BF16(of(values)),
         };
-        let address = (*device == GPU).then(|| {
+        let address = (place.device == GPU).then(|| {
             current();
-            // SAFETY: a context is current, and no size is 0; the copy has ended when the context has been waited for.
+            // SAFETY: a context is current, and no size is 0. The copy has ended when the context has been waited for, or comes
+            // first on the caller's stream; what it copies lives as long as the memory.
             unsafe {
                 let address = result::malloc_sync(values.len() * dtype.size()).unwrap();
-                each!(&host, v => result::memcpy_htod_sync(address, v).unwrap());
-                result::ctx::synchronize().unwrap();
+                if place.theirs.is_null() {
+                    each!(&host, v => result::memcpy_htod_sync(address, v).unwrap());
+                    result::ctx::synchronize().unwrap();
+                } else {
+                    each!(&host, v => result::memcpy_htod_async(address, v, place.theirs).unwrap());
+                }
                 address
             }
         });
-        Memory { host, address, len: values.len(), dtype }
+        Memory { host, place, address, len: values.len(), dtype }
     }
 
-    fn random(len: usize, dtype: DType, device: &Device, seed: u64) -> Memory {
+    fn random(len: usize, dtype: DType, place: Place, seed: u64) -> Memory {
         let mut rng = Philox::seed(seed);
-        Memory::new(&(0..len).map(|_| 2.0 * f64::from(rng.uniform()) - 1.0).collect::<Vec<_>>(), dtype, device)
+        Memory::new(&(0..len).map(|_| 2.0 * f64::from(rng.uniform()) - 1.0).collect::<Vec<_>>(), dtype, place)
     }
 
     /// NaN, until somebody writes.
-    fn unwritten(len: usize, dtype: DType, device: &Device) -> Memory {
-        Memory::new(&vec![f64::NAN; len], dtype, device)
+    fn unwritten(len: usize, dtype: DType, place: Place) -> Memory {
+        Memory::new(&vec![f64::NAN; len], dtype, place)
     }
 
     fn of_device(&self, address: u64) -> CudaBuf<'_> {
@@ -109,8 +145,13 @@ impl Memory {
 
     fn read(&mut self) -> Vec<f64> {
         if let Some(address) = self.address {
-            GPU.synchronize().unwrap();
             current();
+            if self.place.theirs.is_null() {
+                GPU.synchronize().unwrap();
+            } else {
+                // SAFETY: the stream is never destroyed.
+                unsafe { result::stream::synchronize(self.place.theirs).unwrap() };
+            }
             // SAFETY: the allocation is as long as the vector, and nothing writes it any more.
             each!(&mut self.host, v => unsafe { result::memcpy_dtoh_sync(v, address).unwrap() });
         }
@@ -161,7 +202,8 @@ fn descriptor(case: &Case) -> Descriptor {
     }
 }
 
-fn run(case: &Case, given: Given, device: &Device) -> Named {
+fn run(case: &Case, given: Given, place: Place) -> Named {
+    let (device, stream) = (&place.device, place.stream());
     let (o, d, dtype) = (&case.options, descriptor(case), case.options.dtype);
     let shape = Shape { seq: case.steps, batch: case.batch() };
     let layout = if o.batch_first { Layout::BatchMajor } else { Layout::TimeMajor };
@@ -176,13 +218,13 @@ fn run(case: &Case, given: Given, device: &Device) -> Named {
     let states = d.num_layers * d.directions() * case.batch();
     let (h, c) = (states * d.output_size(), states * d.hidden_size);
     let lstm = d.cell.has_cell_state();
-    let random = |len, seed| Memory::random(len, dtype, device, case.seed + seed);
+    let random = |len, seed| Memory::random(len, dtype, place, case.seed + seed);
     let some = |wanted: bool, len, seed| wanted.then(|| random(len, seed));
-    let unwritten = |wanted: bool, len| wanted.then(|| Memory::unwritten(len, dtype, device));
+    let unwritten = |wanted: bool, len| wanted.then(|| Memory::unwritten(len, dtype, place));
 
     let x = match case.form {
         Form::Packed => random(rows * d.input_size, 1),
-        _ => Memory::new(&case.input().to_f64_vec().unwrap(), dtype, device),
+        _ => Memory::new(&case.input().to_f64_vec().unwrap(), dtype, place),
     };
     let (h0, c0) = (some(case.given, h, 2), some(case.given && lstm, c, 3));
     let specs = d.parameters();
@@ -194,18 +236,18 @@ fn run(case: &Case, given: Given, device: &Device) -> Named {
             let mut rng = Philox::seed(case.seed + 100 + i as u64);
             let bound = 1.0 / (d.hidden_size as f64).sqrt();
             let value = |_| (2.0 * f64::from(rng.uniform()) - 1.0) * bound;
-            Memory::new(&(0..spec.numel()).map(value).collect::<Vec<_>>(), dtype, device)
+            Memory::new(&(0..spec.numel()).map(value).collect::<Vec<_>>(), dtype, place)
         })
         .collect();
     let parameters: Vec<Buf<'_>> = weights.iter().map(Memory::buf).collect();
     let width = d.directions() * d.output_size();
-    let mut y = Memory::unwritten(rows * width, dtype, device);
-    let mut hn = Memory::unwritten(h, dtype, device);
+    let mut y = Memory::unwritten(rows * width, dtype, place);
+    let mut hn = Memory::unwritten(h, dtype, place);
     let mut cn = unwritten(lstm, c);
-    let scratch = |len: usize| Memory::unwritten(len.max(1), plan.compute_dtype(), device);
+    let scratch = |len: usize| Memory::unwritten(len.max(1), plan.compute_dtype(), place);
     let (mut workspace, mut reserve) = (scratch(plan.workspace_len()), scratch(plan.reserve_len()));
     plan.forward(
-        &Stream::Host,
+        &stream,
         Forward {
             x: x.buf(),
             h0: h0.as_ref().map(Memory::buf),
@@ -239,7 +281,7 @@ fn run(case: &Case, given: Given, device: &Device) -> Named {
     // What the forward call needed is gone.
     let mut workspace = scratch(plan.workspace_len());
     plan.backward(
-        &Stream::Host,
+        &stream,
         Backward {
             x: x.buf(),
             h0: h0.as_ref().map(Memory::buf),
@@ -282,7 +324,37 @@ fn plans() {
         Given { dy, dlast, dx, dstates, accumulate, dparameters }
     });
     check(96, (cases(), given), |(case, given)| {
-        let on = |device| run(&case, given, device);
-        compare(&case, &on(&CPU), &on(&GPU), &on(&GPU));
+        let on = |place| run(&case, given, place);
+        compare(&case, &on(Place::of(CPU)), &on(Place::of(GPU)), &on(Place::with_stream()));
     });
+}
+
+#[test]
+fn streams_of_other_devices() {
+    if !gpu() {
+        return;
+    }
+    let (descriptor, shape) = (Descriptor::new(Cell::Gru, 2, 3), Shape { seq: 1, batch: 1 });
+    let place = Place::with_stream();
+    // SAFETY: refused before it is looked at.
+    let elsewhere = Stream::Cuda(unsafe { CudaStream::from_raw(1, place.theirs.cast()) });
+    for (device, stream) in [(GPU, &elsewhere), (CPU, &place.stream())] {
+        let memory = |len| Memory::new(&vec![0.0; len], DType::F32, Place::of(device));
+        let (x, mut y, mut hn, mut workspace) = (memory(2), memory(3), memory(3), memory(1));
+        let forward = Forward {
+            x: x.buf(),
+            h0: None,
+            c0: None,
+            parameters: &[],
+            sequence: Sequence::Full,
+            y: y.buf_mut(),
+            hn: hn.buf_mut(),
+            cn: None,
+            dropout_seed: 0,
+            workspace: workspace.buf_mut(),
+            reserve: None,
+        };
+        let error = Plan::new(&descriptor, shape, &device).unwrap().forward(stream, forward).unwrap_err();
+        assert!(matches!(error, gatefold::Error::Device { .. }), "{error}");
+    }
 }

@@ -934,6 +934,7 @@ pub struct RecurrentPrevious {
     pub to: u64,
     pub offsets: u64,
     pub steps: u64,
+    pub batch: u64,
     pub rows: u64,
     pub width: u64,
     pub stride: u64,
@@ -941,17 +942,18 @@ pub struct RecurrentPrevious {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RecurrentPrevious"][::core::mem::size_of::<RecurrentPrevious>() - 72usize];
+    ["Size of RecurrentPrevious"][::core::mem::size_of::<RecurrentPrevious>() - 80usize];
     ["Alignment of RecurrentPrevious"][::core::mem::align_of::<RecurrentPrevious>() - 8usize];
     ["Offset of field: RecurrentPrevious::y"][::core::mem::offset_of!(RecurrentPrevious, y) - 0usize];
     ["Offset of field: RecurrentPrevious::first"][::core::mem::offset_of!(RecurrentPrevious, first) - 8usize];
     ["Offset of field: RecurrentPrevious::to"][::core::mem::offset_of!(RecurrentPrevious, to) - 16usize];
     ["Offset of field: RecurrentPrevious::offsets"][::core::mem::offset_of!(RecurrentPrevious, offsets) - 24usize];
     ["Offset of field: RecurrentPrevious::steps"][::core::mem::offset_of!(RecurrentPrevious, steps) - 32usize];
-    ["Offset of field: RecurrentPrevious::rows"][::core::mem::offset_of!(RecurrentPrevious, rows) - 40usize];
-    ["Offset of field: RecurrentPrevious::width"][::core::mem::offset_of!(RecurrentPrevious, width) - 48usize];
-    ["Offset of field: RecurrentPrevious::stride"][::core::mem::offset_of!(RecurrentPrevious, stride) - 56usize];
-    ["Offset of field: RecurrentPrevious::reverse"][::core::mem::offset_of!(RecurrentPrevious, reverse) - 64usize];
+    ["Offset of field: RecurrentPrevious::batch"][::core::mem::offset_of!(RecurrentPrevious, batch) - 40usize];
+    ["Offset of field: RecurrentPrevious::rows"][::core::mem::offset_of!(RecurrentPrevious, rows) - 48usize];
+    ["Offset of field: RecurrentPrevious::width"][::core::mem::offset_of!(RecurrentPrevious, width) - 56usize];
+    ["Offset of field: RecurrentPrevious::stride"][::core::mem::offset_of!(RecurrentPrevious, stride) - 64usize];
+    ["Offset of field: RecurrentPrevious::reverse"][::core::mem::offset_of!(RecurrentPrevious, reverse) - 72usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]

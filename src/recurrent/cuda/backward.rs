@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     super::{Backward, Buf, BufMut, Nonlinearity, Plan, Stream},
-    Cell, Lane, Matrix, ParameterKind, Run, Weights,
+    Cell, Lane, Matrix, Net, ParameterKind, Run, Weights,
     space::{BackwardSpace, LayerReserve, Space},
 };
 use crate::{
@@ -19,8 +19,9 @@ use crate::{
 };
 
 pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, call: Backward<'_>) -> Result<()> {
-    let space = BackwardSpace::new(&super::Net::of(plan), &mut Space::new(call.workspace.address()));
-    let run = Run::new(plan, ordinal, stream, call.sequence, space.common.tables)?;
+    let net = Net::of(plan);
+    let space = BackwardSpace::new(&net, &mut Space::new(call.workspace.address()));
+    let run = Run::new(plan, net, ordinal, stream, call.sequence, space.common.tables)?;
     let own = |b: Option<u64>| b.unwrap_or(0);
     let mut addresses = vec![
         2 + u64::from(call.accumulate),
@@ -93,45 +94,36 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>) -> Result<()
         }
     }
 
-    // As forward, the layer furthest on first.
-    for wave in 0..net.stretches + layers - 1 {
-        for place in (0..layers).rev() {
-            let Some(k) = wave.checked_sub(place).filter(|&k| k < net.stretches) else { continue };
-            let l = layers - 1 - place;
-            let own = &passes[l * directions..][..directions];
-            let steps = net.stretch(order.steps(), net.stretches - 1 - k);
-            if !steps.is_empty() {
-                for pass in own {
-                    if place > 0 {
-                        pass.lane.wait_for(run.lane(place - 1, 0))?;
-                    }
-                    pass.steps(steps.clone())?;
-                }
+    for (place, k) in run.waves() {
+        let l = layers - 1 - place;
+        let own = &passes[l * directions..][..directions];
+        let steps = net.stretch(order.steps(), net.stretches - 1 - k);
+        for pass in own {
+            if place > 0 {
+                pass.lane.wait_for(run.lane(place - 1, 0))?;
             }
-            let first = run.lane(place, 0);
-            for pass in &own[1..] {
-                first.wait_for(pass.lane)?;
+            pass.steps(steps.clone())?;
+        }
+        let first = run.meet(place)?;
+        let to = if l == 0 { dx } else { upper(place + 1) };
+        if to != 0 && !steps.is_empty() {
+            own.iter().try_for_each(|pass| pass.input_gradient(first, steps.clone(), to))?;
+            if l > 0 && net.dropout > 0.0 {
+                let mask = (space.common.seed, l as u64 - 1, net.dropout);
+                let (from, end) = (order.at(steps.start) * width, order.at(steps.end) * width);
+                first.drop_out(net.dtype, mask, (to, to), (from, end - from))?;
             }
-            let to = if l == 0 { dx } else { upper(place + 1) };
-            if to != 0 && !steps.is_empty() {
-                own.iter().try_for_each(|pass| pass.input_gradient(first, steps.clone(), to))?;
-                if l > 0 && net.dropout > 0.0 {
-                    let mask = (space.common.seed, l as u64 - 1, net.dropout);
-                    let (from, end) = (order.at(steps.start) * width, order.at(steps.end) * width);
-                    first.drop_out(net.dtype, mask, (to, to), (from, end - from))?;
-                }
-            }
-            if wanted && k + 1 == net.stretches {
-                run.aside.wait_for(first)?;
-                let input = match l.checked_sub(1) {
-                    None => x,
-                    Some(below) if net.dropout > 0.0 => reserve[below].dropped,
-                    Some(below) => reserve[below].y,
-                };
-                for pass in own {
-                    let wanted = &call.dparameters[pass.weights.first..][..pass.weights.list.len()];
-                    Gradients { pass, lane: run.aside, space, input, add: call.accumulate }.all(wanted)?;
-                }
+        }
+        if wanted && k + 1 == net.stretches {
+            run.aside.wait_for(first)?;
+            let input = match l.checked_sub(1) {
+                None => x,
+                Some(below) if net.dropout > 0.0 => reserve[below].dropped,
+                Some(below) => reserve[below].y,
+            };
+            for pass in own {
+                let wanted = &call.dparameters[pass.weights.first..][..pass.weights.list.len()];
+                Gradients { pass, lane: run.aside, space, input, add: call.accumulate }.all(wanted)?;
             }
         }
     }
@@ -337,6 +329,7 @@ impl Gradients<'_> {
                 to: self.space.previous,
                 offsets: order.offsets,
                 steps: order.steps() as u64,
+                batch: batch as u64,
                 rows: rows as u64,
                 width: r as u64,
                 stride: width as u64,

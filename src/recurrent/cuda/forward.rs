@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     super::{Buf, Forward, Nonlinearity, Plan, Stream},
-    Cell, Lane, Matrix, ParameterKind, Run, Weights,
+    Cell, Lane, Matrix, Net, ParameterKind, Run, Weights,
     order::Order,
     space::{ForwardSpace, LayerReserve, Space},
 };
@@ -15,11 +15,9 @@ use crate::{
 
 pub(in super::super) fn forward(plan: &Plan, ordinal: usize, stream: &Stream, call: Forward<'_>) -> Result<()> {
     let training = call.reserve.is_some();
-    let space = {
-        let net = super::Net::of(plan);
-        ForwardSpace::new(&net, training, &mut Space::new(call.workspace.address()))
-    };
-    let run = Run::new(plan, ordinal, stream, call.sequence, space.common.tables)?;
+    let net = Net::of(plan);
+    let space = ForwardSpace::new(&net, training, &mut Space::new(call.workspace.address()));
+    let run = Run::new(plan, net, ordinal, stream, call.sequence, space.common.tables)?;
     let own = |b: Option<u64>| b.unwrap_or(0);
     let mut addresses = vec![
         1,
@@ -88,38 +86,31 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>) -> Result<()> 
             });
         }
     }
-    passes.iter().try_for_each(Pass::begin)?;
+    passes.iter().try_for_each(Pass::sum_biases)?;
 
-    // Higher layers first: what they wait for is then on its lane already, and nothing that comes behind it.
-    for wave in 0..net.stretches + net.layers - 1 {
-        for l in (0..net.layers).rev() {
-            let Some(k) = wave.checked_sub(l).filter(|&k| k < net.stretches) else { continue };
-            let steps = net.stretch(order.steps(), k);
-            for d in 0..net.directions {
-                let i = l * net.directions + d;
-                let pass = &passes[i];
-                if l > 0 {
-                    pass.lane.wait_for(run.lane(l - 1, 0))?;
-                }
-                pass.steps(steps.clone())?;
-                if k + 1 == net.stretches {
-                    // Now, for in inference a layer further on takes over this one's memory.
-                    pass.last_states(i, call.hn.address(), call.cn.as_ref().map(|cn| cn.address()))?;
-                }
+    for (l, k) in run.waves() {
+        let steps = net.stretch(order.steps(), k);
+        for d in 0..net.directions {
+            let i = l * net.directions + d;
+            let pass = &passes[i];
+            if l > 0 {
+                pass.lane.wait_for(run.lane(l - 1, 0))?;
             }
-            let first = run.lane(l, 0);
-            for d in 1..net.directions {
-                first.wait_for(run.lane(l, d))?;
+            pass.steps(steps.clone())?;
+            if k + 1 == net.stretches {
+                // Now, for in inference a layer further on takes over this one's memory.
+                pass.last_states(i, call.hn.address(), call.cn.as_ref().map(|cn| cn.address()))?;
             }
-            if let Some(reserve) = &reserve
-                && net.dropout > 0.0
-                && l + 1 < net.layers
-                && !steps.is_empty()
-            {
-                let mask = (space.common.seed, l as u64, net.dropout);
-                let (from, to) = (order.at(steps.start) * net.width(), order.at(steps.end) * net.width());
-                first.drop_out(net.dtype, mask, (reserve[l].y, reserve[l].dropped), (from, to - from))?;
-            }
+        }
+        let first = run.meet(l)?;
+        if let Some(reserve) = &reserve
+            && net.dropout > 0.0
+            && l + 1 < net.layers
+            && !steps.is_empty()
+        {
+            let mask = (space.common.seed, l as u64, net.dropout);
+            let (from, to) = (order.at(steps.start) * net.width(), order.at(steps.end) * net.width());
+            first.drop_out(net.dtype, mask, (reserve[l].y, reserve[l].dropped), (from, to - from))?;
         }
     }
     run.join()?;
@@ -156,8 +147,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Biases, summed once; and the cell states where they are changed in place.
-    fn begin(&self) -> Result<()> {
+    fn sum_biases(&self) -> Result<()> {
         let net = &self.run.net;
         let fill = RecurrentBias {
             ih: self.weights.get(ParameterKind::BiasIh),
@@ -167,15 +157,7 @@ impl Pass<'_> {
             hidden: net.hidden as u64,
             split: (if net.cell == Cell::Gru { 2 * net.hidden } else { net.gates }) as u64,
         };
-        self.lane.launch("recurrent_bias", net.dtype, net.gates, &fill)?;
-        if net.lstm && !self.training {
-            let bytes = net.batch * net.hidden * net.real_size();
-            return match self.c_first {
-                0 => self.lane.clear(self.cells, bytes),
-                first => self.lane.copy(first, self.cells, bytes),
-            };
-        }
-        Ok(())
+        self.lane.launch("recurrent_bias", net.dtype, net.gates, &fill)
     }
 
     /// Whether the pre-activations lie where the gates are kept.
@@ -232,10 +214,6 @@ impl Pass<'_> {
             stride: width as u64,
             vector: 0,
         };
-        if net.lstm && !self.training {
-            // In place, where each sequence's state begins at c0.
-            p.before = n as u64;
-        }
         if net.projected {
             // What is projected is not the state.
             (p.y, p.stride) = (kept, hidden as u64);

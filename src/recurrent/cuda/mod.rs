@@ -149,9 +149,15 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Waits for the caller's stream, and brings the tables of the rows to `tables` where there are some.
-    fn new(plan: &'a Plan, ordinal: usize, stream: &Stream, sequence: Sequence<'_>, tables: u64) -> Result<Self> {
+    fn new(
+        plan: &'a Plan,
+        net: Net,
+        ordinal: usize,
+        stream: &Stream,
+        sequence: Sequence<'_>,
+        tables: u64,
+    ) -> Result<Self> {
         let cuda = Cuda::open(OP, ordinal)?;
-        let net = Net::of(plan);
         if net.batch * net.hidden > u32::MAX as usize / 4 {
             let got = format!("a batch of {} and a hidden size of {}", net.batch, net.hidden);
             return Err(Error::shape(OP, got, "below 2³⁰ units in a step on a GPU"));
@@ -201,6 +207,21 @@ impl<'a> Run<'a> {
     /// All lanes wait for the main one.
     fn fork(&self) -> Result<()> {
         self.lanes.iter().chain([&self.aside]).try_for_each(|lane| lane.wait_for(self.main))
+    }
+
+    /// The layers' stretches in the order in which they are queued, as `(place, stretch)`. Layers further on come first: what they
+    /// wait for is then on its lane already, and nothing that comes behind it.
+    fn waves(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (layers, stretches) = (self.net.layers, self.net.stretches);
+        let at = move |wave: usize, place| Some((place, wave.checked_sub(place).filter(|&k| k < stretches)?));
+        (0..stretches + layers - 1).flat_map(move |wave| (0..layers).rev().filter_map(move |place| at(wave, place)))
+    }
+
+    /// A layer's first lane, once it waits for the others: who needs both directions waits for this one.
+    fn meet(&self, place: usize) -> Result<Lane> {
+        let first = self.lane(place, 0);
+        (1..self.net.directions).try_for_each(|d| first.wait_for(self.lane(place, d)))?;
+        Ok(first)
     }
 
     /// The main lane waits for all.
@@ -310,20 +331,21 @@ impl<'a> Run<'a> {
 
     /// The caller's h0 in the order of the rows; 0 if there is none.
     fn hidden_in(&self, h0: Option<Buf<'_>>, to: u64) -> Result<u64> {
-        let Some(h0) = h0 else { return Ok(0) };
-        if self.order.sequences == 0 {
-            return Ok(h0.address());
-        }
-        self.move_states(self.main, "hidden_in", &self.states(h0.address(), to, self.net.output)).map(|()| to)
+        self.first_in("hidden_in", h0, self.net.output, true, to)
     }
 
     /// The caller's c0 in that order and the type that is computed in.
     fn cells_in(&self, c0: Option<Buf<'_>>, to: u64) -> Result<u64> {
-        let Some(c0) = c0 else { return Ok(0) };
-        if self.order.sequences == 0 && self.net.dtype == self.net.real {
-            return Ok(c0.address());
+        self.first_in("states_in", c0, self.net.hidden, self.net.dtype == self.net.real, to)
+    }
+
+    /// The caller's own memory where it is `fit` and in order.
+    fn first_in(&self, name: &'static str, from: Option<Buf<'_>>, width: usize, fit: bool, to: u64) -> Result<u64> {
+        let Some(from) = from else { return Ok(0) };
+        if fit && self.order.sequences == 0 {
+            return Ok(from.address());
         }
-        self.move_states(self.main, "states_in", &self.states(c0.address(), to, self.net.hidden)).map(|()| to)
+        self.move_states(self.main, name, &self.states(from.address(), to, width)).map(|()| to)
     }
 
     /// The parameters of a layer and direction.
