@@ -241,8 +241,8 @@ struct ScatterRows {
     uint64_t count;
 };
 
-// y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0, for i in first..first + count; the seed is that in memory at
-// seed_at, unless that is 0.
+// y[i] = word i of the stream is a uniform >= p ? x[i] * scale : 0, for i in first..first + count; seed and stream are those in
+// memory at seed_at and stream_at, unless these are 0.
 struct Dropout {
     uint64_t x;
     uint64_t y;
@@ -251,8 +251,17 @@ struct Dropout {
     uint64_t seed;
     uint64_t seed_at;
     uint64_t stream;
+    uint64_t stream_at;
     double p;
     double scale;
+};
+
+// Masks of the next replay of a captured step: draws [count, 4] of u64, each a seed, the number of its call, by how much that grows
+// from replay to replay, and whether the call is to have a seed of its own -> drawn [count, 2]: the seed and stream of the mask.
+struct DrawMasks {
+    uint64_t draws;
+    uint64_t drawn;
+    uint64_t count;
 };
 
 // y[i] = low + uniform i of the stream * span, at most last
@@ -341,74 +350,111 @@ struct ClassLossBackward {
 #define MAX_TENSORS 64
 #define CHUNK_SIZE 4096u
 
-// One step of an optimizer over each p, from its gradient g. States have the type that p is computed in.
-// buffer may be 0: no momentum.
+// The numbers of an optimizer's step that are the same for every element; how many of them, and in which order, each struct says.
+#define MAX_NUMBERS 8
+
+// One step of an optimizer over each p, from its gradient g. States have the type that p is computed in. master: where p is of 16
+// bits its value in f32, which is moved in its place; 0: none. live: where the numbers of this step are, if not here; skip: a float,
+// and nothing is done unless it is 0; both may be 0.
+// buffer may be 0: no momentum. numbers: lr, momentum, keep, decay.
 struct Sgd {
     uint64_t p[MAX_TENSORS];
     uint64_t g[MAX_TENSORS];
     uint64_t buffer[MAX_TENSORS];
+    uint64_t master[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];
-    uint64_t first[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
+    double numbers[MAX_NUMBERS];
+    uint64_t live;
+    uint64_t skip;
     uint32_t tensors;
     uint32_t nesterov;
-    double lr;
-    double momentum;
-    double keep;
-    double decay;
 };
 
-// m, v: the moments. top may be 0: not AMSGrad. `size` is the learning rate and `root` the divisor of the root of the second
-// moment, both corrected for their bias.
+// m, v: the moments. top may be 0: not AMSGrad. numbers: shrink, decay, m_weight, beta2, v_weight, eps, size, root, of which size
+// is the learning rate and root the divisor of the root of the second moment, both corrected for their bias.
 struct Adam {
     uint64_t p[MAX_TENSORS];
     uint64_t g[MAX_TENSORS];
     uint64_t m[MAX_TENSORS];
     uint64_t v[MAX_TENSORS];
     uint64_t top[MAX_TENSORS];
+    uint64_t master[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];
-    uint64_t first[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
+    double numbers[MAX_NUMBERS];
+    uint64_t live;
+    uint64_t skip;
     uint32_t tensors;
     uint32_t unused;
-    double shrink;
-    double decay;
-    double m_weight;
-    double beta2;
-    double v_weight;
-    double eps;
-    double size;
-    double root;
 };
 
-// mean may be 0: not centred; buffer may be 0: no momentum.
+// mean may be 0: not centred; buffer may be 0: no momentum. numbers: lr, alpha, v_weight, eps, decay, momentum.
 struct RmsProp {
     uint64_t p[MAX_TENSORS];
     uint64_t g[MAX_TENSORS];
     uint64_t v[MAX_TENSORS];
     uint64_t mean[MAX_TENSORS];
     uint64_t buffer[MAX_TENSORS];
+    uint64_t master[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];
-    uint64_t first[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
+    double numbers[MAX_NUMBERS];
+    uint64_t live;
+    uint64_t skip;
     uint32_t tensors;
     uint32_t unused;
-    double lr;
-    double alpha;
-    double v_weight;
-    double eps;
-    double decay;
-    double momentum;
 };
 
+// numbers: rate, eps, decay.
 struct Adagrad {
     uint64_t p[MAX_TENSORS];
     uint64_t g[MAX_TENSORS];
     uint64_t sum[MAX_TENSORS];
+    uint64_t master[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];
-    uint64_t first[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
+    double numbers[MAX_NUMBERS];
+    uint64_t live;
+    uint64_t skip;
     uint32_t tensors;
     uint32_t unused;
-    double rate;
-    double eps;
-    double decay;
+};
+
+// How the numbers depend on the step: not at all, as Adam's, as Adagrad's.
+#define CLOCK_STILL 0u
+#define CLOCK_ADAM 1u
+#define CLOCK_ADAGRAD 2u
+
+// Steps that the device counts: settings [count, 4 + MAX_NUMBERS] of f64 (how, lr, beta1, beta2 or lr, lr_decay; the numbers of a
+// first step) -> clocks [count, 1 + MAX_NUMBERS] (the steps so far, the numbers of the next one, which is then counted). skip as above.
+struct Advance {
+    uint64_t settings;
+    uint64_t clocks;
+    uint64_t skip;
+    uint64_t count;
+};
+
+// Each x times 1 / scale [1]; found [1] becomes 1 where an x is not finite then. Both are float.
+struct Unscale {
+    uint64_t x[MAX_TENSORS];
+    uint64_t count[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
+    uint64_t scale;
+    uint64_t found;
+    uint32_t tensors;
+    uint32_t unused;
+};
+
+// scale, steady, found [1] of float. found != 0: scale *= backoff, steady = 0; else at each interval-th step in a row scale *= growth.
+struct UpdateScale {
+    uint64_t scale;
+    uint64_t steady;
+    uint64_t found;
+    float growth;
+    float backoff;
+    float interval;
+    uint32_t unused;
 };
 
 // How elements count in a norm: squared, by their magnitude (the greatest is the norm), to the power p.
@@ -420,7 +466,7 @@ struct Adagrad {
 struct NormParts {
     uint64_t x[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];
-    uint64_t first[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
     uint64_t parts;
     double p;
     uint32_t tensors;
@@ -443,7 +489,7 @@ struct NormJoin {
 struct Scale {
     uint64_t x[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];
-    uint64_t first[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
     uint64_t factor;
     uint32_t tensors;
     uint32_t unused;
@@ -453,7 +499,7 @@ struct Scale {
 struct Clamp {
     uint64_t x[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];
-    uint64_t first[MAX_TENSORS];
+    uint32_t first[MAX_TENSORS];
     double low;
     double high;
     uint32_t tensors;

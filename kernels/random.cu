@@ -16,8 +16,9 @@ __device__ __forceinline__ void dropout(const Dropout& p) {
     const float bound = float(p.p);
     const uint64_t first = p.first / 4, last = p.first + p.count;
     const uint64_t seed = p.seed_at ? *at<const uint64_t>(p.seed_at) : p.seed;
+    const uint64_t stream = p.stream_at ? *at<const uint64_t>(p.stream_at) : p.stream;
     FOR_EACH(n, (last + 3) / 4 - first) {
-        Words words = philox(seed, p.stream, first + n);
+        Words words = philox(seed, stream, first + n);
 #pragma unroll
         for (int w = 0; w < 4; ++w) {
             uint64_t i = 4 * (first + n) + w;
@@ -27,6 +28,23 @@ __device__ __forceinline__ void dropout(const Dropout& p) {
     }
 }
 KERNEL_FLOATS(dropout, Dropout)
+
+// A thread for each draw.
+KERNEL(draw_masks, DrawMasks) {
+    FOR_EACH(i, p.count) {
+        uint64_t *draw = at<uint64_t>(p.draws) + 4 * i, *drawn = at<uint64_t>(p.drawn) + 2 * i;
+        const uint64_t seed = draw[0], call = draw[1];
+        draw[1] = call + draw[2];
+        if (draw[3]) {
+            Words words = philox(seed, call, 0);
+            drawn[0] = uint64_t(words.at[0]) | uint64_t(words.at[1]) << 32;
+            drawn[1] = 0;
+        } else {
+            drawn[0] = seed;
+            drawn[1] = call;
+        }
+    }
+}
 
 template <class T>
 __device__ __forceinline__ void put(const Uniform& p, uint64_t i, double unit) {

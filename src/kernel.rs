@@ -231,6 +231,76 @@ pub enum Update {
     },
 }
 
+/// The numbers of an optimizer step that are the same for every element, in the order that [`Update::numbers`] gives them.
+pub type Numbers = [f64; 8];
+
+/// What [`Kernels::advance`] makes the numbers of a step from: the formula by which some of them depend on the step (none, Adam's or
+/// Adagrad's), three settings, and the numbers as they are at the first step.
+pub const CLOCK_SETTINGS: usize = 4 + 8;
+pub const CLOCK_STILL: u32 = 0;
+pub const CLOCK_ADAM: u32 = 1;
+pub const CLOCK_ADAGRAD: u32 = 2;
+/// A clock: steps taken, and the [`Numbers`] of the last one.
+pub const CLOCK: usize = 1 + 8;
+
+impl Update {
+    /// What every element of the step computes with.
+    pub fn numbers(&self) -> Numbers {
+        match *self {
+            Update::Sgd { lr, momentum, dampening, weight_decay, .. } => {
+                [lr, momentum, 1.0 - dampening, weight_decay, 0.0, 0.0, 0.0, 0.0]
+            }
+            Update::Adam { lr, beta1, beta2, eps, weight_decay, decoupled, step, .. } => {
+                let (shrink, decay) = if decoupled { (1.0 - lr * weight_decay, 0.0) } else { (1.0, weight_decay) };
+                let size = lr / (1.0 - whole_power(beta1, step));
+                let root = (1.0 - whole_power(beta2, step)).sqrt();
+                [shrink, decay, 1.0 - beta1, beta2, 1.0 - beta2, eps, size, root]
+            }
+            Update::RmsProp { lr, alpha, eps, weight_decay, momentum, .. } => {
+                [lr, alpha, 1.0 - alpha, eps, weight_decay, momentum, 0.0, 0.0]
+            }
+            Update::Adagrad { lr, lr_decay, eps, weight_decay, step } => {
+                let rate = lr / (1.0 + (step as f64 - 1.0) * lr_decay);
+                [rate, eps, weight_decay, 0.0, 0.0, 0.0, 0.0, 0.0]
+            }
+        }
+    }
+
+    /// The settings of a clock that makes the same numbers of any step.
+    pub fn clock_settings(&self) -> [f64; CLOCK_SETTINGS] {
+        let mut first = *self;
+        let head = match &mut first {
+            Update::Sgd { .. } | Update::RmsProp { .. } => [f64::from(CLOCK_STILL), 0.0, 0.0, 0.0],
+            Update::Adam { lr, beta1, beta2, step, .. } => {
+                *step = 1;
+                [f64::from(CLOCK_ADAM), *lr, *beta1, *beta2]
+            }
+            Update::Adagrad { lr, lr_decay, step, .. } => {
+                *step = 1;
+                [f64::from(CLOCK_ADAGRAD), *lr, *lr_decay, 0.0]
+            }
+        };
+        let mut settings = [0.0; CLOCK_SETTINGS];
+        settings[..4].copy_from_slice(&head);
+        settings[4..].copy_from_slice(&first.numbers());
+        settings
+    }
+}
+
+/// baseⁿ by squaring: products alone, so that every backend has the same bits. Its error, about n/2 roundings, is far below what
+/// 1 − βⁿ is divided by.
+pub fn whole_power(mut base: f64, mut n: u64) -> f64 {
+    let mut power = 1.0;
+    while n > 0 {
+        if n & 1 == 1 {
+            power *= base;
+        }
+        base *= base;
+        n >>= 1;
+    }
+    power
+}
+
 /// One parameter of an optimizer step: what moves it, and its memory.
 pub struct Step<'a, B> {
     /// The formula.
@@ -241,6 +311,30 @@ pub struct Step<'a, B> {
     pub gradient: &'a B,
     /// What [`Update`] names, in its order, without gaps; f64 for f64 parameters and f32 for all others.
     pub state: [Option<&'a mut B>; 3],
+    /// Of an f16 or bf16 parameter: its value in f32, which is moved in its place and then rounded into it. Where the two differ by
+    /// more than that rounding, the parameter was set by somebody else and wins.
+    pub master: Option<&'a mut B>,
+    /// Which of the clocks of [`Live`] is the step's.
+    pub clock: usize,
+}
+
+/// An optimizer step of which only the device's memory knows some things.
+pub struct Live<'a, B> {
+    /// `[clocks, CLOCK]` of f64: the steps' numbers are taken from there, not from [`Step::update`].
+    pub clocks: &'a B,
+    /// \[1\] of f32: nothing is done where it is not 0.
+    pub skip: Option<&'a B>,
+}
+
+/// How [`Kernels::update_scale`] moves a scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScaleRule {
+    /// Factor after `interval` steps without infinities.
+    pub growth: f64,
+    /// Factor after a step with one.
+    pub backoff: f64,
+    /// Steps.
+    pub interval: u32,
 }
 
 /// What a backend does. `Buffer` is its memory: a length, a dtype, and initialised contents.
@@ -252,6 +346,8 @@ pub trait Kernels {
     fn alloc(&self, dtype: DType, len: usize) -> Result<Self::Buffer>;
     /// A copy of host memory.
     fn upload<T: Element>(&self, host: &[T]) -> Result<Self::Buffer>;
+    /// y = a copy of host memory of its length and type.
+    fn write<T: Element>(&self, host: &[T], y: &mut Self::Buffer) -> Result<()>;
     /// A copy into host memory of the same length and type.
     fn download<T: Element>(&self, x: &Self::Buffer, host: &mut [T]) -> Result<()>;
     /// y = value
@@ -391,7 +487,21 @@ pub trait Kernels {
     ) -> Result<()>;
 
     /// One optimizer step over many parameters, in place.
-    fn update(&self, steps: &mut [Step<'_, Self::Buffer>]) -> Result<()>;
+    fn update(&self, steps: &mut [Step<'_, Self::Buffer>], live: Option<&Live<'_, Self::Buffer>>) -> Result<()>;
+    /// Counts a step at each clock, and makes its numbers from `settings` `[clocks, CLOCK_SETTINGS]` of f64: see [`Live`].
+    fn advance(&self, settings: &Self::Buffer, clocks: &mut Self::Buffer, skip: Option<&Self::Buffer>) -> Result<()>;
+    /// x = x / scale for each x of floats; found \[1\] becomes 1 where an x then holds an infinity or a NaN, and stays else. scale
+    /// \[1\] and found are f32, and 1/scale is rounded to f32 first.
+    fn unscale(&self, scale: &Self::Buffer, found: &mut Self::Buffer, xs: &mut [&mut Self::Buffer]) -> Result<()>;
+    /// The scale of a loss after a step, all \[1\] of f32: times `backoff` where found is not 0, times `growth` at every
+    /// `interval`-th step in a row without; `steady` counts those. found becomes 0.
+    fn update_scale(
+        &self,
+        by: ScaleRule,
+        scale: &mut Self::Buffer,
+        steady: &mut Self::Buffer,
+        found: &mut Self::Buffer,
+    ) -> Result<()>;
     /// norm \[1\] = the p-norm (p > 0, infinity for the greatest magnitude) of all x as one vector, summed in an order that does
     /// not depend on the number of threads; factor \[1\] = max_norm/(norm + 10⁻⁶), 1 where that is more, NaN where it is NaN.
     /// Both of f64, as are the sums; the x of any floating-point dtypes.

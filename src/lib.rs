@@ -1,6 +1,7 @@
 //! Recurrent networks (RNN, LSTM, GRU) with hand-written kernels, a small reverse-mode tape and optimizers.
 #![deny(unsafe_code)]
 
+mod capture;
 mod cell;
 pub mod device;
 pub mod dtype;
@@ -30,6 +31,7 @@ pub mod loss;
 pub mod optim;
 
 pub mod data;
+pub mod train;
 
 pub use device::{Device, MemoryStats};
 pub use dtype::DType;

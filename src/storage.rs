@@ -4,13 +4,15 @@ use crate::{
     cpu::{self, Cpu},
     device::Device,
     dtype::{DType, Element},
-    error::Result,
-    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Step, Strided, Unary},
+    error::{Error, Result},
+    kernel::{
+        Binary, ClassLoss, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided, Unary,
+    },
 };
 #[cfg(feature = "cuda")]
 use crate::{
     cuda::{self, Cuda},
-    error::Error,
+    dtype::with_dtype,
 };
 
 /// Device memory of a tensor.
@@ -119,6 +121,15 @@ impl Storage {
         }
     }
 
+    /// Where it lies on a GPU; 0 on the CPU.
+    pub fn address(&self) -> u64 {
+        match self {
+            Storage::Cpu(_) => 0,
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(b) => b.address(),
+        }
+    }
+
     /// The GPU's buffer, where it is one.
     #[cfg(feature = "cuda")]
     pub fn cuda(&self) -> Option<&cuda::Buffer> {
@@ -155,6 +166,80 @@ impl Storage {
             #[cfg(feature = "cuda")]
             other => Err(Error::device(op, other.device(), Device::Cpu)),
         }
+    }
+}
+
+/// The work of a step, captured, that runs again with one launch.
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::StepGraph as Captured;
+
+/// No other backend captures.
+#[cfg(not(feature = "cuda"))]
+pub(crate) enum Captured {}
+
+#[cfg(not(feature = "cuda"))]
+impl Captured {
+    pub fn launch(&self, _op: &'static str) -> Result<()> {
+        match *self {}
+    }
+}
+
+/// Whether steps can be captured there.
+pub(crate) fn captures(device: Device) -> bool {
+    match device {
+        Device::Cpu => false,
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => Cuda::open("capture", ordinal).is_ok_and(Cuda::captures),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => false,
+    }
+}
+
+/// Captures what `step` queues, instead of running it.
+#[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no backend that captures"))]
+pub(crate) fn capture<R>(device: Device, op: &'static str, step: impl FnOnce() -> Result<R>) -> Result<(Captured, R)> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => Cuda::open(op, ordinal)?.capture(op, step),
+        other => Err(Error::device(op, other, "a device that captures")),
+    }
+}
+
+/// Seeds and streams of the next replay's masks: `[draws, 4]` to `[draws, 2]` of i64, whose bits count.
+pub(crate) fn draw_masks(draws: &Storage, drawn: &mut Storage) -> Result<()> {
+    const OP: &str = "draw_masks";
+    match draws {
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(buffer) => Cuda::of(buffer).draw_masks(buffer, drawn.cuda_mut(OP)?),
+        Storage::Cpu(_) => Err(Error::device(OP, drawn.device(), "a device that captures")),
+    }
+}
+
+/// A copy of the CPU's memory on a device, under way beside what else that device does: whoever uses it calls [`arrived`] first.
+pub(crate) fn upload_beside(device: Device, from: &Storage) -> Result<Storage> {
+    const OP: &str = "upload";
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => {
+            let cuda = Cuda::open(OP, ordinal)?;
+            let from = from.cpu(OP)?;
+            with_dtype!(from.dtype(), T => cuda.upload_beside(from.slice::<T>())).map(Storage::Cuda)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => Err(device.unbuilt(OP)),
+        Device::Cpu => {
+            let mut to = Storage::alloc(device, from.dtype(), from.len())?;
+            cast(from, &mut to).map(|()| to)
+        }
+    }
+}
+
+/// What is queued on the device from here on finds the copies of [`upload_beside`] done.
+pub(crate) fn arrived(device: Device) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(ordinal) => Cuda::open("upload", ordinal)?.arrived(),
+        _ => Ok(()),
     }
 }
 
@@ -212,6 +297,11 @@ launch! {
     fn class_loss_backward(loss: &ClassLoss; target: x, weight: opt, dy: x, dx: y);
 }
 
+/// See [`Kernels::write`].
+pub(crate) fn write<T: Element>(host: &[T], y: &mut Storage) -> Result<()> {
+    on!(&*y, backend => backend.write(host, backend.buffer_mut("write", y)?))
+}
+
 pub(crate) fn download<T: Element>(x: &Storage, host: &mut [T]) -> Result<()> {
     on!(x, backend => backend.download(backend.buffer("download", x)?, host))
 }
@@ -244,27 +334,68 @@ pub(crate) fn scatter_add(
     })
 }
 
-/// One optimizer step; parameters may lie on several devices, each with its gradient and state.
-pub(crate) fn update(mut steps: Vec<Step<'_, Storage>>) -> Result<()> {
+/// One optimizer step; parameters may lie on several devices, each with its gradient and state, but those of a live step on one.
+pub(crate) fn update(mut steps: Vec<Step<'_, Storage>>, live: Option<&Live<'_, Storage>>) -> Result<()> {
     const OP: &str = "optimizer step";
     while let Some(first) = steps.first().map(|step| step.gradient) {
         let device = first.device();
         let (here, elsewhere) = steps.into_iter().partition::<Vec<_>, _>(|step| step.gradient.device() == device);
         steps = elsewhere;
         on!(first, backend => {
-            let buffers = |Step { update, parameter, gradient, state }| {
+            let buffers = |Step { update, parameter, gradient, state, master, clock }| {
                 let parameter = backend.buffer_mut(OP, parameter)?;
                 let gradient = backend.buffer(OP, gradient)?;
-                let mut step = Step { update, parameter, gradient, state: [None, None, None] };
+                let master = master.map(|m| backend.buffer_mut(OP, m)).transpose()?;
+                let mut step = Step { update, parameter, gradient, state: [None, None, None], master, clock };
                 for (to, from) in step.state.iter_mut().zip(state) {
                     *to = from.map(|s| backend.buffer_mut(OP, s)).transpose()?;
                 }
                 Ok(step)
             };
-            backend.update(&mut here.into_iter().map(buffers).collect::<Result<Vec<_>>>()?)
+            let mut here = here.into_iter().map(buffers).collect::<Result<Vec<_>>>()?;
+            let live = match live {
+                None => None,
+                Some(live) => Some(Live {
+                    clocks: backend.buffer(OP, live.clocks)?,
+                    skip: live.skip.map(|skip| backend.buffer(OP, skip)).transpose()?,
+                }),
+            };
+            backend.update(&mut here, live.as_ref())
         })?;
     }
     Ok(())
+}
+
+/// See [`Kernels::advance`].
+pub(crate) fn advance(settings: &Storage, clocks: &mut Storage, skip: Option<&Storage>) -> Result<()> {
+    const OP: &str = "advance";
+    on!(settings, backend => {
+        let skip = skip.map(|skip| backend.buffer(OP, skip)).transpose()?;
+        backend.advance(backend.buffer(OP, settings)?, backend.buffer_mut(OP, clocks)?, skip)
+    })
+}
+
+/// See [`Kernels::unscale`].
+pub(crate) fn unscale(scale: &Storage, found: &mut Storage, xs: Vec<&mut Storage>) -> Result<()> {
+    const OP: &str = "unscale";
+    on!(scale, backend => {
+        let mut xs = xs.into_iter().map(|x| backend.buffer_mut(OP, x)).collect::<Result<Vec<_>>>()?;
+        backend.unscale(backend.buffer(OP, scale)?, backend.buffer_mut(OP, found)?, &mut xs)
+    })
+}
+
+/// See [`Kernels::update_scale`].
+pub(crate) fn update_scale(
+    by: ScaleRule,
+    scale: &mut Storage,
+    steady: &mut Storage,
+    found: &mut Storage,
+) -> Result<()> {
+    const OP: &str = "update_scale";
+    on!(&*scale, backend => {
+        let [scale, steady] = [backend.buffer_mut(OP, scale)?, backend.buffer_mut(OP, steady)?];
+        backend.update_scale(by, scale, steady, backend.buffer_mut(OP, found)?)
+    })
 }
 
 /// See [`Kernels::norm`].

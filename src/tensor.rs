@@ -237,6 +237,11 @@ impl Tensor {
         self.storage.device()
     }
 
+    /// Where its memory is, if nobody else shares that.
+    pub(crate) fn place(&self) -> Option<u64> {
+        (self.sharers() == 1).then(|| self.storage.address())
+    }
+
     pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }
@@ -296,6 +301,37 @@ impl Tensor {
             return Ok(self.clone());
         }
         with_dtype!(self.dtype(), T => Tensor::from_slice(&self.to_vec::<T>()?, self.shape.clone(), device))
+    }
+
+    /// A copy of a tensor of the CPU's on a device, under way: see [`storage::upload_beside`].
+    pub(crate) fn beside(&self, device: Device) -> Result<Self> {
+        Ok(Tensor { storage: Arc::new(storage::upload_beside(device, &self.storage)?), shape: self.shape.clone() })
+    }
+
+    /// Takes over the elements of a tensor of this shape and dtype, on any device, in the memory that this one has.
+    pub(crate) fn copy_from(&mut self, other: &Tensor) -> Result<()> {
+        const OP: &str = "copy";
+        if (other.shape(), other.dtype()) != (self.shape(), self.dtype()) {
+            return Err(Error::shape(OP, &other.shape, &self.shape));
+        }
+        let to = Arc::get_mut(&mut self.storage)
+            .ok_or_else(|| Error::argument(OP, "memory that is shared", "memory of its own"))?;
+        if other.device() == to.device() {
+            return storage::cast(&other.storage, to);
+        }
+        with_dtype!(other.dtype(), T => storage::write(&other.to_vec::<T>()?, to))
+    }
+
+    /// A copy in memory of its own.
+    pub(crate) fn copied(&self) -> Result<Self> {
+        let mut copy = self.like(&self.shape)?;
+        copy.copy_from(self)?;
+        Ok(copy)
+    }
+
+    /// How many tensors share the memory.
+    pub(crate) fn sharers(&self) -> usize {
+        Arc::strong_count(&self.storage)
     }
 
     /// The same elements in another shape; the memory is shared. Of `usize` extents; see [`crate::Var::reshape`] for −1.

@@ -617,3 +617,200 @@ fn norms_of_halves() -> Result<()> {
     }
     Ok(())
 }
+
+/// Parameters of 16 bits with masters move as those of f32 do, and are their rounding.
+#[test]
+fn master_weights() -> Result<()> {
+    fn follows<A: Algorithm>(make: impl Fn(Parameter) -> Result<Optimizer<A>>) -> Result<()> {
+        for dtype in [DType::F16, DType::BF16] {
+            // More than one task's share.
+            let start = random(&[70_001], dtype, 1);
+            let (half, full) = (Parameter::new(start.clone()), Parameter::new(start.to_dtype(DType::F32)?));
+            let (mut of_half, mut of_full) = (make(half.clone())?, make(full.clone())?);
+            for step in 0..4 {
+                let gradient = random(&[70_001], dtype, 10 + step);
+                full.set_grad(Some(gradient.to_dtype(DType::F32)?))?;
+                half.set_grad(Some(gradient))?;
+                of_half.step()?;
+                of_full.step()?;
+            }
+            let (want, state) = (full.value(), of_half.state());
+            assert_eq!(state.tensors["state.0.master"].to_vec::<f32>()?, want.to_vec::<f32>()?, "{dtype}");
+            assert_eq!(values(&half), want.to_dtype(dtype)?.to_f64_vec()?, "{dtype}");
+        }
+        Ok(())
+    }
+    follows(|p| Sgd::new(1e-4).master_weights(true).over([&p]))?;
+    follows(|p| Sgd::new(1e-4).momentum(0.9).nesterov(true).weight_decay(0.1).master_weights(true).over([&p]))?;
+    follows(|p| Adam::new(1e-4).amsgrad(true).master_weights(true).over([&p]))?;
+    follows(|p| AdamW::new(1e-4).master_weights(true).over([&p]))?;
+    follows(|p| RmsProp::new(1e-5).centered(true).momentum(0.5).master_weights(true).over([&p]))?;
+    follows(|p| Adagrad::new(1e-4).master_weights(true).over([&p]))?;
+
+    // Steps below the last bit of bf16 add up.
+    let small = |masters: bool| -> Result<f64> {
+        let w = Parameter::new(Tensor::ones([1], DType::BF16, &CPU)?);
+        let mut optimizer = Sgd::new(1e-4).master_weights(masters).over([&w])?;
+        for _ in 0..1000 {
+            w.set_grad(Some(Tensor::ones([1], DType::BF16, &CPU)?))?;
+            optimizer.step()?;
+        }
+        w.value().to_f64_vec().map(|v| v[0])
+    };
+    assert_eq!(small(false)?, 1.0);
+    assert!((small(true)? - 0.9).abs() < 0.004, "half a unit of bf16's last place below 1");
+    Ok(())
+}
+
+/// A parameter that was set by somebody else is what goes on; one that was loaded beside its state keeps the bits below its own.
+#[test]
+fn masters_follow_their_parameters() -> Result<()> {
+    let w = Parameter::new(Tensor::ones([3], DType::BF16, &CPU)?);
+    let mut optimizer = Sgd::new(1e-4).master_weights(true).over([&w])?;
+    let step = |optimizer: &mut Optimizer<Sgd>| -> Result<Vec<f32>> {
+        w.set_grad(Some(Tensor::ones([3], DType::BF16, &CPU)?))?;
+        optimizer.step()?;
+        optimizer.state().tensors["state.0.master"].to_vec::<f32>()
+    };
+    step(&mut optimizer)?;
+    let (saved, value) = (optimizer.state(), w.value());
+    let want = step(&mut optimizer)?;
+    w.set_value(Tensor::new([4.0f32, 0.0, -2.0], &CPU)?.to_dtype(DType::BF16)?)?;
+    assert_eq!(step(&mut optimizer)?, [4.0 - 1e-4, -1e-4, -2.0 - 1e-4]);
+    // In either order.
+    for first in [false, true] {
+        if first {
+            w.set_value(value.clone())?;
+        }
+        optimizer.load_state(&saved)?;
+        w.set_value(value.clone())?;
+        assert_eq!(step(&mut optimizer)?, want);
+    }
+    // A state without masters does not fit.
+    let mut without = saved.clone();
+    without.tensors.remove("state.0.master");
+    let error = optimizer.load_state(&without).unwrap_err();
+    assert!(matches!(&error, Error::StateDict { missing, .. } if missing == &["state.0.master"]), "{error}");
+    Ok(())
+}
+
+/// PyTorch's rules: divide, look for infinities, skip, halve; double after so many steps in a row without any.
+#[test]
+fn grad_scaler() -> Result<()> {
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+        let w = Parameter::new(Tensor::new([1.0f32, 2.0], &CPU)?.to_dtype(dtype)?);
+        let mut optimizer = Adam::new(0.5).over([&w])?;
+        let mut scaler = GradScaler::new(&CPU)?.init_scale(8.0)?.growth_interval(2)?.growth_factor(4.0)?;
+        let set = |values: [f32; 2]| w.set_grad(Some(Tensor::new(values, &CPU)?.to_dtype(dtype)?));
+        let steps = |optimizer: &Optimizer<Adam>| optimizer.state().numbers.get("state.0.step").copied();
+
+        set([8.0, -16.0])?;
+        scaler.unscale(&w)?;
+        assert_eq!(w.grad().unwrap().to_f64_vec()?, [1.0, -2.0]);
+        let twice = scaler.unscale(&w).unwrap_err();
+        assert!(matches!(twice, Error::Argument { op: "GradScaler::unscale", .. }), "{twice}");
+        scaler.step(&mut optimizer)?;
+        scaler.update()?;
+        // Adam's first step is its learning rate, whatever the gradient.
+        assert!((values(&w)[0] - 0.5).abs() < 0.01 && (values(&w)[1] - 2.5).abs() < 0.01);
+        assert_eq!((scaler.get_scale()?, steps(&optimizer)), (8.0, Some(1.0)));
+
+        let before = values(&w);
+        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let scale = scaler.get_scale()?;
+            set([1.0, bad])?;
+            scaler.step(&mut optimizer)?;
+            scaler.update()?;
+            assert_eq!((values(&w), scaler.get_scale()?), (before.clone(), scale / 2.0));
+            assert_eq!(steps(&optimizer), Some(1.0), "a skipped step is not counted");
+        }
+        for (i, want) in [1.0, 4.0, 4.0, 16.0].into_iter().enumerate() {
+            set([0.0, 0.0])?;
+            scaler.step(&mut optimizer)?;
+            scaler.update()?;
+            assert_eq!((scaler.get_scale()?, steps(&optimizer)), (want, Some(2.0 + i as f64)));
+        }
+        // Plain steps go on where those left off.
+        set([1.0, 1.0])?;
+        optimizer.step()?;
+        assert_eq!(steps(&optimizer), Some(6.0));
+        set([1.0, f32::NAN])?;
+        scaler.step(&mut optimizer)?;
+        assert_eq!(steps(&optimizer), Some(6.0));
+    }
+    Ok(())
+}
+
+#[test]
+fn grad_scaler_states_and_refusals() -> Result<()> {
+    let w = Parameter::new(Tensor::new([1.0f32], &CPU)?);
+    let mut optimizer = Sgd::new(0.1).over([&w])?;
+    let mut scaler = GradScaler::new(&CPU)?.growth_interval(3)?;
+    for _ in 0..2 {
+        w.set_grad(Some(Tensor::new([1.0f32], &CPU)?))?;
+        scaler.step(&mut optimizer)?;
+        scaler.update()?;
+    }
+    let state = scaler.state()?;
+    assert_eq!((state.numbers["scale"], state.numbers["growth_tracker"]), (65536.0, 2.0));
+    let mut other = GradScaler::new(&CPU)?;
+    other.load_state(&state)?;
+    other.update()?;
+    assert_eq!(other.get_scale()?, 131072.0);
+    let mut wrong = state.clone();
+    wrong.numbers.insert("growth_factor".into(), 0.5);
+    assert!(matches!(other.load_state(&wrong), Err(Error::Argument { .. })));
+    wrong.numbers.remove("scale");
+    assert!(matches!(other.load_state(&wrong), Err(Error::StateDict { .. })));
+    assert!(matches!(other.load_state(&optimizer.state()), Err(Error::Argument { .. })));
+    assert_eq!(other.get_scale()?, 131072.0, "nothing has changed");
+
+    for refused in [
+        GradScaler::new(&CPU)?.init_scale(0.0),
+        GradScaler::new(&CPU)?.init_scale(1e40),
+        GradScaler::new(&CPU)?.growth_factor(1.0),
+        GradScaler::new(&CPU)?.backoff_factor(1.0),
+        GradScaler::new(&CPU)?.growth_interval(0),
+    ] {
+        assert!(matches!(refused, Err(Error::Argument { .. })), "{refused:?}");
+    }
+    let tape = gatefold::Tape::new();
+    let loss = tape.variable(Tensor::ones((), DType::F16, &CPU)?);
+    assert!(matches!(scaler.scale(&loss), Err(Error::DType { op: "GradScaler::scale", .. })));
+    let flag = Tensor::ones([2], DType::F32, &CPU)?;
+    assert!(matches!(optimizer.step_unless(&flag), Err(Error::Shape { op: "step_unless", .. })));
+    let flag = Tensor::ones((), DType::F64, &CPU)?;
+    assert!(matches!(optimizer.step_unless(&flag), Err(Error::DType { op: "step_unless", .. })));
+    Ok(())
+}
+
+/// Steps that the device counts are the steps that the host counts, to the bit.
+#[test]
+fn steps_by_clocks() -> Result<()> {
+    fn same<A: Algorithm>(make: impl Fn([Parameter; 2]) -> Result<Optimizer<A>>) -> Result<()> {
+        for dtype in [DType::F64, DType::F32, DType::BF16] {
+            let run = |clocks: bool| -> Result<_> {
+                let all = [Parameter::new(random(&[5], dtype, 1)), Parameter::new(random(&[3], dtype, 2))];
+                let mut optimizer = make(all.clone())?;
+                let never = Tensor::zeros((), DType::F32, &CPU)?;
+                for step in 0..40 {
+                    // One of them takes fewer steps.
+                    all[1].set_grad((step % 3 != 1).then(|| random(&[3], dtype, 50 + step)))?;
+                    all[0].set_grad(Some(random(&[5], dtype, 100 + step)))?;
+                    optimizer.set_lr(0, 0.1 / (1 + step / 10) as f64)?;
+                    if clocks && step % 7 != 3 { optimizer.step_unless(&never)? } else { optimizer.step()? }
+                }
+                let state = optimizer.state();
+                let tensors = state.tensors.values().map(Tensor::to_f64_vec).collect::<Result<Vec<_>>>()?;
+                Ok((values(&all[0]), values(&all[1]), state.numbers, tensors))
+            };
+            assert_eq!(run(true)?, run(false)?, "{dtype}");
+        }
+        Ok(())
+    }
+    same(|all| Sgd::new(0.1).momentum(0.9).dampening(0.3).over([&all]))?;
+    same(|all| Adam::new(0.1).weight_decay(0.01).master_weights(true).over([&all]))?;
+    same(|all| AdamW::new(0.1).amsgrad(true).over([&all]))?;
+    same(|all| RmsProp::new(0.1).momentum(0.5).over([&all]))?;
+    same(|all| Adagrad::new(0.1).lr_decay(0.01).over([&all]))
+}

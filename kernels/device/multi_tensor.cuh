@@ -59,15 +59,36 @@ __device__ __forceinline__ void change(Chunk chunk, T* x, F f) {
     }
 }
 
-// x[i] = f(x[i], g[i], s[i]...) over the chunk, where f may also write the s: `f(C x, C g, C& s...)`.
+// What an element counts as that has a master: the master, unless somebody else has set the element since it was rounded to it.
+template <class T>
+__device__ __forceinline__ compute_t<T> mastered(compute_t<T> master, T x) {
+    return widen(narrow<T>(master)) == widen(x) ? master : compute_t<T>(widen(x));
+}
+
+// x[i] = f(x[i], g[i], s[i]...) over the chunk, where f may also write the s: `f(C x, C g, C& s...)`. With a master (0: none) it is
+// that which is moved, and x its rounding.
 template <class T, class F, class... S>
-__device__ __forceinline__ void sweep(Chunk chunk, T* x, const T* g, F f, S*... s) {
+__device__ __forceinline__ void sweep(Chunk chunk, T* x, compute_t<T>* master, const T* g, F f, S*... s) {
     using C = compute_t<T>;
     constexpr int N = 16 / sizeof(T);
-    const bool whole = aligned(x, g, s...);
+    const bool whole = aligned(x, g, master, s...);
     for (uint64_t first = chunk.begin + threadIdx.x * N; first < chunk.end; first += blockDim.x * N) {
         if (whole && first + N <= chunk.end) {
             auto vectors = [&](Vec<T, N> x_in, const Vec<T, N>& g_in, Vec<S, N>... s_in) {
+                if constexpr (sizeof(T) == 2) {
+                    if (master) {
+                        auto kept = load_vec<C, N>(master + first);
+#pragma unroll
+                        for (int i = 0; i < N; ++i) {
+                            kept[i] = f(mastered(kept[i], x_in[i]), C(widen(g_in[i])), s_in[i]...);
+                            x_in[i] = narrow<T>(kept[i]);
+                        }
+                        store_vec<C, N>(master + first, kept);
+                        store_vec<T, N>(x + first, x_in);
+                        (store_vec<S, N>(s + first, s_in), ...);
+                        return;
+                    }
+                }
 #pragma unroll
                 for (int i = 0; i < N; ++i) x_in[i] = narrow<T>(f(C(widen(x_in[i])), C(widen(g_in[i])), s_in[i]...));
                 store_vec<T, N>(x + first, x_in);
@@ -75,8 +96,11 @@ __device__ __forceinline__ void sweep(Chunk chunk, T* x, const T* g, F f, S*... 
             };
             vectors(load_vec<T, N>(x + first), load_vec<T, N>(g + first), load_vec<S, N>(s + first)...);
         } else {
-            for (uint64_t i = first, end = min(first + N, chunk.end); i < end; ++i)
-                x[i] = narrow<T>(f(C(widen(x[i])), C(widen(g[i])), s[i]...));
+            for (uint64_t i = first, end = min(first + N, chunk.end); i < end; ++i) {
+                C value = f(master ? mastered(master[i], x[i]) : C(widen(x[i])), C(widen(g[i])), s[i]...);
+                if (master) master[i] = value;
+                x[i] = narrow<T>(value);
+            }
         }
     }
 }

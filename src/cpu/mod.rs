@@ -25,7 +25,9 @@ pub use buffer::Buffer;
 use crate::{
     dtype::{DType, Element},
     error::Result,
-    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Step, Strided, Unary},
+    kernel::{
+        Binary, ClassLoss, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided, Unary,
+    },
 };
 
 /// The host's processor.
@@ -43,6 +45,10 @@ impl Kernels for Cpu {
     }
     fn upload<T: Element>(&self, host: &[T]) -> Result<Buffer> {
         Buffer::from_slice(host)
+    }
+    fn write<T: Element>(&self, host: &[T], y: &mut Buffer) -> Result<()> {
+        y.slice_mut::<T>().copy_from_slice(host);
+        Ok(())
     }
     fn download<T: Element>(&self, x: &Buffer, host: &mut [T]) -> Result<()> {
         memory::download(x, host)
@@ -167,8 +173,19 @@ impl Kernels for Cpu {
         loss::class_loss_backward(loss, target, weight, dy, dx)
     }
 
-    fn update(&self, steps: &mut [Step<'_, Buffer>]) -> Result<()> {
-        optimizer::update(steps)
+    fn update(&self, steps: &mut [Step<'_, Buffer>], live: Option<&Live<'_, Buffer>>) -> Result<()> {
+        optimizer::update(steps, live)
+    }
+    fn advance(&self, settings: &Buffer, clocks: &mut Buffer, skip: Option<&Buffer>) -> Result<()> {
+        optimizer::advance(settings, clocks, skip);
+        Ok(())
+    }
+    fn unscale(&self, scale: &Buffer, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+        optimizer::unscale(scale, found, xs)
+    }
+    fn update_scale(&self, by: ScaleRule, scale: &mut Buffer, steady: &mut Buffer, found: &mut Buffer) -> Result<()> {
+        optimizer::update_scale(by, scale, steady, found);
+        Ok(())
     }
     fn norm(&self, p: f64, max_norm: f64, xs: &[&Buffer], norm: &mut Buffer, factor: &mut Buffer) -> Result<()> {
         clip::norm(p, max_norm, xs, norm, factor)

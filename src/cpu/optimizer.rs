@@ -1,5 +1,7 @@
 //! Optimizer steps: one pass over parameter, gradient and state.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{
     Buffer,
     real::*,
@@ -9,7 +11,7 @@ use super::{
 use crate::{
     dtype::with_dtype,
     error::Result,
-    kernel::{Step, Update},
+    kernel::{CLOCK, CLOCK_ADAGRAD, CLOCK_ADAM, CLOCK_SETTINGS, Live, Numbers, ScaleRule, Step, Update, whole_power},
 };
 
 /// Elements that one task sweeps: enough to be worth a task, little enough to share out.
@@ -20,16 +22,26 @@ const GRAIN: usize = 1 << 16;
 ///
 /// Tasks divide the parameters as if they were one, so that many small ones are shared out as a large one is. Every element
 /// is on its own, so neither the split into tasks nor the vector width changes a bit.
-pub fn update(steps: &mut [Step<'_, Buffer>]) -> Result<()> {
+pub fn update(steps: &mut [Step<'_, Buffer>], live: Option<&Live<'_, Buffer>>) -> Result<()> {
+    if live.is_some_and(|live| skipped(live.skip)) {
+        return Ok(());
+    }
+    let numbers = |step: &Step<'_, Buffer>| match live {
+        Some(live) => {
+            let clock = &live.clocks.slice::<f64>()[step.clock * CLOCK..][1..CLOCK];
+            std::array::from_fn(|i| clock[i])
+        }
+        None => step.update.numbers(),
+    };
     let total = steps.iter().map(|step| step.parameter.len()).sum::<usize>();
     if total <= GRAIN {
-        return steps.iter_mut().try_for_each(whole);
+        return steps.iter_mut().try_for_each(|step| whole(numbers(step), step));
     }
     let mut start = 0;
     let mut parts = Vec::with_capacity(steps.len());
     for step in steps {
         let count = step.parameter.len();
-        parts.push((start, count, divisible(step)?));
+        parts.push((start, count, divisible(numbers(step), step)?));
         start += count;
     }
     split::tasks(total.div_ceil(GRAIN), &|i| {
@@ -43,10 +55,84 @@ pub fn update(steps: &mut [Step<'_, Buffer>]) -> Result<()> {
     Ok(())
 }
 
-fn whole(step: &mut Step<'_, Buffer>) -> Result<()> {
+fn skipped(skip: Option<&Buffer>) -> bool {
+    skip.is_some_and(|skip| skip.slice::<f32>()[0] != 0.0)
+}
+
+/// See [`crate::kernel::Kernels::advance`].
+pub fn advance(settings: &Buffer, clocks: &mut Buffer, skip: Option<&Buffer>) {
+    if skipped(skip) {
+        return;
+    }
+    let each = settings.slice::<f64>().chunks_exact(CLOCK_SETTINGS);
+    for (settings, clock) in each.zip(clocks.slice_mut::<f64>().chunks_exact_mut(CLOCK)) {
+        let before = clock[0];
+        let (head, numbers) = (&settings[..4], &mut clock[1..]);
+        numbers.copy_from_slice(&settings[4..]);
+        match head[0] as u32 {
+            CLOCK_ADAM => {
+                numbers[6] = head[1] / (1.0 - whole_power(head[2], before as u64 + 1));
+                numbers[7] = (1.0 - whole_power(head[3], before as u64 + 1)).sqrt();
+            }
+            CLOCK_ADAGRAD => numbers[0] = head[1] / (1.0 + before * head[2]),
+            _ => {}
+        }
+        clock[0] = before + 1.0;
+    }
+}
+
+/// See [`crate::kernel::Kernels::unscale`].
+pub fn unscale(scale: &Buffer, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+    let factor = (1.0 / f64::from(scale.slice::<f32>()[0])) as f32;
+    let seen = AtomicBool::new(false);
+    xs.iter_mut().try_for_each(|x| {
+        with_dtype!(float "unscale", x.dtype(), T => {
+            let factor = <T as Store>::Real::of(f64::from(factor));
+            split::over(x.slice_mut::<T>(), |_, x| {
+                let mut finite = true;
+                simd::vectorize(|| {
+                    for x in x.iter_mut() {
+                        let value = T::narrow(x.widen() * factor);
+                        // Infinity and NaN times zero are NaN.
+                        finite &= value.widen() * <T as Store>::Real::ZERO == <T as Store>::Real::ZERO;
+                        *x = value;
+                    }
+                });
+                if !finite {
+                    seen.store(true, Ordering::Relaxed);
+                }
+            });
+            Ok(())
+        })
+    })?;
+    if seen.into_inner() {
+        found.slice_mut::<f32>()[0] = 1.0;
+    }
+    Ok(())
+}
+
+/// See [`crate::kernel::Kernels::update_scale`].
+pub fn update_scale(by: ScaleRule, scale: &mut Buffer, steady: &mut Buffer, found: &mut Buffer) {
+    let [scale, steady, found] = [scale, steady, found].map(|b| &mut b.slice_mut::<f32>()[0]);
+    if *found != 0.0 {
+        *scale *= by.backoff as f32;
+        *steady = 0.0;
+    } else if *steady + 1.0 >= by.interval as f32 {
+        // A scale that would no longer be finite stays.
+        let grown = *scale * by.growth as f32;
+        *scale = if grown.is_finite() { grown } else { *scale };
+        *steady = 0.0;
+    } else {
+        *steady += 1.0;
+    }
+    *found = 0.0;
+}
+
+fn whole(numbers: Numbers, step: &mut Step<'_, Buffer>) -> Result<()> {
     with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
         let state = step.state.each_mut().map(|s| s.as_mut().map(|s| s.slice_mut()));
-        move_part::<T>(&step.update, step.parameter.slice_mut(), step.gradient.slice(), state);
+        let master = step.master.as_mut().map(|m| m.slice_mut());
+        move_part::<T>(&step.update, numbers, (step.parameter.slice_mut(), master), step.gradient.slice(), state);
         Ok(())
     })
 }
@@ -55,17 +141,18 @@ fn whole(step: &mut Step<'_, Buffer>) -> Result<()> {
 type Part<'a> = Box<dyn Fn(usize, usize) + Sync + 'a>;
 
 /// The same, to be done in parts.
-fn divisible<'a>(step: &'a mut Step<'_, Buffer>) -> Result<Part<'a>> {
+fn divisible<'a>(numbers: Numbers, step: &'a mut Step<'_, Buffer>) -> Result<Part<'a>> {
     with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
         let (update, gradient) = (step.update, step.gradient.slice::<T>());
         let parameter = Shared::new(step.parameter.slice_mut::<T>());
         let state = step.state.each_mut().map(|s| s.as_mut().map(|s| Shared::new(s.slice_mut::<<T as Store>::Real>())));
+        let master = step.master.as_mut().map(|m| Shared::new(m.slice_mut::<<T as Store>::Real>()));
         Ok(Box::new(move |at, len| {
-            // SAFETY: each task has stretches of its own of the parameter and of each state.
-            let parameter = unsafe { parameter.part(at, len) };
+            // SAFETY: each task has stretches of its own of the parameter, its master and each state.
+            let parameter = unsafe { (parameter.part(at, len), master.as_ref().map(|m| m.part(at, len))) };
             // SAFETY: as above.
             let state = state.each_ref().map(|s| s.as_ref().map(|s| unsafe { s.part(at, len) }));
-            move_part::<T>(&update, parameter, &gradient[at..at + len], state);
+            move_part::<T>(&update, numbers, parameter, &gradient[at..at + len], state);
         }))
     })
 }
@@ -79,13 +166,15 @@ fn slots<R, const S: usize>(state: State<'_, R>) -> [&mut [R]; S] {
     std::array::from_fn(|_| slots.next().expect("the optimizer passes every state that its update names"))
 }
 
-fn move_part<T: Store>(update: &Update, p: &mut [T], g: &[T], state: State<'_, T::Real>) {
-    type R<T> = <T as Store>::Real;
-    let of = <R<T> as Real>::of;
+/// A parameter and, where it has one, its master.
+type Moved<'a, T> = (&'a mut [T], Option<&'a mut [<T as Store>::Real]>);
+
+fn move_part<T: Store>(update: &Update, numbers: Numbers, p: Moved<'_, T>, g: &[T], state: State<'_, T::Real>) {
+    let n = numbers.map(<T::Real as Real>::of);
     match *update {
-        Update::Sgd { lr, momentum, dampening, weight_decay, nesterov } => {
-            let (lr, mu, keep, decay) = (of(lr), of(momentum), of(1.0 - dampening), of(weight_decay));
-            if momentum == 0.0 {
+        Update::Sgd { nesterov, .. } => {
+            let [lr, mu, keep, decay, ..] = n;
+            if state[0].is_none() {
                 sweep(p, g, [], move |p, g, []| (p - lr * penalised(g, p, decay), []));
             } else if nesterov {
                 sweep(p, g, slots(state), move |p, g, [b]| {
@@ -100,14 +189,8 @@ fn move_part<T: Store>(update: &Update, p: &mut [T], g: &[T], state: State<'_, T
                 });
             }
         }
-        Update::Adam { lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, step } => {
-            let count = step as f64;
-            let shrink = of(if decoupled { 1.0 - lr * weight_decay } else { 1.0 });
-            let decay = of(if decoupled { 0.0 } else { weight_decay });
-            let (b1, b2) = (of(1.0 - beta1), of(beta2));
-            let (c2, eps) = (of(1.0 - beta2), of(eps));
-            let size = of(lr / (1.0 - beta1.powf(count)));
-            let root = of((1.0 - beta2.powf(count)).sqrt());
+        Update::Adam { amsgrad, .. } => {
+            let [shrink, decay, b1, b2, c2, eps, size, root] = n;
             if amsgrad {
                 sweep(p, g, slots(state), move |p, g, [m, v, top]| {
                     let p = p * shrink;
@@ -128,9 +211,8 @@ fn move_part<T: Store>(update: &Update, p: &mut [T], g: &[T], state: State<'_, T
                 });
             }
         }
-        Update::RmsProp { lr, alpha, eps, weight_decay, momentum, centered } => {
-            let (lr, a, c) = (of(lr), of(alpha), of(1.0 - alpha));
-            let (eps, decay, mu) = (of(eps), of(weight_decay), of(momentum));
+        Update::RmsProp { momentum, centered, .. } => {
+            let [lr, a, c, eps, decay, mu, ..] = n;
             match (centered, momentum != 0.0) {
                 (false, false) => sweep(p, g, slots(state), move |p, g, [v]| {
                     let g = penalised(g, p, decay);
@@ -158,9 +240,8 @@ fn move_part<T: Store>(update: &Update, p: &mut [T], g: &[T], state: State<'_, T
                 }),
             }
         }
-        Update::Adagrad { lr, lr_decay, eps, weight_decay, step } => {
-            let rate = of(lr / (1.0 + (step as f64 - 1.0) * lr_decay));
-            let (eps, decay) = (of(eps), of(weight_decay));
+        Update::Adagrad { .. } => {
+            let [rate, eps, decay, ..] = n;
             sweep(p, g, slots(state), move |p, g, [sum]| {
                 let g = penalised(g, p, decay);
                 let sum = sum + g * g;
@@ -176,23 +257,37 @@ fn penalised<R: Real>(g: R, p: R, decay: R) -> R {
     if decay == R::ZERO { g } else { g + decay * p }
 }
 
-/// Replaces each (p, state) by `rule(p, g, state)`.
+/// Replaces each (p, state) by `rule(p, g, state)`; where there is a master, it in p's place, and p by its rounding.
 #[inline(always)]
 fn sweep<T: Store, const S: usize>(
-    p: &mut [T],
+    (p, master): Moved<'_, T>,
     g: &[T],
     state: [&mut [T::Real]; S],
     rule: impl Fn(T::Real, T::Real, [T::Real; S]) -> (T::Real, [T::Real; S]),
 ) {
-    simd::vectorize(|| pass(p, g, state, rule));
+    match master {
+        None => simd::vectorize(|| pass(p, g, state, rule)),
+        Some(master) => simd::vectorize(|| {
+            for (master, p) in master.iter_mut().zip(&*p) {
+                // Unless somebody else has set the parameter since it was rounded.
+                if T::narrow(*master).widen() != p.widen() {
+                    *master = p.widen();
+                }
+            }
+            pass(master, g, state, rule);
+            for (p, master) in p.iter_mut().zip(&*master) {
+                *p = T::narrow(*master);
+            }
+        }),
+    }
 }
 
 #[inline(always)]
-fn pass<T: Store, const S: usize>(
-    p: &mut [T],
-    g: &[T],
-    mut state: [&mut [T::Real]; S],
-    rule: impl Fn(T::Real, T::Real, [T::Real; S]) -> (T::Real, [T::Real; S]),
+fn pass<P: Store, G: Store<Real = P::Real>, const S: usize>(
+    p: &mut [P],
+    g: &[G],
+    mut state: [&mut [P::Real]; S],
+    rule: impl Fn(P::Real, P::Real, [P::Real; S]) -> (P::Real, [P::Real; S]),
 ) {
     let n = p.len();
     let g = &g[..n];
@@ -203,7 +298,7 @@ fn pass<T: Store, const S: usize>(
     }
     for i in 0..n {
         let (next, kept) = rule(p[i].widen(), g[i].widen(), std::array::from_fn(|k| state[k][i]));
-        p[i] = T::narrow(next);
+        p[i] = P::narrow(next);
         for k in 0..S {
             state[k][i] = kept[k];
         }

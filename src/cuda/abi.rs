@@ -32,9 +32,9 @@ files! {
     "reduce": Reduce, ArgMax, ScatterAxis;
     "softmax": Softmax, SoftmaxBackward;
     "index": Gather, SortKeys, SortPass, ScatterRows;
-    "random": Dropout, Uniform;
+    "random": Dropout, DrawMasks, Uniform;
     "loss": PointwiseLoss, PointwiseLossBackward, ClassLoss, ClassLossBackward;
-    "optimizer": Sgd, Adam, RmsProp, Adagrad;
+    "optimizer": Sgd, Adam, RmsProp, Adagrad, Advance, Unscale, UpdateScale;
     "clip": NormParts, NormJoin, Scale, Clamp;
     "recurrent": RecurrentRows, RecurrentStates, RecurrentBias, RecurrentPrevious, RecurrentSums,
         RecurrentPeephole, RecurrentTotals, RecurrentProjected;

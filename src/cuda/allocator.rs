@@ -2,8 +2,12 @@
 //!
 //! Everything runs on one stream, so memory that the host has let go may be handed out at once: whoever gets it comes later
 //! on the stream. A training step in steady state asks the driver for nothing.
+//!
+//! What a captured step uses is its own as long as it may be replayed, whoever let it go on the host: it has a pool of its own, and
+//! memory that was there before it and is let go later is kept aside until the pool is closed.
 
 use std::{
+    cell::Cell,
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     sync::{Mutex, MutexGuard},
@@ -24,11 +28,31 @@ fn class(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(step)
 }
 
+/// Memory to hand out, by class. The lowest address goes first: a loop that frees what it took gets the same memory in each round,
+/// whatever the order.
+type Free = HashMap<usize, BinaryHeap<Reverse<Address>>>;
+
 #[derive(Default)]
 struct Lists {
-    /// The lowest address goes first: a loop that frees what it took gets the same memory in each round, whatever the order.
-    free: HashMap<usize, BinaryHeap<Reverse<Address>>>,
+    free: Free,
+    pools: Vec<Pool>,
+    /// How often memory has been handed out.
+    serial: u64,
     stats: MemoryStats,
+}
+
+/// The memory of one captured step.
+struct Pool {
+    id: u64,
+    /// Memory that was handed out before this may be used by the step, its own or not.
+    end: u64,
+    free: Free,
+    aside: Vec<Stretch>,
+}
+
+thread_local! {
+    /// The pool that this thread's memory comes from; 0: none.
+    static POOL: Cell<u64> = const { Cell::new(0) };
 }
 
 pub struct Allocator {
@@ -42,6 +66,8 @@ pub struct Allocator {
 pub struct Stretch {
     pub address: Address,
     class: usize,
+    serial: u64,
+    pool: u64,
 }
 
 impl Allocator {
@@ -65,8 +91,9 @@ impl Allocator {
         let none = || Error::OutOfMemory { op, bytes, device: format!("cuda:{}", handles.ordinal) };
         let class = if self.caching { class(bytes).ok_or_else(none)? } else { bytes.max(1) };
         let allocate = || if self.caching { handles.allocate(class) } else { handles.allocate_in_order(class) };
-        let mut lists = self.lists();
-        let address = match lists.free.get_mut(&class).and_then(BinaryHeap::pop) {
+        let (mut lists, pool) = (self.lists(), POOL.get());
+        let own = lists.pools.iter_mut().find(|p| p.id == pool).and_then(|p| p.free.get_mut(&class)?.pop());
+        let address = match own.or_else(|| lists.free.get_mut(&class)?.pop()) {
             Some(Reverse(address)) => address,
             None => {
                 let address = match allocate() {
@@ -89,7 +116,53 @@ impl Allocator {
         stats.allocations += 1;
         stats.allocated_bytes += class;
         stats.peak_allocated_bytes = stats.peak_allocated_bytes.max(stats.allocated_bytes);
-        Ok(Stretch { address, class })
+        lists.serial += 1;
+        Ok(Stretch { address, class, serial: lists.serial, pool })
+    }
+
+    /// Whether memory is kept, so that a captured step can have a pool.
+    pub fn has_pools(&self) -> bool {
+        self.caching
+    }
+
+    /// Runs a capture whose memory comes from a pool of its own. Gives the pool, which [`close_pool`](Self::close_pool) must end, with
+    /// its result.
+    pub fn in_new_pool<R>(&self, capture: impl FnOnce() -> R) -> (u64, R) {
+        let id = {
+            let mut lists = self.lists();
+            lists.serial += 1;
+            let id = lists.serial;
+            // Until it ends everything may be used by it.
+            lists.pools.push(Pool { id, end: u64::MAX, free: Free::new(), aside: Vec::new() });
+            id
+        };
+        struct Leave(u64);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                POOL.set(self.0);
+            }
+        }
+        let leave = Leave(POOL.replace(id));
+        let result = capture();
+        drop(leave);
+        let mut lists = self.lists();
+        let end = lists.serial + 1;
+        lists.pools.iter_mut().filter(|p| p.id == id).for_each(|p| p.end = end);
+        (id, result)
+    }
+
+    /// Nothing will be queued any more that uses the pool's memory.
+    pub fn close_pool(&self, id: u64) {
+        let mut lists = self.lists();
+        let Some(at) = lists.pools.iter().position(|p| p.id == id) else { return };
+        let pool = lists.pools.remove(at);
+        // A step captured later may use what this one's pool has handed out: it goes on being that step's.
+        for (class, addresses) in pool.free {
+            for Reverse(address) in addresses {
+                lists.let_go(Stretch { address, class, serial: pool.end - 1, pool: 0 });
+            }
+        }
+        pool.aside.into_iter().for_each(|stretch| lists.let_go(stretch));
     }
 
     /// Takes memory back; what is queued may still use it.
@@ -103,7 +176,7 @@ impl Allocator {
             }
             return;
         }
-        lists.free.entry(stretch.class).or_default().push(Reverse(stretch.address));
+        lists.let_go(stretch);
     }
 
     /// Gives everything that is kept back to the driver.
@@ -113,6 +186,17 @@ impl Allocator {
 }
 
 impl Lists {
+    fn let_go(&mut self, stretch: Stretch) {
+        let free = if let Some(own) = self.pools.iter_mut().find(|p| p.id == stretch.pool) {
+            &mut own.free
+        } else if let Some(other) = self.pools.iter_mut().find(|p| stretch.serial < p.end) {
+            return other.aside.push(stretch);
+        } else {
+            &mut self.free
+        };
+        free.entry(stretch.class).or_default().push(Reverse(stretch.address));
+    }
+
     fn trim(&mut self, handles: &Handles, op: &'static str) -> Result<()> {
         // What was let go may still be in use on the stream.
         handles.synchronize(op)?;

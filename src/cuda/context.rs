@@ -21,6 +21,8 @@ pub struct Context {
     pub modules: Modules,
     /// The first on the device's stream, the others made when they are used.
     pub lanes: [OnceLock<Lane>; LANES],
+    /// Made when a copy first runs beside everything else.
+    pub copies: OnceLock<Lane>,
     /// Graphs of recurrent calls, and whether they may be used.
     pub graphs: Mutex<Cache>,
     pub replay: AtomicBool,
@@ -71,6 +73,7 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
         staging: Staging::default(),
         modules,
         lanes: Default::default(),
+        copies: OnceLock::new(),
         graphs: Mutex::default(),
         replay: AtomicBool::new(true),
         tf32: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use cudarc::driver::{result, sys};
 
 use super::{
     context::Context,
-    driver::{CUresult, DriverError},
+    driver::{self, CUresult, DriverError},
     lane::Lane,
 };
 use crate::error::Result;
@@ -154,5 +154,53 @@ pub fn replay(
             drop(cache);
             work()
         }
+    }
+}
+
+/// A step of a program's, captured: it runs again in the memory it was captured in, which is its own until this is dropped.
+pub struct StepGraph {
+    // Before the memory: fields are dropped in order.
+    graph: Graph,
+    memory: Memory,
+}
+
+struct Memory {
+    context: &'static Context,
+    pool: u64,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.context.allocator.close_pool(self.pool);
+    }
+}
+
+impl StepGraph {
+    /// Captures what `step` queues, instead of running it.
+    ///
+    /// # Errors
+    /// As [`Graph::capture`].
+    pub fn capture<R>(
+        context: &'static Context,
+        op: &'static str,
+        step: impl FnOnce() -> Result<R>,
+    ) -> Result<(Self, R)> {
+        let mut result = None;
+        let (pool, graph) = context.allocator.in_new_pool(|| {
+            Graph::capture(context, op, || {
+                result = Some(step()?);
+                Ok(())
+            })
+        });
+        let memory = Memory { context, pool };
+        match (graph?, result) {
+            (graph, Some(result)) => Ok((StepGraph { graph, memory }, result)),
+            (_, None) => Err(driver::unavailable(op, context.handles.ordinal, "the capture did not run".into())),
+        }
+    }
+
+    /// Queues the step.
+    pub fn launch(&self, op: &'static str) -> Result<()> {
+        self.graph.launch(self.memory.context, op, Lane::of(self.memory.context, 0)?)
     }
 }

@@ -27,14 +27,22 @@ unsafe impl Sync for Lane {}
 impl Lane {
     /// A device's lane of that number.
     pub fn of(context: &'static Context, index: usize) -> Result<&'static Lane> {
-        let slot = &context.lanes[index];
+        Lane::in_slot(context, &context.lanes[index], index == 0)
+    }
+
+    /// The lane for copies that run beside everything else.
+    pub fn copies(context: &'static Context) -> Result<&'static Lane> {
+        Lane::in_slot(context, &context.copies, false)
+    }
+
+    fn in_slot(context: &'static Context, slot: &'static OnceLock<Lane>, main: bool) -> Result<&'static Lane> {
         if let Some(lane) = slot.get() {
             return Ok(lane);
         }
         let lane = context.handles.with("stream", || {
-            let stream = match index {
-                0 => context.handles.stream,
-                _ => result::stream::create(result::stream::StreamKind::NonBlocking)?,
+            let stream = match main {
+                true => context.handles.stream,
+                false => result::stream::create(result::stream::StreamKind::NonBlocking)?,
             };
             let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
             Ok(Lane { stream, event, blas: OnceLock::new() })

@@ -3,6 +3,7 @@
 use super::{
     Buffer, abi,
     context::Context,
+    lane::Lane,
     launch::{bits, float, suffix},
 };
 use crate::{
@@ -16,6 +17,23 @@ pub fn upload<T: Element>(context: &'static Context, host: &[T]) -> Result<Buffe
     let buffer = Buffer::new(context, "upload", T::DTYPE, host.len())?;
     context.staging.upload(&context.handles, "upload", bytemuck::cast_slice(host), buffer.address())?;
     Ok(buffer)
+}
+
+/// On the stream for copies, as soon as the memory is free. Who uses it waits for that stream.
+pub fn upload_beside<T: Element>(context: &'static Context, host: &[T]) -> Result<Buffer> {
+    const OP: &str = "upload";
+    let buffer = Buffer::new(context, OP, T::DTYPE, host.len())?;
+    let copies = Lane::copies(context)?;
+    // What the memory was used for before may still be queued.
+    copies.wait_for(context, Lane::of(context, 0)?)?;
+    let bytes = bytemuck::cast_slice(host);
+    context.staging.upload_on(&context.handles, OP, copies.stream, bytes, buffer.address())?;
+    Ok(buffer)
+}
+
+pub fn write<T: Element>(host: &[T], y: &mut Buffer) -> Result<()> {
+    let context = y.context();
+    context.staging.upload(&context.handles, "write", bytemuck::cast_slice(host), y.address())
 }
 
 /// Waits for the stream; faults that kernels have met until here come out as the `Err`.

@@ -29,12 +29,15 @@ use std::sync::atomic::Ordering;
 
 pub use buffer::Buffer;
 use context::Context;
+pub use graph::StepGraph;
 
 use crate::{
     device::MemoryStats,
     dtype::{DType, Element},
     error::Result,
-    kernel::{Binary, ClassLoss, Distribution, Gemm, Kernels, PointwiseLoss, Reduce, Step, Strided, Unary},
+    kernel::{
+        Binary, ClassLoss, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided, Unary,
+    },
 };
 
 /// One GPU.
@@ -82,6 +85,31 @@ impl Cuda {
         self.0.replay.store(allow, Ordering::Relaxed);
     }
 
+    /// Whether steps can be captured: their memory must be kept.
+    pub fn captures(self) -> bool {
+        self.0.allocator.has_pools() && self.0.replay.load(Ordering::Relaxed)
+    }
+
+    /// See [`StepGraph::capture`].
+    pub fn capture<R>(self, op: &'static str, step: impl FnOnce() -> Result<R>) -> Result<(StepGraph, R)> {
+        StepGraph::capture(self.0, op, step)
+    }
+
+    /// See [`random::draw_masks`].
+    pub fn draw_masks(self, draws: &Buffer, drawn: &mut Buffer) -> Result<()> {
+        random::draw_masks(draws, drawn)
+    }
+
+    /// A copy of host memory, on a stream for copies alone.
+    pub fn upload_beside<T: Element>(self, host: &[T]) -> Result<Buffer> {
+        memory::upload_beside(self.0, host)
+    }
+
+    /// The device's stream waits for the copies beside it.
+    pub fn arrived(self) -> Result<()> {
+        lane::Lane::of(self.0, 0)?.wait_for(self.0, lane::Lane::copies(self.0)?)
+    }
+
     /// Whether f32 products may use TF32.
     pub fn allow_tf32(self, allow: bool) {
         self.0.tf32.store(allow, Ordering::Relaxed);
@@ -96,6 +124,9 @@ impl Kernels for Cuda {
     }
     fn upload<T: Element>(&self, host: &[T]) -> Result<Buffer> {
         memory::upload(self.0, host)
+    }
+    fn write<T: Element>(&self, host: &[T], y: &mut Buffer) -> Result<()> {
+        memory::write(host, y)
     }
     fn download<T: Element>(&self, x: &Buffer, host: &mut [T]) -> Result<()> {
         memory::download(x, host)
@@ -221,8 +252,17 @@ impl Kernels for Cuda {
         loss::class_loss_backward(loss, target, weight, dy, dx)
     }
 
-    fn update(&self, steps: &mut [Step<'_, Buffer>]) -> Result<()> {
-        optimizer::update(steps)
+    fn update(&self, steps: &mut [Step<'_, Buffer>], live: Option<&Live<'_, Buffer>>) -> Result<()> {
+        optimizer::update(steps, live)
+    }
+    fn advance(&self, settings: &Buffer, clocks: &mut Buffer, skip: Option<&Buffer>) -> Result<()> {
+        optimizer::advance(settings, clocks, skip)
+    }
+    fn unscale(&self, scale: &Buffer, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+        optimizer::unscale(scale, found, xs)
+    }
+    fn update_scale(&self, by: ScaleRule, scale: &mut Buffer, steady: &mut Buffer, found: &mut Buffer) -> Result<()> {
+        optimizer::update_scale(by, scale, steady, found)
     }
     fn norm(&self, p: f64, max_norm: f64, xs: &[&Buffer], norm: &mut Buffer, factor: &mut Buffer) -> Result<()> {
         clip::norm(p, max_norm, xs, norm, factor)

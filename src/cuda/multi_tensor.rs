@@ -16,6 +16,9 @@ pub fn column(values: impl Iterator<Item = u64>) -> Column {
     column
 }
 
+/// The first block of each.
+pub type Places = [u32; MAX_TENSORS];
+
 /// Blocks that a tensor takes.
 pub fn chunks(buffer: &Buffer) -> usize {
     buffer.len().div_ceil(CHUNK_SIZE as usize)
@@ -24,7 +27,7 @@ pub fn chunks(buffer: &Buffer) -> usize {
 /// The lengths of up to [`MAX_TENSORS`] tensors, none of them empty, and their places in the grid.
 pub struct Table {
     pub count: Column,
-    pub first: Column,
+    pub first: Places,
     pub tensors: u32,
     /// Chunks of all of them.
     pub chunks: usize,
@@ -35,7 +38,7 @@ impl Table {
         let mut table = Table { count: [0; MAX_TENSORS], first: [0; MAX_TENSORS], tensors: 0, chunks: 0 };
         for (i, buffer) in buffers.enumerate() {
             table.count[i] = buffer.len() as u64;
-            table.first[i] = table.chunks as u64;
+            table.first[i] = table.chunks as u32;
             table.tensors += 1;
             table.chunks += chunks(buffer);
         }
@@ -122,7 +125,9 @@ mod tests {
             let all = [0, 1, 2, 3, 4].map(|i| memory(if i < 2 { dtype } else { dtype.wide() }, i));
             let [mut parameter, mut gradient, mut m, mut v, mut top] = all.each_ref().map(view);
             let state = [&mut m, &mut v, &mut top].map(Some);
-            cuda.update(&mut [Step { update, parameter: &mut parameter, gradient: &gradient, state }]).unwrap();
+            let (master, clock) = (None, 0);
+            let step = Step { update, parameter: &mut parameter, gradient: &gradient, state, master, clock };
+            cuda.update(&mut [step], None).unwrap();
             let mut scalars = [0.0; 2].map(|zero| cuda.upload(&[zero]).unwrap());
             let [norm, factor] = &mut scalars;
             cuda.norm(2.0, 1.0, &[&gradient], norm, factor).unwrap();

@@ -1,12 +1,7 @@
 //! What Philox words become: the CPU's bits.
 
 use super::{Buffer, abi, launch::float, memory};
-use crate::{
-    cpu,
-    dtype::{DType, Element, with_dtype},
-    error::Result,
-    kernel::Distribution,
-};
+use crate::{capture, cpu, dtype::with_dtype, error::Result, kernel::Distribution};
 
 pub fn dropout(seed: u64, stream: u64, p: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
     let (context, name) = (y.context(), float("dropout", y.dtype())?);
@@ -16,21 +11,31 @@ pub fn dropout(seed: u64, stream: u64, p: f64, x: &Buffer, y: &mut Buffer) -> Re
     if p >= 1.0 {
         return memory::fill(0.0, y);
     }
+    let drawn = capture::drawn_at("dropout", seed, stream)?.unwrap_or(0);
     let parameters = abi::Dropout {
         x: x.address(),
         y: y.address(),
         first: 0,
         count: y.len() as u64,
         seed,
-        seed_at: 0,
+        seed_at: drawn,
         stream,
+        stream_at: if drawn == 0 { 0 } else { drawn + 8 },
         p,
         scale: 1.0 / (1.0 - p),
     };
     context.launch("dropout", name, &context.spread(y.len().div_ceil(4)), &parameters)
 }
 
+/// Seeds and streams of the masks of a captured step's next replay, from what was drawn: see `DrawMasks` in `kernels/abi.h`.
+pub fn draw_masks(draws: &Buffer, drawn: &mut Buffer) -> Result<()> {
+    let (context, count) = (drawn.context(), drawn.len() / 2);
+    let p = abi::DrawMasks { draws: draws.address(), drawn: drawn.address(), count: count as u64 };
+    context.launch("draw_masks", "", &context.spread(count), &p)
+}
+
 pub fn random(distribution: Distribution, seed: u64, stream: u64, y: &mut Buffer) -> Result<()> {
+    capture::refuse("random", "random numbers")?;
     let (context, name) = (y.context(), float("random", y.dtype())?);
     match distribution {
         Distribution::Uniform { low, high } => {
@@ -43,13 +48,7 @@ pub fn random(distribution: Distribution, seed: u64, stream: u64, y: &mut Buffer
         Distribution::Normal { .. } => {
             let mut host = cpu::Buffer::new(y.dtype(), y.len())?;
             cpu::random::random(distribution, seed, stream, &mut host)?;
-            with_dtype!(float "random", y.dtype(), T => upload(host.slice::<T>(), y))
+            with_dtype!(float "random", y.dtype(), T => memory::write(host.slice::<T>(), y))
         }
     }
-}
-
-fn upload<T: Element>(host: &[T], y: &mut Buffer) -> Result<()> {
-    debug_assert!(matches!(T::DTYPE, DType::F64 | DType::F32 | DType::F16 | DType::BF16));
-    let context = y.context();
-    context.staging.upload(&context.handles, "random", bytemuck::cast_slice(host), y.address())
 }

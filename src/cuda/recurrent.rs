@@ -12,7 +12,7 @@ use super::{
     lane::{self, LANES},
     launch::{bits, suffix},
 };
-use crate::{dtype::DType, error::Result, kernel::Gemm};
+use crate::{capture, dtype::DType, error::Result, kernel::Gemm};
 pub use abi::{
     RecurrentBias, RecurrentPeephole, RecurrentPrevious, RecurrentProjected, RecurrentRows, RecurrentStates,
     RecurrentStep, RecurrentStepBackward, RecurrentSums, RecurrentTotals,
@@ -166,14 +166,19 @@ impl Lane {
         }
         let scale = 1.0 / (1.0 - p);
         let (first, count) = (first as u64, count as u64);
-        let parameters = abi::Dropout { x: from, y: to, first, count, seed: 0, seed_at, stream, p, scale };
+        let parameters =
+            abi::Dropout { x: from, y: to, first, count, seed: 0, seed_at, stream, stream_at: 0, p, scale };
         let grid = self.context.spread(count.div_ceil(4) as usize + 1);
         self.context.launch_on(self.lane.stream, "dropout", suffix(dtype), &grid, &parameters)
     }
 
-    /// A 64-bit number; on lane 0.
-    pub fn set(self, to: Address, number: u64) -> Result<()> {
-        self.context.handles.set_words(OP, to, &[number as u32, (number >> 32) as u32])
+    /// Where the work of a call finds the seed of its masks: brought to `to`, on lane 0, or of a captured step where its replays draw it.
+    pub fn seed(self, to: Address, seed: u64) -> Result<Address> {
+        if let Some(drawn) = capture::drawn_at(OP, seed, 0)? {
+            return Ok(drawn);
+        }
+        self.context.handles.set_words(OP, to, &[seed as u32, (seed >> 32) as u32])?;
+        Ok(to)
     }
 
     /// Zero bytes.

@@ -8,7 +8,7 @@ use std::{
 use cudarc::driver::{result, sys};
 
 use super::driver::{Address, DriverError, Handles};
-use crate::error::Result;
+use crate::{capture, error::Result};
 
 /// The most that one copy moves, and the least that a block holds. Blocks are powers of two of bytes.
 const LARGEST: usize = 8 << 20;
@@ -30,7 +30,7 @@ unsafe impl Send for Block {}
 
 #[derive(Default)]
 struct Blocks {
-    /// By size, those whose last copy was queued first in front: all is on one stream, so they are ready first.
+    /// By size, those whose last copy was queued first in front: of one stream, they are ready first.
     idle: HashMap<usize, VecDeque<Block>>,
     bytes: usize,
     allocations: u64,
@@ -106,6 +106,19 @@ impl Staging {
 
     /// Host to device. The host's memory is its own again on return.
     pub fn upload(&self, handles: &Handles, op: &'static str, host: &[u8], to: Address) -> Result<()> {
+        self.upload_on(handles, op, handles.stream, host, to)
+    }
+
+    /// The same, on a stream.
+    pub fn upload_on(
+        &self,
+        handles: &Handles,
+        op: &'static str,
+        stream: sys::CUstream,
+        host: &[u8],
+        to: Address,
+    ) -> Result<()> {
+        capture::refuse(op, "a copy from the host")?;
         for (i, chunk) in host.chunks(LARGEST).enumerate() {
             handles.with(op, || {
                 let block = self.take(chunk.len())?;
@@ -114,8 +127,8 @@ impl Staging {
                 let queued = unsafe {
                     std::ptr::copy_nonoverlapping(chunk.as_ptr(), block.memory, chunk.len());
                     let pinned = std::slice::from_raw_parts(block.memory, chunk.len());
-                    result::memcpy_htod_async(to + (i * LARGEST) as u64, pinned, handles.stream)
-                        .and_then(|()| result::event::record(block.done, handles.stream))
+                    result::memcpy_htod_async(to + (i * LARGEST) as u64, pinned, stream)
+                        .and_then(|()| result::event::record(block.done, stream))
                 };
                 self.put(block);
                 queued
@@ -134,6 +147,7 @@ impl Staging {
         host: &mut [u8],
         (word_from, word): (Address, &mut [u8; WORD]),
     ) -> Result<()> {
+        capture::refuse(op, "a read by the host")?;
         let last = host.len().saturating_sub(1) / LARGEST;
         for i in 0..=last {
             let end = host.len().min((i + 1) * LARGEST);

@@ -3,10 +3,14 @@
 use std::{
     collections::HashSet,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use crate::{
+    capture::{self, Draw},
     device::Device,
     error::{Error, Result},
     nn::StateDict,
@@ -312,25 +316,36 @@ pub struct GeneratorState {
 #[derive(Debug)]
 pub struct MaskGenerator {
     seed: AtomicU64,
-    calls: AtomicU64,
+    /// Shared with captured steps, which count on.
+    calls: Arc<AtomicU64>,
 }
 
 impl MaskGenerator {
     /// A generator that has drawn nothing.
-    pub const fn new(seed: u64) -> Self {
-        MaskGenerator { seed: AtomicU64::new(seed), calls: AtomicU64::new(0) }
+    pub fn new(seed: u64) -> Self {
+        MaskGenerator { seed: AtomicU64::new(seed), calls: Arc::default() }
     }
 
     /// Seed and stream of the next mask.
     pub fn draw(&self) -> (u64, u64) {
-        (self.seed.load(Ordering::Relaxed), self.calls.fetch_add(1, Ordering::Relaxed))
+        self.drawn(false)
     }
 
     /// A seed of its own for the next call, for a function that uses the streams of a seed itself.
     pub fn draw_seed(&self) -> u64 {
-        let (seed, call) = self.draw();
-        let [low, high, ..] = rng::block(seed, call, 0);
-        u64::from(low) | u64::from(high) << 32
+        self.drawn(true).0
+    }
+
+    fn drawn(&self, own_seed: bool) -> (u64, u64) {
+        let (seed, call) = (self.seed.load(Ordering::Relaxed), self.calls.fetch_add(1, Ordering::Relaxed));
+        let drawn = if own_seed {
+            let [low, high, ..] = rng::block(seed, call, 0);
+            (u64::from(low) | u64::from(high) << 32, 0)
+        } else {
+            (seed, call)
+        };
+        capture::note_draw(|| Draw { seed, calls: self.calls.clone(), call, own_seed, drawn });
+        drawn
     }
 
     /// Where it stands.

@@ -13,12 +13,20 @@ pub struct Adagrad {
     weight_decay: f64,
     initial_accumulator_value: f64,
     eps: f64,
+    master_weights: bool,
 }
 
 impl Adagrad {
     /// With this learning rate and PyTorch's defaults: ε 10⁻¹⁰, the sum starting at 0.
     pub fn new(lr: f64) -> Self {
-        Adagrad { lr, lr_decay: 0.0, weight_decay: 0.0, initial_accumulator_value: 0.0, eps: 1e-10 }
+        Adagrad {
+            lr,
+            lr_decay: 0.0,
+            weight_decay: 0.0,
+            initial_accumulator_value: 0.0,
+            eps: 1e-10,
+            master_weights: false,
+        }
     }
 }
 
@@ -34,6 +42,8 @@ settings! {
     initial_accumulator_value: f64,
     /// ε: finite, 0 or above; 10⁻¹⁰ unless set.
     eps: f64,
+    /// Keep each f16 and bf16 parameter in f32 beside, and move that: not unless set.
+    master_weights: bool,
 }
 
 impl Rule for Adagrad {

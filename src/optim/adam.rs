@@ -22,13 +22,14 @@ pub struct Adaptive<const DECOUPLED: bool> {
     eps: f64,
     weight_decay: f64,
     amsgrad: bool,
+    master_weights: bool,
 }
 
 impl<const DECOUPLED: bool> Adaptive<DECOUPLED> {
     /// With this learning rate and PyTorch's defaults: β 0.9 and 0.999, ε 10⁻⁸, weight decay 0 (Adam) or 0.01 (AdamW).
     pub fn new(lr: f64) -> Self {
         let weight_decay = if DECOUPLED { 0.01 } else { 0.0 };
-        Adaptive { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, amsgrad: false }
+        Adaptive { lr, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, amsgrad: false, master_weights: false }
     }
 
     /// β₁ and β₂: each in `[0, 1)`.
@@ -51,6 +52,8 @@ settings! {
     weight_decay: f64,
     /// Divide by the greatest second moment so far.
     amsgrad: bool,
+    /// Keep each f16 and bf16 parameter in f32 beside, and move that: not unless set.
+    master_weights: bool,
 }
 
 impl<const DECOUPLED: bool> Rule for Adaptive<DECOUPLED> {

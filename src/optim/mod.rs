@@ -1,5 +1,8 @@
 //! Optimizers, learning-rate schedules and gradient clipping, with PyTorch's names, defaults and formulas.
 //!
+//! Networks of f16 and bf16 keep f32 masters of their parameters with `master_weights(true)`; [`GradScaler`] keeps small gradients of
+//! f16 from vanishing.
+//!
 //! An algorithm such as [`Sgd`] holds settings; put `over` parameters it becomes an [`Optimizer`], which is one and
 //! the same for all algorithms: groups, state, saving.
 //!
@@ -24,11 +27,13 @@
 mod adagrad;
 mod adam;
 mod clip;
+mod clocks;
 mod one_cycle;
 mod optimizer;
 mod plateau;
 mod rmsprop;
 mod rule;
+mod scaler;
 mod schedule;
 mod sgd;
 mod state;
@@ -37,9 +42,12 @@ pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW, Adaptive};
 pub use clip::{clip_grad_norm, clip_grad_norm_async, clip_grad_norm_finite, clip_grad_value};
 pub use one_cycle::{Anneal, OneCycleLr};
+#[doc(hidden)]
+pub use optimizer::Counts;
 pub use optimizer::{Algorithm, Optim, Optimizer};
 pub use plateau::{Mode, ReduceLrOnPlateau, Threshold};
 pub use rmsprop::RmsProp;
+pub use scaler::GradScaler;
 pub use schedule::{CosineAnnealingLr, ExponentialLr, LambdaLr, Rate, Schedule, StepLr};
 pub use sgd::Sgd;
 pub use state::State;

@@ -3,15 +3,20 @@
 use std::{
     collections::{BTreeSet, HashSet},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{
+    clocks::{Clocks, Want},
     rule::Rule,
     state::{State, whole},
 };
 use crate::{
+    capture,
+    device::Device,
+    dtype::DType,
     error::{Error, Result},
-    kernel::Step,
+    kernel::{Live, Step},
     storage,
     tape::{HasParameters, Locked, Parameter, lock},
     tensor::Tensor,
@@ -25,6 +30,9 @@ pub trait Algorithm: Rule {}
 pub trait Optim: HasParameters {
     /// Moves every parameter that has a gradient.
     fn step(&mut self) -> Result<()>;
+    /// The same, unless `skip` (a scalar of f32 on the parameters' device) is not 0: then nothing is moved and no step counted. The host
+    /// does not wait to know which. What [`GradScaler`](super::GradScaler) calls.
+    fn step_unless(&mut self, skip: &Tensor) -> Result<()>;
     /// Forgets the gradients of all its parameters.
     fn zero_grad(&self);
     /// The learning rate of each group.
@@ -39,16 +47,47 @@ pub trait Optim: HasParameters {
     fn state(&self) -> State;
     /// Goes on from a state.
     fn load_state(&mut self, state: &State) -> Result<()>;
+    /// A number that no other optimizer of this process has.
+    #[doc(hidden)]
+    fn id(&self) -> u64;
+    /// Where parameters and state lie that a captured step moves; `None` where somebody else shares some of it, so that it must be
+    /// copied before it is moved.
+    #[doc(hidden)]
+    fn places(&self) -> Option<Vec<u64>>;
+    /// Brings to the device what the next step needs of the host.
+    #[doc(hidden)]
+    fn prepare(&mut self) -> Result<()>;
+    /// What the host does of a step that the device does again, behind [`prepare`](Self::prepare).
+    #[doc(hidden)]
+    fn replay(&mut self);
+    /// How many steps the host has counted.
+    #[doc(hidden)]
+    fn counts(&self) -> Counts;
+    /// Takes steps back that were counted since and did not run.
+    #[doc(hidden)]
+    fn recount(&mut self, counts: Counts);
+}
+
+/// See [`Optim::counts`].
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Counts {
+    members: Vec<(u64, Option<usize>)>,
+    clocks: Vec<u64>,
 }
 
 /// An algorithm over groups of parameters, with the state it keeps of each.
 ///
 /// The state is f64 for f64 parameters and f32 for all others, also for f16 and bf16, where PyTorch keeps 16 bits:
-/// the second moment of a small gradient would vanish in them.
+/// the second moment of a small gradient would vanish in them. With `master_weights(true)` the state of such a parameter has a copy of
+/// it in f32, which is what moves: an update below its last bit is not lost (Micikevicius et al. 2018, section 3.1).
 #[derive(Debug)]
 pub struct Optimizer<A: Algorithm> {
     defaults: A,
     groups: Vec<Group<A>>,
+    id: u64,
+    /// Steps that the device counts: inside of captured steps, and where a step may be skipped.
+    clocks: Option<Clocks>,
 }
 
 #[derive(Debug)]
@@ -64,7 +103,14 @@ struct Member {
     steps: u64,
     /// One for each of the algorithm's slots, once used.
     slots: Vec<Option<Tensor>>,
+    /// The parameter in f32.
+    master: Option<Tensor>,
+    /// Its clock, where it took part in the last step that the device counted.
+    clock: Option<usize>,
 }
+
+/// The state dict's name of the master.
+const MASTER: &str = "master";
 
 impl<A: Algorithm> Optimizer<A> {
     /// An optimizer of the parameters of some modules, each counted once.
@@ -76,7 +122,9 @@ impl<A: Algorithm> Optimizer<A> {
 
     /// An optimizer of a list of parameters.
     pub(super) fn new(algorithm: A, parameters: impl IntoIterator<Item = Parameter>) -> Result<Self> {
-        let mut optimizer = Optimizer { defaults: algorithm, groups: Vec::new() };
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut optimizer = Optimizer { defaults: algorithm, groups: Vec::new(), id, clocks: None };
         optimizer.add_group(parameters, |options| options)?;
         Ok(optimizer)
     }
@@ -106,7 +154,8 @@ impl<A: Algorithm> Optimizer<A> {
                     "each parameter once, in one group",
                 ));
             }
-            members.push(Member { parameter, steps: 0, slots: vec![None; A::SLOTS.len()] });
+            let slots = vec![None; A::SLOTS.len()];
+            members.push(Member { parameter, steps: 0, slots, master: None, clock: None });
         }
         if members.is_empty() {
             return Err(Error::argument(A::NAME, "no parameters", "a group of at least one"));
@@ -122,15 +171,46 @@ impl<A: Algorithm> Optimizer<A> {
     /// Moves every parameter that has a gradient; on a GPU with one kernel for up to 64 parameters that have dtype, settings
     /// and number of steps in common, and without waiting for it. One without a gradient takes no step, as in PyTorch.
     pub fn step(&mut self) -> Result<()> {
+        if capture::live() {
+            return self.run(None, true);
+        }
+        self.settle()?;
+        self.run(None, false)
+    }
+
+    /// [`step`](Self::step), unless `skip`, a scalar of f32 on the parameters' device, is not 0: then nothing is moved and no step
+    /// counted. The device finds out, and counts the steps; the host does not wait for it until it wants the state.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::DType`] or [`Error::Device`] for a `skip` that is something else, or parameters on several devices.
+    pub fn step_unless(&mut self, skip: &Tensor) -> Result<()> {
+        const OP: &str = "step_unless";
+        if skip.numel() != 1 {
+            return Err(Error::shape(OP, skip.shape(), "one element"));
+        }
+        if skip.dtype() != DType::F32 {
+            return Err(Error::dtype(OP, skip.dtype(), DType::F32));
+        }
+        self.run(Some(skip), true)
+    }
+
+    /// One step; `live`: by clocks on the device.
+    fn run(&mut self, skip: Option<&Tensor>, live: bool) -> Result<()> {
         let parameters = self.parameters();
         let mut locked = lock(&parameters);
         let members = self.groups.iter_mut().flat_map(|Group { options, members }| {
             let options = &*options;
             members.iter_mut().map(move |member| (options, member))
         });
-        let mut all = Vec::with_capacity(parameters.len());
-        for ((options, Member { steps, slots, .. }), Locked { value, gradient }) in members.zip(&mut locked) {
+        let mut all: Vec<Step<'_, storage::Storage>> = Vec::with_capacity(parameters.len());
+        let (mut wants, mut device): (Vec<Want>, Option<Device>) = (Vec::new(), None);
+        for ((options, member), Locked { value, gradient }) in members.zip(&mut locked) {
+            member.clock = None;
             let Some(gradient) = gradient.as_ref() else { continue };
+            let Member { steps, slots, master, clock, .. } = member;
+            if live && *device.get_or_insert(value.device()) != value.device() {
+                return Err(Error::device(A::NAME, value.device(), "one device for all parameters of such a step"));
+            }
             let mut fresh = false;
             let mut state = [None, None, None];
             let used = slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i));
@@ -139,17 +219,50 @@ impl<A: Algorithm> Optimizer<A> {
                     // The parameter may have moved since.
                     Some(tensor) => tensor.to_device(&value.device())?,
                     None => {
+                        capture::refuse(A::NAME, "a parameter's first step")?;
                         fresh = true;
                         Tensor::full(value.shape(), options.initial(), value.dtype().wide(), &value.device())?
                     }
                 };
                 *place = Some(slot.insert(tensor).storage_mut()?);
             }
+            let master = match master {
+                _ if !options.masters() || value.dtype() == value.dtype().wide() => None,
+                Some(kept) => {
+                    *kept = kept.to_device(&value.device())?;
+                    Some(kept.storage_mut()?)
+                }
+                none => {
+                    capture::refuse(A::NAME, "a parameter's first step")?;
+                    Some(none.insert(value.to_dtype(value.dtype().wide())?).storage_mut()?)
+                }
+            };
             *steps += 1;
             let update = options.update(*steps, fresh);
-            all.push(Step { update, parameter: value.storage_mut()?, gradient: gradient.storage(), state });
+            let row = if live { Want::add(&mut wants, update, *steps) } else { 0 };
+            *clock = live.then_some(row);
+            let (parameter, gradient) = (value.storage_mut()?, gradient.storage());
+            all.push(Step { update, parameter, gradient, state, master, clock: row });
         }
-        storage::update(all)
+        let Some(device) = device else { return storage::update(all, None) };
+        capture::note_optimizer(self.id);
+        let clocks = Clocks::ready(&mut self.clocks, &wants, &device)?;
+        clocks.advance(skip)?;
+        let live = Live { clocks: clocks.numbers.storage(), skip: skip.map(Tensor::storage) };
+        storage::update(all, Some(&live))
+    }
+
+    /// Where the device may have skipped steps, asks it how many were taken. From here on the host counts.
+    fn settle(&mut self) -> Result<()> {
+        let Some(clocks) = &mut self.clocks else { return Ok(()) };
+        let counted = clocks.counted()?;
+        clocks.forget();
+        for member in self.groups.iter_mut().flat_map(|group| &mut group.members) {
+            if let (Some(counted), Some(clock)) = (&counted, member.clock) {
+                member.steps = counted[clock];
+            }
+        }
+        Ok(())
     }
 
     /// Forgets the gradients of all its parameters.
@@ -240,8 +353,11 @@ impl<A: Algorithm> Optimizer<A> {
 
     /// All that the optimizer would need to go on, bit for bit: as numbers `group.{g}.{setting}`,
     /// `group.{g}.parameters` (how many) and `state.{i}.step`, as tensors `state.{i}.{PyTorch's name}`, with i
-    /// counting the parameters through all groups. The parameters themselves are not in it.
+    /// counting the parameters through all groups; masters are `state.{i}.master`. The parameters themselves are not in it. Where
+    /// the device counts steps (see [`step_unless`](Self::step_unless)) this waits for it.
     pub fn state(&self) -> State {
+        // A device that cannot be asked any more has lost the tensors too: whoever saves them is told.
+        let counted = self.clocks.as_ref().and_then(|clocks| clocks.counted().ok().flatten());
         let mut state = State::new(A::NAME);
         for (g, group) in self.groups.iter().enumerate() {
             for (name, value) in group.options.settings() {
@@ -250,7 +366,11 @@ impl<A: Algorithm> Optimizer<A> {
             state.numbers.insert(format!("group.{g}.parameters"), group.members.len() as f64);
         }
         for (i, member) in self.members().enumerate().filter(|(_, m)| m.steps > 0) {
-            state.numbers.insert(format!("state.{i}.step"), member.steps as f64);
+            let steps = counted.as_ref().zip(member.clock).map_or(member.steps, |(counted, clock)| counted[clock]);
+            state.numbers.insert(format!("state.{i}.step"), steps as f64);
+            if let Some(master) = &member.master {
+                state.tensors.insert(format!("state.{i}.{MASTER}"), master.clone());
+            }
             for (name, slot) in A::SLOTS.iter().zip(&member.slots) {
                 if let Some(tensor) = slot {
                     state.tensors.insert(format!("state.{i}.{name}"), tensor.clone());
@@ -300,7 +420,8 @@ impl<A: Algorithm> Optimizer<A> {
                 let needed = steps > 0 && options.uses(slot) && *name != "momentum_buffer";
                 slots.push(reader.tensor(format!("state.{i}.{name}"), &value, needed)?);
             }
-            members.push((steps, slots));
+            let masters = options.masters() && steps > 0 && value.dtype() != value.dtype().wide();
+            members.push((steps, slots, reader.tensor(format!("state.{i}.{MASTER}"), &value, masters)?));
         }
         reader.finish()?;
         options.iter().try_for_each(|o| o.check())?;
@@ -308,8 +429,11 @@ impl<A: Algorithm> Optimizer<A> {
             group.options = options;
         }
         let all = self.groups.iter_mut().flat_map(|group| &mut group.members);
-        for (member, (steps, slots)) in all.zip(members) {
-            (member.steps, member.slots) = (steps, slots);
+        for (member, (steps, slots, master)) in all.zip(members) {
+            (member.steps, member.slots, member.master, member.clock) = (steps, slots, master, None);
+        }
+        if let Some(clocks) = &mut self.clocks {
+            clocks.forget();
         }
         Ok(())
     }
@@ -338,6 +462,9 @@ impl<A: Algorithm> Optim for Optimizer<A> {
     fn step(&mut self) -> Result<()> {
         self.step()
     }
+    fn step_unless(&mut self, skip: &Tensor) -> Result<()> {
+        self.step_unless(skip)
+    }
     fn zero_grad(&self) {
         self.zero_grad();
     }
@@ -358,6 +485,46 @@ impl<A: Algorithm> Optim for Optimizer<A> {
     }
     fn load_state(&mut self, state: &State) -> Result<()> {
         self.load_state(state)
+    }
+    fn id(&self) -> u64 {
+        self.id
+    }
+    fn places(&self) -> Option<Vec<u64>> {
+        let parameters = self.parameters();
+        let locked = lock(&parameters);
+        let states = self.members().flat_map(|m| m.slots.iter().flatten().chain(&m.master));
+        let clocks = self.clocks.iter().flat_map(|clocks| [&clocks.settings, &clocks.numbers]);
+        locked.iter().map(|l| &*l.value).chain(states).chain(clocks).map(Tensor::place).collect()
+    }
+    fn prepare(&mut self) -> Result<()> {
+        let mut wants = Vec::new();
+        for Group { options, members } in &mut self.groups {
+            for member in members.iter_mut().filter(|m| m.clock.is_some()) {
+                let step = member.steps + 1;
+                member.clock = Some(Want::add(&mut wants, options.update(step, false), step));
+            }
+        }
+        self.clocks.as_mut().map_or(Ok(()), |clocks| clocks.set(&wants))
+    }
+    fn replay(&mut self) {
+        for member in self.groups.iter_mut().flat_map(|g| &mut g.members).filter(|m| m.clock.is_some()) {
+            member.steps += 1;
+        }
+        if let Some(clocks) = &mut self.clocks {
+            clocks.count();
+        }
+    }
+    fn counts(&self) -> Counts {
+        let clocks = self.clocks.as_ref().map(|clocks| clocks.steps.clone()).unwrap_or_default();
+        Counts { members: self.members().map(|m| (m.steps, m.clock)).collect(), clocks }
+    }
+    fn recount(&mut self, counts: Counts) {
+        for (member, (steps, clock)) in self.groups.iter_mut().flat_map(|g| &mut g.members).zip(counts.members) {
+            (member.steps, member.clock) = (steps, clock);
+        }
+        if let Some(clocks) = &mut self.clocks {
+            clocks.steps = counts.clocks;
+        }
     }
 }
 

@@ -18,12 +18,13 @@ pub struct RmsProp {
     weight_decay: f64,
     momentum: f64,
     centered: bool,
+    master_weights: bool,
 }
 
 impl RmsProp {
     /// With this learning rate and PyTorch's defaults: α 0.99, ε 10⁻⁸.
     pub fn new(lr: f64) -> Self {
-        RmsProp { lr, alpha: 0.99, eps: 1e-8, weight_decay: 0.0, momentum: 0.0, centered: false }
+        RmsProp { lr, alpha: 0.99, eps: 1e-8, weight_decay: 0.0, momentum: 0.0, centered: false, master_weights: false }
     }
 }
 
@@ -41,6 +42,8 @@ settings! {
     momentum: f64,
     /// Divide by the standard deviation instead of the root of the mean square.
     centered: bool,
+    /// Keep each f16 and bf16 parameter in f32 beside, and move that: not unless set.
+    master_weights: bool,
 }
 
 impl Rule for RmsProp {

@@ -36,6 +36,8 @@ pub trait Settings {
     fn set(&mut self, name: &str, value: f64) -> bool;
     fn rate(&self) -> f64;
     fn rate_mut(&mut self) -> &mut f64;
+    /// Whether f16 and bf16 parameters have masters.
+    fn masters(&self) -> bool;
 }
 
 /// An optimization algorithm.
@@ -114,6 +116,9 @@ macro_rules! settings {
             }
             fn rate_mut(&mut self) -> &mut f64 {
                 &mut self.lr
+            }
+            fn masters(&self) -> bool {
+                self.master_weights
             }
         }
 

@@ -17,12 +17,13 @@ pub struct Sgd {
     dampening: f64,
     weight_decay: f64,
     nesterov: bool,
+    master_weights: bool,
 }
 
 impl Sgd {
     /// Plain descent with this learning rate.
     pub fn new(lr: f64) -> Self {
-        Sgd { lr, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false }
+        Sgd { lr, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false, master_weights: false }
     }
 }
 
@@ -38,6 +39,8 @@ settings! {
     weight_decay: f64,
     /// Nesterov momentum: needs a momentum and no dampening.
     nesterov: bool,
+    /// Keep each f16 and bf16 parameter in f32 beside, and move that: not unless set.
+    master_weights: bool,
 }
 
 impl Rule for Sgd {
@@ -53,7 +56,7 @@ impl Rule for Sgd {
     }
 
     fn check(&self) -> Result<()> {
-        let Sgd { lr, momentum, dampening, weight_decay, nesterov } = *self;
+        let Sgd { lr, momentum, dampening, weight_decay, nesterov, .. } = *self;
         not_negative(Self::NAME, &[("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)])?;
         if !dampening.is_finite() {
             return Err(Error::argument(Self::NAME, format!("dampening {dampening}"), "a finite number"));

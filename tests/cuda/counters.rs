@@ -52,8 +52,7 @@ fn functions() -> Option<(Reset, Read)> {
 /// Whether there is something to count and the driver does; says so where not. There is a driver.
 #[track_caller]
 pub fn counting() -> bool {
-    let direct = std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_some_and(|v| !v.is_empty() && v != "0");
-    if direct {
+    if !crate::caching() {
         skipped("what is counted is that of the caching allocator");
     } else if functions().is_none() {
         skipped("this driver does not count");

@@ -10,6 +10,7 @@ mod gradcheck;
 #[path = "../common/nets.rs"]
 mod nets;
 
+mod captured;
 mod counters;
 mod errors;
 mod gradients;
@@ -49,6 +50,11 @@ fn gpu() -> bool {
         Err(e) => panic!("{e}"),
     }
     false
+}
+
+/// Whether the crate keeps the device's memory, as it does unless memory checkers are to see each buffer.
+fn caching() -> bool {
+    std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_none_or(|v| v.is_empty() || v == "0")
 }
 
 /// Says that the calling test cannot run, in a line of its own. Not by println!, which the harness holds back where a test passes.

@@ -1,8 +1,40 @@
 //! Optimizers and clipping.
 
-use gatefold::{DType, Device, Parameter, Result, Tensor, optim::*};
+use gatefold::{DType, Device, Parameter, Result, Tape, Tensor, optim::*};
 
 use crate::{CPU, FLOATS, GPU, agree, gpu, numbers};
+
+/// More parameters than one launch takes, in a scaler's hands: with an infinity in one gradient now and then.
+#[test]
+fn scaled_steps() {
+    if !gpu() {
+        return;
+    }
+    for dtype in FLOATS {
+        agree("scaled", |device| {
+            let parameters: Vec<Parameter> = (0..70)
+                .map(|i| Ok(Parameter::new(numbers(&[3 * i + 1], -1.0, 1.0, dtype, i as u64).to_device(device)?)))
+                .collect::<Result<_>>()?;
+            let mut optimizer = Adam::new(0.01).master_weights(true).over([&parameters])?;
+            let mut scaler = GradScaler::new(device)?.init_scale(64.0)?.growth_interval(2)?;
+            let mut scales = Vec::new();
+            for step in 0..8 {
+                for (i, parameter) in parameters.iter().enumerate() {
+                    let gradient = numbers(&[3 * i + 1], -9.0, 9.0, dtype, 100 * step + i as u64);
+                    let bad = if step % 3 == 1 && i == 67 { f64::INFINITY } else { 1.0 };
+                    let gradient = Tape::no_grad().constant(gradient).mul_scalar(bad)?.into_tensor();
+                    parameter.set_grad(Some(gradient.to_device(device)?))?;
+                }
+                scaler.step(&mut optimizer)?;
+                scaler.update()?;
+                scales.push(scaler.get_scale()?);
+            }
+            let counted = optimizer.state().numbers["state.0.step"];
+            assert_eq!((scales, counted), (vec![64.0, 32.0, 32.0, 64.0, 32.0, 32.0, 64.0, 32.0], 5.0));
+            Ok(parameters.iter().map(Parameter::value).collect())
+        });
+    }
+}
 
 /// Three steps with gradients of their own.
 fn train(dtype: DType, device: &Device, make: impl Fn(&[Parameter]) -> Result<Box<dyn Optim>>) -> Result<Vec<Tensor>> {
@@ -36,6 +68,9 @@ fn three_steps() {
                 })
             });
         }
+        agree("masters", |d| {
+            train(dtype, d, |p| Ok(Box::new(RmsProp::new(1e-4).master_weights(true).over([&p[0], &p[1]])?)))
+        });
         for amsgrad in [false, true] {
             agree("adam", |d| {
                 train(dtype, d, |p| {

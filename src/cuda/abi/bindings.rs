@@ -41,6 +41,10 @@ pub const LOSS_KL_DIV: u32 = 6;
 pub const LOSS_KL_DIV_LOG_TARGET: u32 = 7;
 pub const MAX_TENSORS: usize = 64;
 pub const CHUNK_SIZE: u32 = 4096;
+pub const MAX_NUMBERS: usize = 8;
+pub const CLOCK_STILL: u32 = 0;
+pub const CLOCK_ADAM: u32 = 1;
+pub const CLOCK_ADAGRAD: u32 = 2;
 pub const NORM_TWO: u32 = 0;
 pub const NORM_MAX: u32 = 1;
 pub const NORM_POWER: u32 = 2;
@@ -445,12 +449,13 @@ pub struct Dropout {
     pub seed: u64,
     pub seed_at: u64,
     pub stream: u64,
+    pub stream_at: u64,
     pub p: f64,
     pub scale: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Dropout"][::core::mem::size_of::<Dropout>() - 72usize];
+    ["Size of Dropout"][::core::mem::size_of::<Dropout>() - 80usize];
     ["Alignment of Dropout"][::core::mem::align_of::<Dropout>() - 8usize];
     ["Offset of field: Dropout::x"][::core::mem::offset_of!(Dropout, x) - 0usize];
     ["Offset of field: Dropout::y"][::core::mem::offset_of!(Dropout, y) - 8usize];
@@ -459,8 +464,24 @@ const _: () = {
     ["Offset of field: Dropout::seed"][::core::mem::offset_of!(Dropout, seed) - 32usize];
     ["Offset of field: Dropout::seed_at"][::core::mem::offset_of!(Dropout, seed_at) - 40usize];
     ["Offset of field: Dropout::stream"][::core::mem::offset_of!(Dropout, stream) - 48usize];
-    ["Offset of field: Dropout::p"][::core::mem::offset_of!(Dropout, p) - 56usize];
-    ["Offset of field: Dropout::scale"][::core::mem::offset_of!(Dropout, scale) - 64usize];
+    ["Offset of field: Dropout::stream_at"][::core::mem::offset_of!(Dropout, stream_at) - 56usize];
+    ["Offset of field: Dropout::p"][::core::mem::offset_of!(Dropout, p) - 64usize];
+    ["Offset of field: Dropout::scale"][::core::mem::offset_of!(Dropout, scale) - 72usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct DrawMasks {
+    pub draws: u64,
+    pub drawn: u64,
+    pub count: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of DrawMasks"][::core::mem::size_of::<DrawMasks>() - 24usize];
+    ["Alignment of DrawMasks"][::core::mem::align_of::<DrawMasks>() - 8usize];
+    ["Offset of field: DrawMasks::draws"][::core::mem::offset_of!(DrawMasks, draws) - 0usize];
+    ["Offset of field: DrawMasks::drawn"][::core::mem::offset_of!(DrawMasks, drawn) - 8usize];
+    ["Offset of field: DrawMasks::count"][::core::mem::offset_of!(DrawMasks, count) - 16usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -616,30 +637,30 @@ pub struct Sgd {
     pub p: [u64; 64usize],
     pub g: [u64; 64usize],
     pub buffer: [u64; 64usize],
+    pub master: [u64; 64usize],
     pub count: [u64; 64usize],
-    pub first: [u64; 64usize],
+    pub first: [u32; 64usize],
+    pub numbers: [f64; 8usize],
+    pub live: u64,
+    pub skip: u64,
     pub tensors: u32,
     pub nesterov: u32,
-    pub lr: f64,
-    pub momentum: f64,
-    pub keep: f64,
-    pub decay: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Sgd"][::core::mem::size_of::<Sgd>() - 2600usize];
+    ["Size of Sgd"][::core::mem::size_of::<Sgd>() - 2904usize];
     ["Alignment of Sgd"][::core::mem::align_of::<Sgd>() - 8usize];
     ["Offset of field: Sgd::p"][::core::mem::offset_of!(Sgd, p) - 0usize];
     ["Offset of field: Sgd::g"][::core::mem::offset_of!(Sgd, g) - 512usize];
     ["Offset of field: Sgd::buffer"][::core::mem::offset_of!(Sgd, buffer) - 1024usize];
-    ["Offset of field: Sgd::count"][::core::mem::offset_of!(Sgd, count) - 1536usize];
-    ["Offset of field: Sgd::first"][::core::mem::offset_of!(Sgd, first) - 2048usize];
-    ["Offset of field: Sgd::tensors"][::core::mem::offset_of!(Sgd, tensors) - 2560usize];
-    ["Offset of field: Sgd::nesterov"][::core::mem::offset_of!(Sgd, nesterov) - 2564usize];
-    ["Offset of field: Sgd::lr"][::core::mem::offset_of!(Sgd, lr) - 2568usize];
-    ["Offset of field: Sgd::momentum"][::core::mem::offset_of!(Sgd, momentum) - 2576usize];
-    ["Offset of field: Sgd::keep"][::core::mem::offset_of!(Sgd, keep) - 2584usize];
-    ["Offset of field: Sgd::decay"][::core::mem::offset_of!(Sgd, decay) - 2592usize];
+    ["Offset of field: Sgd::master"][::core::mem::offset_of!(Sgd, master) - 1536usize];
+    ["Offset of field: Sgd::count"][::core::mem::offset_of!(Sgd, count) - 2048usize];
+    ["Offset of field: Sgd::first"][::core::mem::offset_of!(Sgd, first) - 2560usize];
+    ["Offset of field: Sgd::numbers"][::core::mem::offset_of!(Sgd, numbers) - 2816usize];
+    ["Offset of field: Sgd::live"][::core::mem::offset_of!(Sgd, live) - 2880usize];
+    ["Offset of field: Sgd::skip"][::core::mem::offset_of!(Sgd, skip) - 2888usize];
+    ["Offset of field: Sgd::tensors"][::core::mem::offset_of!(Sgd, tensors) - 2896usize];
+    ["Offset of field: Sgd::nesterov"][::core::mem::offset_of!(Sgd, nesterov) - 2900usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -649,40 +670,32 @@ pub struct Adam {
     pub m: [u64; 64usize],
     pub v: [u64; 64usize],
     pub top: [u64; 64usize],
+    pub master: [u64; 64usize],
     pub count: [u64; 64usize],
-    pub first: [u64; 64usize],
+    pub first: [u32; 64usize],
+    pub numbers: [f64; 8usize],
+    pub live: u64,
+    pub skip: u64,
     pub tensors: u32,
     pub unused: u32,
-    pub shrink: f64,
-    pub decay: f64,
-    pub m_weight: f64,
-    pub beta2: f64,
-    pub v_weight: f64,
-    pub eps: f64,
-    pub size: f64,
-    pub root: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Adam"][::core::mem::size_of::<Adam>() - 3656usize];
+    ["Size of Adam"][::core::mem::size_of::<Adam>() - 3928usize];
     ["Alignment of Adam"][::core::mem::align_of::<Adam>() - 8usize];
     ["Offset of field: Adam::p"][::core::mem::offset_of!(Adam, p) - 0usize];
     ["Offset of field: Adam::g"][::core::mem::offset_of!(Adam, g) - 512usize];
     ["Offset of field: Adam::m"][::core::mem::offset_of!(Adam, m) - 1024usize];
     ["Offset of field: Adam::v"][::core::mem::offset_of!(Adam, v) - 1536usize];
     ["Offset of field: Adam::top"][::core::mem::offset_of!(Adam, top) - 2048usize];
-    ["Offset of field: Adam::count"][::core::mem::offset_of!(Adam, count) - 2560usize];
-    ["Offset of field: Adam::first"][::core::mem::offset_of!(Adam, first) - 3072usize];
-    ["Offset of field: Adam::tensors"][::core::mem::offset_of!(Adam, tensors) - 3584usize];
-    ["Offset of field: Adam::unused"][::core::mem::offset_of!(Adam, unused) - 3588usize];
-    ["Offset of field: Adam::shrink"][::core::mem::offset_of!(Adam, shrink) - 3592usize];
-    ["Offset of field: Adam::decay"][::core::mem::offset_of!(Adam, decay) - 3600usize];
-    ["Offset of field: Adam::m_weight"][::core::mem::offset_of!(Adam, m_weight) - 3608usize];
-    ["Offset of field: Adam::beta2"][::core::mem::offset_of!(Adam, beta2) - 3616usize];
-    ["Offset of field: Adam::v_weight"][::core::mem::offset_of!(Adam, v_weight) - 3624usize];
-    ["Offset of field: Adam::eps"][::core::mem::offset_of!(Adam, eps) - 3632usize];
-    ["Offset of field: Adam::size"][::core::mem::offset_of!(Adam, size) - 3640usize];
-    ["Offset of field: Adam::root"][::core::mem::offset_of!(Adam, root) - 3648usize];
+    ["Offset of field: Adam::master"][::core::mem::offset_of!(Adam, master) - 2560usize];
+    ["Offset of field: Adam::count"][::core::mem::offset_of!(Adam, count) - 3072usize];
+    ["Offset of field: Adam::first"][::core::mem::offset_of!(Adam, first) - 3584usize];
+    ["Offset of field: Adam::numbers"][::core::mem::offset_of!(Adam, numbers) - 3840usize];
+    ["Offset of field: Adam::live"][::core::mem::offset_of!(Adam, live) - 3904usize];
+    ["Offset of field: Adam::skip"][::core::mem::offset_of!(Adam, skip) - 3912usize];
+    ["Offset of field: Adam::tensors"][::core::mem::offset_of!(Adam, tensors) - 3920usize];
+    ["Offset of field: Adam::unused"][::core::mem::offset_of!(Adam, unused) - 3924usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -692,36 +705,32 @@ pub struct RmsProp {
     pub v: [u64; 64usize],
     pub mean: [u64; 64usize],
     pub buffer: [u64; 64usize],
+    pub master: [u64; 64usize],
     pub count: [u64; 64usize],
-    pub first: [u64; 64usize],
+    pub first: [u32; 64usize],
+    pub numbers: [f64; 8usize],
+    pub live: u64,
+    pub skip: u64,
     pub tensors: u32,
     pub unused: u32,
-    pub lr: f64,
-    pub alpha: f64,
-    pub v_weight: f64,
-    pub eps: f64,
-    pub decay: f64,
-    pub momentum: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RmsProp"][::core::mem::size_of::<RmsProp>() - 3640usize];
+    ["Size of RmsProp"][::core::mem::size_of::<RmsProp>() - 3928usize];
     ["Alignment of RmsProp"][::core::mem::align_of::<RmsProp>() - 8usize];
     ["Offset of field: RmsProp::p"][::core::mem::offset_of!(RmsProp, p) - 0usize];
     ["Offset of field: RmsProp::g"][::core::mem::offset_of!(RmsProp, g) - 512usize];
     ["Offset of field: RmsProp::v"][::core::mem::offset_of!(RmsProp, v) - 1024usize];
     ["Offset of field: RmsProp::mean"][::core::mem::offset_of!(RmsProp, mean) - 1536usize];
     ["Offset of field: RmsProp::buffer"][::core::mem::offset_of!(RmsProp, buffer) - 2048usize];
-    ["Offset of field: RmsProp::count"][::core::mem::offset_of!(RmsProp, count) - 2560usize];
-    ["Offset of field: RmsProp::first"][::core::mem::offset_of!(RmsProp, first) - 3072usize];
-    ["Offset of field: RmsProp::tensors"][::core::mem::offset_of!(RmsProp, tensors) - 3584usize];
-    ["Offset of field: RmsProp::unused"][::core::mem::offset_of!(RmsProp, unused) - 3588usize];
-    ["Offset of field: RmsProp::lr"][::core::mem::offset_of!(RmsProp, lr) - 3592usize];
-    ["Offset of field: RmsProp::alpha"][::core::mem::offset_of!(RmsProp, alpha) - 3600usize];
-    ["Offset of field: RmsProp::v_weight"][::core::mem::offset_of!(RmsProp, v_weight) - 3608usize];
-    ["Offset of field: RmsProp::eps"][::core::mem::offset_of!(RmsProp, eps) - 3616usize];
-    ["Offset of field: RmsProp::decay"][::core::mem::offset_of!(RmsProp, decay) - 3624usize];
-    ["Offset of field: RmsProp::momentum"][::core::mem::offset_of!(RmsProp, momentum) - 3632usize];
+    ["Offset of field: RmsProp::master"][::core::mem::offset_of!(RmsProp, master) - 2560usize];
+    ["Offset of field: RmsProp::count"][::core::mem::offset_of!(RmsProp, count) - 3072usize];
+    ["Offset of field: RmsProp::first"][::core::mem::offset_of!(RmsProp, first) - 3584usize];
+    ["Offset of field: RmsProp::numbers"][::core::mem::offset_of!(RmsProp, numbers) - 3840usize];
+    ["Offset of field: RmsProp::live"][::core::mem::offset_of!(RmsProp, live) - 3904usize];
+    ["Offset of field: RmsProp::skip"][::core::mem::offset_of!(RmsProp, skip) - 3912usize];
+    ["Offset of field: RmsProp::tensors"][::core::mem::offset_of!(RmsProp, tensors) - 3920usize];
+    ["Offset of field: RmsProp::unused"][::core::mem::offset_of!(RmsProp, unused) - 3924usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -729,35 +738,100 @@ pub struct Adagrad {
     pub p: [u64; 64usize],
     pub g: [u64; 64usize],
     pub sum: [u64; 64usize],
+    pub master: [u64; 64usize],
     pub count: [u64; 64usize],
-    pub first: [u64; 64usize],
+    pub first: [u32; 64usize],
+    pub numbers: [f64; 8usize],
+    pub live: u64,
+    pub skip: u64,
     pub tensors: u32,
     pub unused: u32,
-    pub rate: f64,
-    pub eps: f64,
-    pub decay: f64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Adagrad"][::core::mem::size_of::<Adagrad>() - 2592usize];
+    ["Size of Adagrad"][::core::mem::size_of::<Adagrad>() - 2904usize];
     ["Alignment of Adagrad"][::core::mem::align_of::<Adagrad>() - 8usize];
     ["Offset of field: Adagrad::p"][::core::mem::offset_of!(Adagrad, p) - 0usize];
     ["Offset of field: Adagrad::g"][::core::mem::offset_of!(Adagrad, g) - 512usize];
     ["Offset of field: Adagrad::sum"][::core::mem::offset_of!(Adagrad, sum) - 1024usize];
-    ["Offset of field: Adagrad::count"][::core::mem::offset_of!(Adagrad, count) - 1536usize];
-    ["Offset of field: Adagrad::first"][::core::mem::offset_of!(Adagrad, first) - 2048usize];
-    ["Offset of field: Adagrad::tensors"][::core::mem::offset_of!(Adagrad, tensors) - 2560usize];
-    ["Offset of field: Adagrad::unused"][::core::mem::offset_of!(Adagrad, unused) - 2564usize];
-    ["Offset of field: Adagrad::rate"][::core::mem::offset_of!(Adagrad, rate) - 2568usize];
-    ["Offset of field: Adagrad::eps"][::core::mem::offset_of!(Adagrad, eps) - 2576usize];
-    ["Offset of field: Adagrad::decay"][::core::mem::offset_of!(Adagrad, decay) - 2584usize];
+    ["Offset of field: Adagrad::master"][::core::mem::offset_of!(Adagrad, master) - 1536usize];
+    ["Offset of field: Adagrad::count"][::core::mem::offset_of!(Adagrad, count) - 2048usize];
+    ["Offset of field: Adagrad::first"][::core::mem::offset_of!(Adagrad, first) - 2560usize];
+    ["Offset of field: Adagrad::numbers"][::core::mem::offset_of!(Adagrad, numbers) - 2816usize];
+    ["Offset of field: Adagrad::live"][::core::mem::offset_of!(Adagrad, live) - 2880usize];
+    ["Offset of field: Adagrad::skip"][::core::mem::offset_of!(Adagrad, skip) - 2888usize];
+    ["Offset of field: Adagrad::tensors"][::core::mem::offset_of!(Adagrad, tensors) - 2896usize];
+    ["Offset of field: Adagrad::unused"][::core::mem::offset_of!(Adagrad, unused) - 2900usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Advance {
+    pub settings: u64,
+    pub clocks: u64,
+    pub skip: u64,
+    pub count: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Advance"][::core::mem::size_of::<Advance>() - 32usize];
+    ["Alignment of Advance"][::core::mem::align_of::<Advance>() - 8usize];
+    ["Offset of field: Advance::settings"][::core::mem::offset_of!(Advance, settings) - 0usize];
+    ["Offset of field: Advance::clocks"][::core::mem::offset_of!(Advance, clocks) - 8usize];
+    ["Offset of field: Advance::skip"][::core::mem::offset_of!(Advance, skip) - 16usize];
+    ["Offset of field: Advance::count"][::core::mem::offset_of!(Advance, count) - 24usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Unscale {
+    pub x: [u64; 64usize],
+    pub count: [u64; 64usize],
+    pub first: [u32; 64usize],
+    pub scale: u64,
+    pub found: u64,
+    pub tensors: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Unscale"][::core::mem::size_of::<Unscale>() - 1304usize];
+    ["Alignment of Unscale"][::core::mem::align_of::<Unscale>() - 8usize];
+    ["Offset of field: Unscale::x"][::core::mem::offset_of!(Unscale, x) - 0usize];
+    ["Offset of field: Unscale::count"][::core::mem::offset_of!(Unscale, count) - 512usize];
+    ["Offset of field: Unscale::first"][::core::mem::offset_of!(Unscale, first) - 1024usize];
+    ["Offset of field: Unscale::scale"][::core::mem::offset_of!(Unscale, scale) - 1280usize];
+    ["Offset of field: Unscale::found"][::core::mem::offset_of!(Unscale, found) - 1288usize];
+    ["Offset of field: Unscale::tensors"][::core::mem::offset_of!(Unscale, tensors) - 1296usize];
+    ["Offset of field: Unscale::unused"][::core::mem::offset_of!(Unscale, unused) - 1300usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct UpdateScale {
+    pub scale: u64,
+    pub steady: u64,
+    pub found: u64,
+    pub growth: f32,
+    pub backoff: f32,
+    pub interval: f32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of UpdateScale"][::core::mem::size_of::<UpdateScale>() - 40usize];
+    ["Alignment of UpdateScale"][::core::mem::align_of::<UpdateScale>() - 8usize];
+    ["Offset of field: UpdateScale::scale"][::core::mem::offset_of!(UpdateScale, scale) - 0usize];
+    ["Offset of field: UpdateScale::steady"][::core::mem::offset_of!(UpdateScale, steady) - 8usize];
+    ["Offset of field: UpdateScale::found"][::core::mem::offset_of!(UpdateScale, found) - 16usize];
+    ["Offset of field: UpdateScale::growth"][::core::mem::offset_of!(UpdateScale, growth) - 24usize];
+    ["Offset of field: UpdateScale::backoff"][::core::mem::offset_of!(UpdateScale, backoff) - 28usize];
+    ["Offset of field: UpdateScale::interval"][::core::mem::offset_of!(UpdateScale, interval) - 32usize];
+    ["Offset of field: UpdateScale::unused"][::core::mem::offset_of!(UpdateScale, unused) - 36usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct NormParts {
     pub x: [u64; 64usize],
     pub count: [u64; 64usize],
-    pub first: [u64; 64usize],
+    pub first: [u32; 64usize],
     pub parts: u64,
     pub p: f64,
     pub tensors: u32,
@@ -765,15 +839,15 @@ pub struct NormParts {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of NormParts"][::core::mem::size_of::<NormParts>() - 1560usize];
+    ["Size of NormParts"][::core::mem::size_of::<NormParts>() - 1304usize];
     ["Alignment of NormParts"][::core::mem::align_of::<NormParts>() - 8usize];
     ["Offset of field: NormParts::x"][::core::mem::offset_of!(NormParts, x) - 0usize];
     ["Offset of field: NormParts::count"][::core::mem::offset_of!(NormParts, count) - 512usize];
     ["Offset of field: NormParts::first"][::core::mem::offset_of!(NormParts, first) - 1024usize];
-    ["Offset of field: NormParts::parts"][::core::mem::offset_of!(NormParts, parts) - 1536usize];
-    ["Offset of field: NormParts::p"][::core::mem::offset_of!(NormParts, p) - 1544usize];
-    ["Offset of field: NormParts::tensors"][::core::mem::offset_of!(NormParts, tensors) - 1552usize];
-    ["Offset of field: NormParts::op"][::core::mem::offset_of!(NormParts, op) - 1556usize];
+    ["Offset of field: NormParts::parts"][::core::mem::offset_of!(NormParts, parts) - 1280usize];
+    ["Offset of field: NormParts::p"][::core::mem::offset_of!(NormParts, p) - 1288usize];
+    ["Offset of field: NormParts::tensors"][::core::mem::offset_of!(NormParts, tensors) - 1296usize];
+    ["Offset of field: NormParts::op"][::core::mem::offset_of!(NormParts, op) - 1300usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -805,28 +879,28 @@ const _: () = {
 pub struct Scale {
     pub x: [u64; 64usize],
     pub count: [u64; 64usize],
-    pub first: [u64; 64usize],
+    pub first: [u32; 64usize],
     pub factor: u64,
     pub tensors: u32,
     pub unused: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Scale"][::core::mem::size_of::<Scale>() - 1552usize];
+    ["Size of Scale"][::core::mem::size_of::<Scale>() - 1296usize];
     ["Alignment of Scale"][::core::mem::align_of::<Scale>() - 8usize];
     ["Offset of field: Scale::x"][::core::mem::offset_of!(Scale, x) - 0usize];
     ["Offset of field: Scale::count"][::core::mem::offset_of!(Scale, count) - 512usize];
     ["Offset of field: Scale::first"][::core::mem::offset_of!(Scale, first) - 1024usize];
-    ["Offset of field: Scale::factor"][::core::mem::offset_of!(Scale, factor) - 1536usize];
-    ["Offset of field: Scale::tensors"][::core::mem::offset_of!(Scale, tensors) - 1544usize];
-    ["Offset of field: Scale::unused"][::core::mem::offset_of!(Scale, unused) - 1548usize];
+    ["Offset of field: Scale::factor"][::core::mem::offset_of!(Scale, factor) - 1280usize];
+    ["Offset of field: Scale::tensors"][::core::mem::offset_of!(Scale, tensors) - 1288usize];
+    ["Offset of field: Scale::unused"][::core::mem::offset_of!(Scale, unused) - 1292usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Clamp {
     pub x: [u64; 64usize],
     pub count: [u64; 64usize],
-    pub first: [u64; 64usize],
+    pub first: [u32; 64usize],
     pub low: f64,
     pub high: f64,
     pub tensors: u32,
@@ -834,15 +908,15 @@ pub struct Clamp {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Clamp"][::core::mem::size_of::<Clamp>() - 1560usize];
+    ["Size of Clamp"][::core::mem::size_of::<Clamp>() - 1304usize];
     ["Alignment of Clamp"][::core::mem::align_of::<Clamp>() - 8usize];
     ["Offset of field: Clamp::x"][::core::mem::offset_of!(Clamp, x) - 0usize];
     ["Offset of field: Clamp::count"][::core::mem::offset_of!(Clamp, count) - 512usize];
     ["Offset of field: Clamp::first"][::core::mem::offset_of!(Clamp, first) - 1024usize];
-    ["Offset of field: Clamp::low"][::core::mem::offset_of!(Clamp, low) - 1536usize];
-    ["Offset of field: Clamp::high"][::core::mem::offset_of!(Clamp, high) - 1544usize];
-    ["Offset of field: Clamp::tensors"][::core::mem::offset_of!(Clamp, tensors) - 1552usize];
-    ["Offset of field: Clamp::unused"][::core::mem::offset_of!(Clamp, unused) - 1556usize];
+    ["Offset of field: Clamp::low"][::core::mem::offset_of!(Clamp, low) - 1280usize];
+    ["Offset of field: Clamp::high"][::core::mem::offset_of!(Clamp, high) - 1288usize];
+    ["Offset of field: Clamp::tensors"][::core::mem::offset_of!(Clamp, tensors) - 1296usize];
+    ["Offset of field: Clamp::unused"][::core::mem::offset_of!(Clamp, unused) - 1300usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]

@@ -39,15 +39,14 @@ pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, c
     ];
     addresses.extend(call.parameters.iter().map(Buf::address));
     addresses.extend(call.dparameters.iter().map(|b| own(b.as_ref().map(|b| b.address()))));
-    if run.net.dropout > 0.0 {
-        run.main.set(space.common.seed, call.dropout_seed)?;
-    }
-    run.replay(addresses, || queue(&run, &space, &call))?;
+    let drops = run.net.dropout > 0.0;
+    let seed_at = if drops { run.main.seed(space.common.seed, call.dropout_seed)? } else { 0 };
+    run.replay(addresses, || queue(&run, &space, &call, seed_at))?;
     run.release(stream)
 }
 
 /// Queues all of a call's work.
-fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>) -> Result<()> {
+fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>, seed_at: u64) -> Result<()> {
     let (net, order) = (&run.net, &run.order);
     let (layers, directions, width) = (net.layers, net.directions, net.width());
     let reserve = LayerReserve::all(net, &mut Space::new(call.reserve.address()));
@@ -109,7 +108,7 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>) -> Result<()
         if to != 0 && !steps.is_empty() {
             own.iter().try_for_each(|pass| pass.input_gradient(first, steps.clone(), to))?;
             if l > 0 && net.dropout > 0.0 {
-                let mask = (space.common.seed, l as u64 - 1, net.dropout);
+                let mask = (seed_at, l as u64 - 1, net.dropout);
                 let (from, end) = (order.at(steps.start) * width, order.at(steps.end) * width);
                 first.drop_out(net.dtype, mask, (to, to), (from, end - from))?;
             }

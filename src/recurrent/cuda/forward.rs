@@ -31,15 +31,14 @@ pub(in super::super) fn forward(plan: &Plan, ordinal: usize, stream: &Stream, ca
         own(call.reserve.as_ref().map(|b| b.address())),
     ];
     addresses.extend(call.parameters.iter().map(Buf::address));
-    if training && run.net.dropout > 0.0 {
-        run.main.set(space.common.seed, call.dropout_seed)?;
-    }
-    run.replay(addresses, || queue(&run, &space, &call))?;
+    let drops = training && run.net.dropout > 0.0;
+    let seed_at = if drops { run.main.seed(space.common.seed, call.dropout_seed)? } else { 0 };
+    run.replay(addresses, || queue(&run, &space, &call, seed_at))?;
     run.release(stream)
 }
 
 /// Queues all of a call's work.
-fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>) -> Result<()> {
+fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) -> Result<()> {
     let (net, order) = (&run.net, &run.order);
     let training = call.reserve.is_some();
     let reserve = call.reserve.as_ref().map(|reserve| LayerReserve::all(net, &mut Space::new(reserve.address())));
@@ -108,7 +107,7 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>) -> Result<()> 
             && l + 1 < net.layers
             && !steps.is_empty()
         {
-            let mask = (space.common.seed, l as u64, net.dropout);
+            let mask = (seed_at, l as u64, net.dropout);
             let (from, to) = (order.at(steps.start) * net.width(), order.at(steps.end) * net.width());
             first.drop_out(net.dtype, mask, (reserve[l].y, reserve[l].dropped), (from, to - from))?;
         }

@@ -1,0 +1,309 @@
+//! A training step that a GPU does again by itself.
+
+use std::sync::atomic::Ordering;
+
+use crate::{
+    capture::{self, Draw, Notes},
+    dtype::DType,
+    error::{Error, Result},
+    optim::Optim,
+    shape::Shape,
+    storage::{self, Captured},
+    tape::Parameter,
+    tensor::Tensor,
+};
+
+const OP: &str = "CapturedStep";
+
+/// A training step (forward, backward, optimizer) that is recorded once and from then on replayed with new inputs, on a GPU as one
+/// launch of a CUDA graph: for small networks launching is what takes the time. What PyTorch does with `torch.cuda.graph`.
+///
+/// The first two calls run the step as it is written, the third records it. A replay gives the same bits as the step itself would,
+/// dropout's masks and the optimizer's count of steps included. Inputs of other shapes than those recorded, such as a last batch
+/// that is smaller, run as written. So does everything on the CPU, where nothing is recorded, and on a GPU where
+/// [`Device::allow_graphs`](crate::Device::allow_graphs) forbids graphs or memory is not cached: a program is the same everywhere.
+///
+/// ```
+/// use gatefold::{Device, Philox, Tape, Tensor, nn::{Linear, Lstm, Module}, optim::Adam, train::CapturedStep};
+/// let (device, mut rng) = (Device::best(), Philox::seed(1));
+/// let lstm = Lstm::new(2, 8).batch_first(true).init(&device, &mut rng)?;
+/// let out = Linear::new(8, 3).init(&device, &mut rng)?;
+/// let mut optimizer = Adam::new(0.01).over([&lstm as &dyn Module, &out])?;
+/// let mut captured = CapturedStep::new();
+/// for i in 0..5 {
+///     let x = Tensor::full([4, 6, 2], f64::from(i), gatefold::DType::F32, &device)?;
+///     let y = Tensor::new([0i64, 1, 2, 0], &device)?;
+///     let [loss] = captured.run([&x, &y], &mut optimizer, |[x, y], optimizer| {
+///         let (_, last) = lstm.forward(&Tape::new().constant(x.clone()), None)?;
+///         let loss = out.forward(&last.h.select(0, -1)?)?.cross_entropy(y)?;
+///         optimizer.zero_grad();
+///         loss.backward()?;
+///         optimizer.step()?;
+///         Ok([loss.into_tensor()])
+///     })?;
+///     println!("{}", loss.item()?); // waits for the device: not to be done in every step
+/// }
+/// # Ok::<(), gatefold::Error>(())
+/// ```
+///
+/// # What is recorded
+/// What the device does. What the host does in the closure happens when the step is recorded, and not in a replay, but for masks that
+/// modules draw and for the optimizer's learning rates, momenta and count of steps, which are those of each call. So a step that
+/// changes with training or evaluation mode, frozen parameters, or numbers that the closure computes needs a new recording:
+/// [`reset`](Self::reset). A step cannot be recorded that reads from the device (`item`, `to_vec`, `clip_grad_norm`; use
+/// `clip_grad_norm_async`), brings something to it, draws random numbers but by a module, or runs a recurrent layer on lengths that
+/// differ, whose launches depend on them: that is an `Err`, and nothing has run.
+///
+/// Parameters that were set anew, or that somebody else holds (a state dict, say), are found and make a new recording; the same holds
+/// for gradients and for the optimizer's state. Other tensors that the closure captures are read where they were.
+#[derive(Default)]
+pub struct CapturedStep {
+    /// Calls that ran as written since there was anything to record.
+    rehearsed: u32,
+    /// Masks that the last of them drew.
+    draws: usize,
+    recorded: Option<Recorded>,
+}
+
+/// Calls before the one that is recorded: the first makes the optimizer's state, the second is like all others.
+const REHEARSALS: u32 = 2;
+
+impl CapturedStep {
+    /// One with nothing recorded.
+    pub fn new() -> Self {
+        CapturedStep::default()
+    }
+
+    /// Whether the next call of such inputs will be a replay, if nothing has been changed.
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    /// Forgets the recording: the next calls run as written, and then one records.
+    pub fn reset(&mut self) {
+        *self = CapturedStep::default();
+    }
+
+    /// One step. `step` takes the inputs and the optimizer, steps that optimizer and no other, and returns what is wanted of it, the loss
+    /// as a rule; of a replay that is a copy.
+    ///
+    /// # Errors
+    /// Those of `step`; [`Error::Argument`] where it does what cannot be recorded.
+    pub fn run<O: Optim + ?Sized, const I: usize, const R: usize>(
+        &mut self,
+        inputs: [&Tensor; I],
+        optimizer: &mut O,
+        step: impl FnOnce([&Tensor; I], &mut O) -> Result<[Tensor; R]>,
+    ) -> Result<[Tensor; R]> {
+        let device = optimizer.parameters().first().map(|p| p.value().device()).unwrap_or_default();
+        if !storage::captures(device) {
+            return step(inputs, optimizer);
+        }
+        let recorded = match self.recorded.take() {
+            None if self.rehearsed < REHEARSALS => return self.rehearse(inputs, optimizer, step),
+            // Another recording may be possible when whoever shares a tensor has let it go.
+            None if optimizer.places().is_none() => return self.rehearse(inputs, optimizer, step),
+            None => Recorded::new(self.draws, inputs, optimizer, step)?,
+            Some(recorded) if !recorded.takes(&inputs) => {
+                self.recorded = Some(recorded);
+                return capture::rehearse(|| step(inputs, optimizer)).map(|(results, _)| results);
+            }
+            Some(mut recorded) => {
+                optimizer.prepare()?;
+                if !recorded.holds(optimizer) {
+                    self.rehearsed = REHEARSALS - 1;
+                    return self.rehearse(inputs, optimizer, step);
+                }
+                recorded.draw()?;
+                optimizer.replay();
+                recorded
+            }
+        };
+        let recorded = self.recorded.insert(recorded);
+        recorded.launch(&inputs)?;
+        let results = recorded.results.iter().map(Tensor::copied).collect::<Result<Vec<_>>>()?;
+        <[Tensor; R]>::try_from(results).map_err(|_| Error::argument(OP, "another step", "the step that was recorded"))
+    }
+
+    fn rehearse<O: Optim + ?Sized, const I: usize, const R: usize>(
+        &mut self,
+        inputs: [&Tensor; I],
+        optimizer: &mut O,
+        step: impl FnOnce([&Tensor; I], &mut O) -> Result<[Tensor; R]>,
+    ) -> Result<[Tensor; R]> {
+        let (results, notes) = capture::rehearse(|| step(inputs, optimizer))?;
+        check(&notes, optimizer.id())?;
+        self.rehearsed += 1;
+        self.draws = notes.draws.len();
+        Ok(results)
+    }
+}
+
+fn check(notes: &Notes, optimizer: u64) -> Result<()> {
+    if notes.optimizers == [optimizer] {
+        return Ok(());
+    }
+    let got = format!("{} steps of optimizers, {} of them of that one", notes.optimizers.len(), {
+        notes.optimizers.iter().filter(|&&id| id == optimizer).count()
+    });
+    Err(Error::argument(OP, got, "one step of the optimizer that was passed, and of no other"))
+}
+
+/// A recording, and what it works on.
+struct Recorded {
+    work: Captured,
+    inputs: Vec<Tensor>,
+    results: Vec<Tensor>,
+    /// What the step leaves as gradients.
+    gradients: Vec<(Parameter, Option<Tensor>)>,
+    /// Of parameters and state.
+    places: Vec<u64>,
+    masks: Masks,
+}
+
+/// The masks of the next replay.
+struct Masks {
+    draws: Vec<Draw>,
+    /// Draws of the same generator that a step has, for each.
+    strides: Vec<u64>,
+    /// `[draws, 4]` and `[draws, 2]` of i64 on the device: see `DrawMasks` in `kernels/abi.h`.
+    table: Tensor,
+    _drawn: Tensor,
+}
+
+impl Recorded {
+    fn new<O: Optim + ?Sized, const I: usize, const R: usize>(
+        draws: usize,
+        inputs: [&Tensor; I],
+        optimizer: &mut O,
+        step: impl FnOnce([&Tensor; I], &mut O) -> Result<[Tensor; R]>,
+    ) -> Result<Self> {
+        optimizer.prepare()?;
+        let shared = || {
+            Error::argument(OP, "parameters that somebody else holds when the optimizer moves them", {
+                "a step that drops what it took of them (Vars, clones) before"
+            })
+        };
+        let places = optimizer.places().ok_or_else(shared)?;
+        let parameters = optimizer.parameters();
+        let device = parameters.first().map(|p| p.value().device()).unwrap_or_default();
+        let own = inputs.iter().map(|x| Tensor::uninit(x.shape().clone(), x.dtype(), device));
+        let own = own.collect::<Result<Vec<_>>>()?;
+        let table = Tensor::zeros([draws, 4], DType::I64, &device)?;
+        let mut drawn = Tensor::zeros([draws, 2], DType::I64, &device)?;
+
+        let counts = optimizer.counts();
+        let captured = storage::capture(device, OP, || {
+            capture::capture(drawn.storage().address(), || {
+                if draws > 0 {
+                    storage::draw_masks(table.storage(), drawn.storage_mut()?)?;
+                }
+                step(std::array::from_fn(|i| &own[i]), optimizer)
+            })
+        });
+        let undone = |optimizer: &mut O, notes: Option<&Notes>, e: Error| {
+            notes.into_iter().for_each(Notes::undo);
+            optimizer.recount(counts);
+            // They were never computed.
+            parameters.iter().for_each(Parameter::zero_grad);
+            Err(e)
+        };
+        let (work, (results, notes)) = match captured {
+            Ok(captured) => captured,
+            Err(e) => return undone(optimizer, None, e),
+        };
+        let fits = check(&notes, optimizer.id()).and_then(|()| match notes.draws.len() {
+            n if n != draws => {
+                Err(Error::argument(OP, format!("{n} masks"), format!("{draws}, as in the call before")))
+            }
+            _ if optimizer.places().as_ref() != Some(&places) => Err(shared()),
+            _ => Ok(()),
+        });
+        if let Err(e) = fits {
+            return undone(optimizer, Some(&notes), e);
+        }
+        let draws = notes.draws;
+        let strides = draws.iter().map(|draw| draws.iter().filter(|other| same(draw, other)).count() as u64).collect();
+        let mut masks = Masks { draws, strides, table, _drawn: drawn };
+        masks.write()?;
+        // From now on they stand at the next replay's.
+        masks.move_on();
+        Ok(Recorded {
+            work,
+            inputs: own,
+            results: results.into(),
+            gradients: parameters.into_iter().map(|p| (p.clone(), p.grad())).collect(),
+            places,
+            masks,
+        })
+    }
+
+    /// Whether inputs are of the shapes that were recorded.
+    fn takes(&self, inputs: &[&Tensor]) -> bool {
+        let own: Vec<(&Shape, DType)> = self.inputs.iter().map(|x| (x.shape(), x.dtype())).collect();
+        inputs.iter().map(|x| (x.shape(), x.dtype())).eq(own)
+    }
+
+    /// Whether everything lies where it was and nobody else holds it.
+    fn holds<O: Optim + ?Sized>(&self, optimizer: &O) -> bool {
+        let shared = |(parameter, gradient): &(Parameter, Option<Tensor>)| {
+            let Some(gradient) = gradient else { return false };
+            // This one, and the parameter's where it is still that.
+            let own = 1 + usize::from(
+                parameter.grad().is_some_and(|now| now.storage().address() == gradient.storage().address()),
+            );
+            gradient.sharers() > own
+        };
+        optimizer.places().as_ref() == Some(&self.places) && !self.gradients.iter().any(shared)
+    }
+
+    /// Draws the masks of the replay.
+    fn draw(&mut self) -> Result<()> {
+        let masks = &mut self.masks;
+        let mut moved = false;
+        for i in 0..masks.draws.len() {
+            let before = masks.draws[..i].iter().filter(|other| same(&masks.draws[i], other)).count() as u64;
+            let call = masks.draws[i].calls.load(Ordering::Relaxed) + before;
+            moved |= std::mem::replace(&mut masks.draws[i].call, call) != call;
+        }
+        if moved {
+            // Somebody else has drawn since, or put a generator back.
+            masks.write()?;
+        }
+        for draw in &masks.draws {
+            draw.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        masks.move_on();
+        Ok(())
+    }
+
+    fn launch(&mut self, inputs: &[&Tensor]) -> Result<()> {
+        for (own, input) in self.inputs.iter_mut().zip(inputs) {
+            own.copy_from(input)?;
+        }
+        self.work.launch(OP)?;
+        self.gradients.iter().try_for_each(|(parameter, gradient)| parameter.set_grad(gradient.clone()))
+    }
+}
+
+/// Whether two draws were of one generator.
+fn same(a: &Draw, b: &Draw) -> bool {
+    std::sync::Arc::ptr_eq(&a.calls, &b.calls)
+}
+
+impl Masks {
+    /// Brings the calls of the next replay to the device, which counts them on from there.
+    fn write(&mut self) -> Result<()> {
+        let rows = self.draws.iter().zip(&self.strides);
+        let table: Vec<i64> = rows
+            .flat_map(|(draw, &stride)| [draw.seed, draw.call, stride, u64::from(draw.own_seed)])
+            .map(|word| word as i64)
+            .collect();
+        storage::write(&table, self.table.storage_mut()?)
+    }
+
+    /// What the device does to the calls in a replay.
+    fn move_on(&mut self) {
+        self.draws.iter_mut().zip(&self.strides).for_each(|(draw, stride)| draw.call += stride);
+    }
+}

@@ -1,0 +1,423 @@
+//! Captured training steps: replays are the steps themselves, to the bit, and cost one launch.
+
+use gatefold::{
+    DType, HasParameters, Parameter, Philox, Result, Tape, Tensor,
+    nn::{Dropout, GeneratorState, Linear, Lstm, Module},
+    optim::*,
+    train::{CapturedStep, Prefetch},
+};
+
+use crate::{
+    CPU, GPU, alone,
+    counters::{counted, counting},
+    gpu, numbers,
+};
+
+const STEPS: usize = 9;
+
+/// Two layers with dropout between them, dropout behind them, and a linear map.
+struct Net {
+    lstm: Lstm,
+    dropout: Dropout,
+    out: Linear,
+}
+
+impl Module for Net {
+    fn children(&self) -> Vec<(&str, &dyn Module)> {
+        vec![("lstm", &self.lstm), ("dropout", &self.dropout), ("out", &self.out)]
+    }
+}
+
+impl Net {
+    fn new(dtype: DType, dropout: f64) -> Result<Self> {
+        let mut rng = Philox::seed(3);
+        Ok(Net {
+            lstm: Lstm::new(3, 8).num_layers(2).dropout(dropout).dtype(dtype).init(&GPU, &mut rng)?,
+            dropout: Dropout::new(dropout).init(&GPU, &mut rng)?,
+            out: Linear::new(8, 4).dtype(dtype).init(&GPU, &mut rng)?,
+        })
+    }
+
+    /// The loss in f32, its gradients made.
+    fn loss(&self, [x, y]: [&Tensor; 2]) -> Result<gatefold::Var> {
+        let tape = Tape::new();
+        let (states, _) = self.lstm.forward(&tape.constant(x.clone()), None)?;
+        let last = self.dropout.forward(&states.select(0, -1)?)?;
+        // The same generator twice in a step.
+        let scores = self.out.forward(&self.dropout.forward(&last)?)?;
+        scores.to_dtype(DType::F32)?.cross_entropy(y)
+    }
+}
+
+/// Batches of four, and in the middle one of two.
+fn batch(i: usize, dtype: DType) -> [Tensor; 2] {
+    let count = if i == 5 { 2 } else { 4 };
+    let classes: Vec<i64> = (0..count as i64).map(|b| (b + i as i64) % 4).collect();
+    let x = numbers(&[6, count, 3], -1.0, 1.0, dtype, i as u64).to_device(&GPU).unwrap();
+    [x, Tensor::from_slice(&classes, count, &GPU).unwrap()]
+}
+
+/// What a run leaves, to compare to the bit.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    losses: Vec<u64>,
+    parameters: Vec<Vec<u64>>,
+    gradients: Vec<Option<Vec<u64>>>,
+    numbers: Vec<(String, u64)>,
+    tensors: Vec<(String, Vec<u64>)>,
+    generators: Vec<(String, GeneratorState)>,
+}
+
+fn bits(tensor: &Tensor) -> Vec<u64> {
+    tensor.to_f64_vec().unwrap().into_iter().map(f64::to_bits).collect()
+}
+
+fn outcome(net: &Net, optimizer: &dyn Optim, losses: &[Tensor]) -> Outcome {
+    let state = optimizer.state();
+    Outcome {
+        losses: losses.iter().map(|loss| loss.item().unwrap().to_bits()).collect(),
+        parameters: net.parameters().iter().map(|p| bits(&p.value())).collect(),
+        gradients: net.parameters().iter().map(|p| p.grad().as_ref().map(bits)).collect(),
+        numbers: state.numbers.into_iter().map(|(name, n)| (name, n.to_bits())).collect(),
+        tensors: state.tensors.into_iter().map(|(name, t)| (name, bits(&t))).collect(),
+        generators: net.generator_states(),
+    }
+}
+
+/// Steps with a schedule, clipping and dropout, captured or not; and with a scaler where there is one.
+fn train<A: Algorithm>(
+    captured: bool,
+    dtype: DType,
+    rule: &dyn Fn(&Net) -> Optimizer<A>,
+    scaler: Option<GradScaler>,
+) -> Outcome {
+    let net = Net::new(dtype, 0.3).unwrap();
+    let (mut optimizer, mut scaler) = (rule(&net), scaler);
+    let mut schedule = ExponentialLr::new(0.9).over(&mut optimizer).unwrap();
+    let mut step = CapturedStep::new();
+    let mut losses = Vec::new();
+    for i in 0..STEPS {
+        let [x, y] = batch(i, dtype);
+        let mut body = |inputs: [&Tensor; 2], optimizer: &mut Optimizer<A>| {
+            let loss = net.loss(inputs)?;
+            optimizer.zero_grad();
+            match &mut scaler {
+                None => {
+                    loss.backward()?;
+                    clip_grad_norm_async(&net, 0.5, 2.0)?;
+                    optimizer.step()?;
+                }
+                Some(scaler) => {
+                    scaler.scale(&loss)?.backward()?;
+                    scaler.unscale(&net)?;
+                    clip_grad_norm_async(&net, 0.5, 2.0)?;
+                    scaler.step(optimizer)?;
+                    scaler.update()?;
+                }
+            }
+            Ok([loss.into_tensor()])
+        };
+        let [loss] = if captured {
+            step.run([&x, &y], &mut optimizer, body).unwrap()
+        } else {
+            body([&x, &y], &mut optimizer).unwrap()
+        };
+        losses.push(loss);
+        if i % 3 == 2 {
+            schedule.step(&mut optimizer).unwrap();
+        }
+    }
+    assert_eq!(step.is_recorded(), captured && crate::caching());
+    if let Some(scaler) = &scaler {
+        assert!(scaler.get_scale().unwrap() < 1e5);
+    }
+    outcome(&net, &optimizer, &losses)
+}
+
+#[test]
+fn replays_are_the_steps_themselves() {
+    if !gpu() {
+        return;
+    }
+    fn same<A: Algorithm>(dtype: DType, rule: impl Fn(&Net) -> Optimizer<A>) {
+        let plain = train(false, dtype, &rule, None);
+        assert!(plain.losses.windows(2).all(|w| w[0] != w[1]));
+        assert_eq!(train(true, dtype, &rule, None), plain);
+    }
+    same(DType::F32, |net| Sgd::new(0.1).over([net]).unwrap());
+    same(DType::F32, |net| Sgd::new(0.1).momentum(0.9).dampening(0.5).over([net]).unwrap());
+    same(DType::F32, |net| AdamW::new(0.01).amsgrad(true).over([net]).unwrap());
+    same(DType::F64, |net| Adam::new(0.01).over([net]).unwrap());
+    same(DType::BF16, |net| Adam::new(0.01).master_weights(true).over([net]).unwrap());
+    same(DType::F32, |net| RmsProp::new(0.01).momentum(0.5).centered(true).over([net]).unwrap());
+    same(DType::F64, |net| Adagrad::new(0.1).lr_decay(0.1).over([net]).unwrap());
+    // Two groups, of settings of their own.
+    same(DType::F32, |net| {
+        let mut optimizer = Adam::new(0.01).over([&net.lstm]).unwrap();
+        optimizer.add_group(net.out.parameters(), |options| options.lr(0.1)).unwrap();
+        optimizer
+    });
+}
+
+/// f16 with a scale so large that the first steps overflow and are skipped; inside of a replay too.
+#[test]
+fn scaled_steps() {
+    if !gpu() {
+        return;
+    }
+    let rule = |net: &Net| Adam::new(0.01).master_weights(true).over([net]).unwrap();
+    let scaler = || GradScaler::new(&GPU).unwrap().init_scale(1e9).unwrap().backoff_factor(0.125).unwrap();
+    let plain = train(false, DType::F16, &rule, Some(scaler()));
+    assert_eq!(train(true, DType::F16, &rule, Some(scaler())), plain);
+    let steps: Vec<f64> =
+        plain.numbers.iter().filter(|(name, _)| name.ends_with(".step")).map(|(_, n)| f64::from_bits(*n)).collect();
+    assert!(steps.iter().all(|&n| n > 0.0 && n < STEPS as f64), "some steps were skipped, and not counted: {steps:?}");
+}
+
+/// One launch, nothing from the driver, no copies but inputs and results.
+#[test]
+fn one_launch() -> Result<()> {
+    if !gpu() || !counting() || !alone("captured::one_launch") {
+        return Ok(());
+    }
+    let net = Net::new(DType::F32, 0.3)?;
+    let mut optimizer = AdamW::new(0.01).over([&net])?;
+    let mut step = CapturedStep::new();
+    let [x, y] = batch(0, DType::F32);
+    let body = |inputs: [&Tensor; 2], optimizer: &mut Optimizer<AdamW>| {
+        let loss = net.loss(inputs)?;
+        optimizer.zero_grad();
+        loss.backward()?;
+        clip_grad_norm_async(&net, 1.0, 2.0)?;
+        optimizer.step()?;
+        Ok([loss.into_tensor()])
+    };
+    body([&x, &y], &mut optimizer)?;
+    let plain = counted(|| drop(body([&x, &y], &mut optimizer).unwrap()));
+    let mut run = || step.run([&x, &y], &mut optimizer, body).unwrap();
+    (0..6).for_each(|_| drop(run()));
+    let counts = counted(|| drop(run()));
+    assert_eq!(counts.graph_launches, 1, "{counts:?}");
+    assert_eq!((counts.allocations, counts.frees, counts.host_allocations), (0, 0, 0), "{counts:?}");
+    assert_eq!((counts.copies_h2d, counts.copies_d2h, counts.synchronisations), (0, 0, 0), "{counts:?}");
+    // Two inputs and the loss, beside what is a part of the step: a select is a copy.
+    assert_eq!(counts.copies_d2d, plain.copies_d2d + 3, "{counts:?}");
+    assert!(run()[0].item()?.is_finite());
+    Ok(())
+}
+
+/// A training loop that reads its loss every fourth step waits for the device as often, and no more; batches arrive beside the work.
+#[test]
+fn waits_once_every_few_steps() -> Result<()> {
+    if !gpu() || !counting() || !alone("captured::waits_once_every_few_steps") {
+        return Ok(());
+    }
+    let net = Net::new(DType::F32, 0.0)?;
+    let mut optimizer = Sgd::new(0.1).over([&net])?;
+    let mut step = CapturedStep::new();
+    let host = |i: usize| -> Result<[Tensor; 2]> {
+        let [x, y] = batch(i % 4, DType::F32);
+        Ok([x.to_device(&CPU)?, y.to_device(&CPU)?])
+    };
+    let all = (0..32).map(host).collect::<Result<Vec<_>>>()?;
+    let mut epoch = || {
+        let mut read = 0.0;
+        for (i, batch) in Prefetch::new(all.iter().cloned().map(Ok), &GPU).unwrap().enumerate() {
+            let [x, y] = batch.unwrap();
+            let body = |inputs: [&Tensor; 2], optimizer: &mut Optimizer<Sgd>| {
+                let loss = net.loss(inputs)?;
+                optimizer.zero_grad();
+                loss.backward()?;
+                optimizer.step()?;
+                Ok([loss.into_tensor()])
+            };
+            let [loss] = step.run([&x, &y], &mut optimizer, body).unwrap();
+            if i % 4 == 3 {
+                read = loss.item().unwrap();
+            }
+        }
+        read
+    };
+    let first = epoch();
+    let mut last = 0.0;
+    let counts = counted(|| last = epoch());
+    assert_eq!(counts.synchronisations, 32 / 4, "{counts:?}");
+    assert_eq!((counts.copies_h2d, counts.graph_launches), (2 * 32, 32), "{counts:?}");
+    assert_eq!((counts.allocations, counts.host_allocations), (0, 0), "{counts:?}");
+    assert!(last < first);
+    Ok(())
+}
+
+fn body<'a>(net: &'a Net) -> impl FnMut([&Tensor; 2], &mut Optimizer<Adam>) -> Result<[Tensor; 1]> + 'a {
+    |inputs, optimizer| {
+        let loss = net.loss(inputs)?;
+        optimizer.zero_grad();
+        loss.backward()?;
+        optimizer.step()?;
+        Ok([loss.into_tensor()])
+    }
+}
+
+/// Who holds parameters, gradients or state keeps them as they are; parameters that are set anew are what goes on.
+#[test]
+fn what_others_hold_stays() -> Result<()> {
+    if !gpu() {
+        return Ok(());
+    }
+    let run = |captured: bool| -> Result<Vec<Vec<Vec<u64>>>> {
+        let net = Net::new(DType::F32, 0.3)?;
+        let mut optimizer = Adam::new(0.01).over([&net])?;
+        let mut step = CapturedStep::new();
+        let mut held: Vec<Vec<Tensor>> = Vec::new();
+        let fresh: Vec<Tensor> = net.parameters().iter().map(|p| p.value().to_device(&CPU).unwrap()).collect();
+        for i in 0..16 {
+            let [x, y] = batch(0, DType::F32);
+            if captured {
+                step.run([&x, &y], &mut optimizer, body(&net))?;
+            } else {
+                body(&net)([&x, &y], &mut optimizer)?;
+            }
+            match i {
+                4 => held.push(net.parameters().iter().map(Parameter::value).collect()),
+                7 => held.push(net.parameters().iter().filter_map(Parameter::grad).collect()),
+                9 => held.push(optimizer.state().tensors.into_values().collect()),
+                12 => net.parameters().iter().zip(&fresh).try_for_each(|(p, v)| p.set_value(v.to_device(&GPU)?))?,
+                13 => optimizer.zero_grad(),
+                _ => {}
+            }
+        }
+        held.push(net.parameters().iter().map(Parameter::value).collect());
+        Ok(held.iter().map(|tensors| tensors.iter().map(bits).collect()).collect())
+    };
+    assert_eq!(run(true)?, run(false)?);
+    Ok(())
+}
+
+/// Memory that a recorded step reads is not handed out to others as long as it may be replayed, even when the host has let it go.
+#[test]
+fn memory_of_a_recording() -> Result<()> {
+    if !gpu() || !alone("captured::memory_of_a_recording") {
+        return Ok(());
+    }
+    // What the libraries keep for themselves.
+    let [x, y] = batch(0, DType::F32);
+    Net::new(DType::F32, 0.0)?.loss([&x, &y])?.backward()?;
+    drop((x, y));
+    let before = GPU.memory_stats()?.allocated_bytes;
+    let net = Net::new(DType::F32, 0.0)?;
+    let mut optimizer = Sgd::new(0.0).over([&net])?;
+    let mut step = CapturedStep::new();
+    let [x, y] = batch(0, DType::F32);
+    let mut weights = Some(numbers(&[4], 1.0, 2.0, DType::F32, 9).to_device(&GPU)?);
+    let mut losses = Vec::new();
+    for i in 0..8 {
+        let [loss] = step.run([&x, &y], &mut optimizer, |inputs, optimizer: &mut Optimizer<Sgd>| {
+            let loss = net.loss(inputs)?;
+            let weighted = loss.mul(&loss.tape().constant(weights.clone().expect("until it is recorded")))?.sum()?;
+            optimizer.zero_grad();
+            weighted.backward()?;
+            optimizer.step()?;
+            Ok([weighted.into_tensor()])
+        })?;
+        losses.push(loss.item()?);
+        if i == 4 && step.is_recorded() {
+            weights = None;
+        }
+        // Others take memory of every size, and write to it.
+        let others: Vec<Tensor> =
+            (0..40).map(|n| Tensor::full([1 << (n % 12)], -7.0, DType::F32, &GPU).unwrap()).collect();
+        drop(others);
+    }
+    assert!(losses.iter().all(|&loss| loss == losses[0] && loss > 0.0), "{losses:?}");
+    let (held, was) = (GPU.memory_stats()?.allocated_bytes, before);
+    drop((step, optimizer, net, x, y, weights));
+    assert!(held > was);
+    assert_eq!(GPU.memory_stats()?.allocated_bytes, was, "all of it comes back");
+    Ok(())
+}
+
+/// What a replay could not do is refused, by name, and leaves everything as it was.
+#[test]
+fn refusals() -> Result<()> {
+    if !gpu() || !crate::caching() {
+        return Ok(());
+    }
+    type Extra<'a> = &'a dyn Fn(&gatefold::Var) -> Result<()>;
+    let other = Parameter::new(Tensor::ones([3], DType::F32, &GPU)?);
+    let ragged = Lstm::new(3, 2).init(&GPU, &mut Philox::seed(1))?;
+    let extras: [(&str, Extra); 7] = [
+        ("read", &|loss| loss.item().map(drop)),
+        ("copy from the host", &|_| Tensor::new([1.0f32], &GPU).map(drop)),
+        ("random", &|_| Tensor::uniform([3], 0.0, 1.0, DType::F32, &GPU, &mut Philox::seed(1)).map(drop)),
+        ("drawn by a module", &|loss| loss.dropout(0.5, 1, 2).map(drop)),
+        ("read", &|_| GPU.synchronize()),
+        ("copy from the host", &|loss| {
+            let x = loss.tape().constant(Tensor::ones([4, 2, 3], DType::F32, &GPU)?);
+            ragged.forward_lengths(&x, &[4, 2], None).map(drop)
+        }),
+        ("parameters than in the step before", &|_| {
+            other.set_grad(Some(Tensor::ones([3], DType::F32, &GPU)?))?;
+            Sgd::new(0.1).over([&other])?.step()
+        }),
+    ];
+    for (what, extra) in extras {
+        let net = Net::new(DType::F32, 0.3)?;
+        let mut optimizer = Adam::new(0.01).over([&net])?;
+        let mut step = CapturedStep::new();
+        let [x, y] = batch(0, DType::F32);
+        let mut i = 0;
+        let mut run = |optimizer: &mut Optimizer<Adam>, with: bool| {
+            i += 1;
+            step.run([&x, &y], optimizer, |inputs, optimizer: &mut Optimizer<Adam>| {
+                let loss = net.loss(inputs)?;
+                optimizer.zero_grad();
+                loss.backward()?;
+                optimizer.step()?;
+                if with {
+                    extra(&loss)?;
+                }
+                Ok([loss.into_tensor()])
+            })
+        };
+        run(&mut optimizer, false)?;
+        run(&mut optimizer, false)?;
+        optimizer.zero_grad();
+        let before = outcome(&net, &optimizer, &[]);
+        let error = run(&mut optimizer, true).expect_err(what).to_string();
+        assert!(error.contains(what), "{what}: {error}");
+        assert_eq!(outcome(&net, &optimizer, &[]), before, "{what}");
+        // And without it goes on, as if nothing had been.
+        let [loss] = run(&mut optimizer, false)?;
+        assert!(loss.item()?.is_finite());
+        assert_eq!(optimizer.state().numbers["state.0.step"], 3.0);
+    }
+    Ok(())
+}
+
+/// Batches come in their order, on the device, and a batch that is not taken does no harm.
+#[test]
+fn prefetched_batches() -> Result<()> {
+    if !gpu() {
+        return Ok(());
+    }
+    let host = |i: usize| numbers(&[i * 37 + 1], -1.0, 1.0, DType::F32, i as u64);
+    for (i, batch) in Prefetch::new((0..20).map(|i| Ok([host(i)])), &GPU)?.enumerate() {
+        let [x] = batch?;
+        assert_eq!(x.device(), GPU);
+        let twice = Tape::no_grad().constant(x.clone()).add(&Tape::no_grad().constant(x));
+        assert!(twice.is_err(), "two tapes");
+        let [x] = [host(i).to_device(&GPU)?];
+        assert_eq!(bits(&x), bits(&host(i)));
+        if i == 10 {
+            break;
+        }
+    }
+    let mut prefetch = Prefetch::new((0..20).map(|i| Ok([host(i)])), &GPU)?;
+    assert_eq!(prefetch.size_hint(), (20, Some(20)));
+    for i in 0..20 {
+        let [x] = prefetch.next().expect("a batch")?;
+        assert_eq!(bits(&x), bits(&host(i)));
+    }
+    assert!(prefetch.next().is_none());
+    Ok(())
+}
