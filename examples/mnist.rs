@@ -3,6 +3,7 @@
 //! `cargo run --release --example mnist` trains it and reports; `-- --help` lists the settings.
 
 use std::{
+    fmt,
     io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,6 +16,7 @@ use gatefold::{
     data::{Batches, Digits, Mnist},
     nn::{Gru, Linear, Lstm, Module, Rnn},
     optim::{OneCycleLr, Sgd, clip_grad_norm_async},
+    train::{CapturedStep, Prefetch},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -174,36 +176,42 @@ fn train(model: &Classifier, mnist: &Mnist, settings: &Settings, rng: &mut Philo
         Recipe::Notes => None,
     };
     let start = Instant::now();
+    let mut step = CapturedStep::new();
     for epoch in 1..=settings.epochs {
-        let (mut loss_sum, mut right, mut seen, began) = (0.0, 0, 0, Instant::now());
+        let (mut running, began) = (Running::default(), Instant::now());
         let bar = progress(epoch, settings.epochs, batches()?.len());
         model.train();
-        for batch in batches()?.shuffle(rng) {
-            let (images, labels) = mnist.train.batch(&batch, &settings.device)?;
-            let tape = Tape::new();
-            let scores = model.forward(&tape, images)?;
-            let loss = scores.cross_entropy(&labels)?;
-            optimizer.zero_grad();
-            loss.backward()?;
-            if settings.recipe == Recipe::Default {
-                clip_grad_norm_async(model, 1.0, 2.0)?;
-            }
-            optimizer.step()?;
+        // On a GPU the next batch arrives while this one is worked on, a step is one launch, and nothing waits but a reading.
+        let host = batches()?.shuffle(rng).map(|batch| {
+            let (images, labels) = mnist.train.batch(&batch, &Device::Cpu)?;
+            Ok([images, labels])
+        });
+        for batch in Prefetch::new(host, &settings.device)? {
+            let [images, labels] = batch?;
+            let [loss, guesses] = step.run([&images, &labels], &mut optimizer, |[images, labels], optimizer| {
+                let scores = model.forward(&Tape::new(), images.clone())?;
+                let loss = scores.cross_entropy(labels)?;
+                optimizer.zero_grad();
+                loss.backward()?;
+                if settings.recipe == Recipe::Default {
+                    clip_grad_norm_async(model, 1.0, 2.0)?;
+                }
+                optimizer.step()?;
+                Ok([loss.into_tensor(), scores.argmax(1)?])
+            })?;
             if let Some(schedule) = &mut schedule {
                 schedule.step(&mut optimizer)?;
             }
-
-            seen += batch.len();
-            loss_sum += loss.item()? * batch.len() as f64;
-            right += equal(&scores.argmax(1)?, &labels)?;
-            bar.set_message(report(loss_sum, right, seen));
+            if running.add(loss, guesses, labels)? {
+                bar.set_message(running.to_string());
+            }
             bar.inc(1);
         }
+        running.read()?;
         bar.finish_and_clear();
         let spent = began.elapsed();
         let tested = 100.0 * accuracy(&test(model, &mnist.test, settings)?);
-        let trained = report(loss_sum, right, seen);
-        println!("epoch {epoch:2}/{}  {trained}  test {tested:6.2} %  {}", settings.epochs, seconds(spent));
+        println!("epoch {epoch:2}/{}  {running}  test {tested:6.2} %  {}", settings.epochs, seconds(spent));
     }
     println!("trained in {}", seconds(start.elapsed()));
     Ok(())
@@ -228,10 +236,6 @@ fn accuracy(confusion: &[[u32; 10]; 10]) -> f64 {
     f64::from(right) / f64::from(confusion.iter().flatten().sum::<u32>())
 }
 
-fn equal(a: &Tensor, b: &Tensor) -> Result<usize> {
-    Ok(a.to_vec::<i64>()?.iter().zip(b.to_vec::<i64>()?).filter(|(a, b)| *a == b).count())
-}
-
 fn print_table(confusion: &[[u32; 10]; 10]) {
     println!("\ndigit  taken for");
     println!("       {}  right", (0..10).map(|digit| format!("{digit:5}")).collect::<String>());
@@ -243,9 +247,50 @@ fn print_table(confusion: &[[u32; 10]; 10]) {
     println!();
 }
 
-fn report(loss: f64, right: usize, seen: usize) -> String {
-    let seen = seen.max(1) as f64;
-    format!("loss {:.4}  accuracy {:6.2} %", loss / seen, 100.0 * right as f64 / seen)
+/// Loss and accuracy so far. Reading them waits for a GPU, so they are read for several batches at once.
+#[derive(Default)]
+struct Running {
+    unread: Vec<[Tensor; 3]>,
+    loss: f64,
+    right: usize,
+    seen: usize,
+}
+
+impl Running {
+    const EVERY: usize = 20;
+
+    /// Whether this batch made it read.
+    fn add(&mut self, loss: Tensor, guesses: Tensor, labels: Tensor) -> Result<bool> {
+        self.unread.push([loss, guesses, labels]);
+        let full = self.unread.len() == Self::EVERY;
+        if full {
+            self.read()?;
+        }
+        Ok(full)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let all = |i: usize| self.unread.iter().map(move |batch| &batch[i]).collect::<Vec<_>>();
+        let losses = Tensor::stack(&all(0), 0)?.to_f64_vec()?;
+        let [guesses, labels] = [1, 2].map(|i| Tensor::concat(&all(i), 0)?.to_vec::<i64>());
+        let (guesses, labels) = (guesses?, labels?);
+        for ([_, _, labels], loss) in self.unread.drain(..).zip(losses) {
+            self.loss += loss * labels.numel() as f64;
+        }
+        self.right += guesses.iter().zip(&labels).filter(|(guess, label)| guess == label).count();
+        self.seen += labels.len();
+        Ok(())
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = self.seen.max(1) as f64;
+        write!(f, "loss {:.4}  accuracy {:6.2} %", self.loss / seen, 100.0 * self.right as f64 / seen)
+    }
 }
 
 fn seconds(time: Duration) -> String {

@@ -167,7 +167,7 @@ fn corpus(data: &Path, settings: &Settings) -> Result<()> {
     };
 
     for epoch in 1..=settings.epochs {
-        let (mut loss_sum, mut batches, began) = (0.0, 0, Instant::now());
+        let (mut losses, began) = (Vec::new(), Instant::now());
         tagger.train();
         for batch in Batches::new(training.len(), 32)?.shuffle(&mut rng) {
             // A rare word is now and then made unknown, so that there is something to learn about unknown words.
@@ -183,9 +183,10 @@ fn corpus(data: &Path, settings: &Settings) -> Result<()> {
             optimizer.zero_grad();
             loss.backward()?;
             optimizer.step()?;
-            loss_sum += loss.item()?;
-            batches += 1;
+            losses.push(loss.into_tensor());
         }
+        // Read once: on a GPU each reading waits for it.
+        let losses = Tensor::stack(&losses.iter().collect::<Vec<_>>(), 0)?.to_f64_vec()?;
         let spent = began.elapsed().as_secs_f64();
 
         tagger.eval();
@@ -205,7 +206,7 @@ fn corpus(data: &Path, settings: &Settings) -> Result<()> {
         println!(
             "epoch {epoch}/{}  loss {:.4}  held-out accuracy {accuracy:.4}  {spent:.1} s",
             settings.epochs,
-            loss_sum / f64::from(batches)
+            losses.iter().sum::<f64>() / losses.len() as f64
         );
     }
     Ok(())
