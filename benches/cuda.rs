@@ -23,7 +23,7 @@ mod timer;
 mod training;
 
 use std::{
-    env, fs,
+    env, fmt, fs,
     io::Write,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -69,6 +69,17 @@ enum Task {
     Pointwise(Case),
 }
 
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Task::Copy(bytes) => write!(f, "copy: {bytes} bytes"),
+            Task::Sequence(case) => write!(f, "sequence: {case}"),
+            Task::Training(program) => write!(f, "training: {program:?}"),
+            Task::Pointwise(case) => write!(f, "pointwise: {case}"),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let settings = Settings::parse();
     match run(&settings) {
@@ -96,7 +107,8 @@ fn run(settings: &Settings) -> Result<bool> {
     }
     let folder = env::temp_dir().join(format!("gatefold-criterion-{}", std::process::id()));
     let mut timer = Timer::new(&gpu, &folder, Duration::from_secs(settings.seconds), settings.smoke);
-    for task in tasks(settings) {
+    let mut tasks = tasks(settings).into_iter();
+    for task in tasks.by_ref() {
         let done = match &task {
             Task::Copy(bytes) => pointwise::copy(&mut timer, *bytes),
             Task::Sequence(case) => {
@@ -108,7 +120,13 @@ fn run(settings: &Settings) -> Result<bool> {
         if let Err(what) = done {
             timer.fault(what);
         }
+        // A kernel that failed takes the context along: nothing that follows would mean anything.
+        if let Err(what) = gpu.synchronize() {
+            timer.fault(format!("{task}: {what}; the rest is left out"));
+            break;
+        }
     }
+    timer.left_out.extend(tasks.map(|task| task.to_string()));
     let _ = fs::remove_dir_all(&folder);
 
     let right = timer.wrong.is_empty();
@@ -163,7 +181,6 @@ fn sequence(timer: &mut Timer<'_>, case: &Case, tolerance: f64, has_cudnn: bool)
             Ok(made) => made,
             Err(Stop::Refused(status)) => {
                 timer.refuse(case, name, status);
-                // A call that failed on the GPU takes the context along: nothing that follows would mean anything.
                 gpu.synchronize().map_err(|e| format!("{case}, behind {name}: {e}"))?;
                 continue;
             }

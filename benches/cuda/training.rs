@@ -12,7 +12,7 @@ use super::{
 };
 
 /// A network, and what it learns.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub enum Program {
     /// The digits of examples/mnist.rs: LSTM 28→128, 2 layers, batches of 128, SGD with momentum and clipping.
     Mnist,
