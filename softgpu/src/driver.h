@@ -318,8 +318,9 @@ struct KernelTask : Cloned<KernelTask> {
     NodeKind kind() const override { return NodeKind::kernel; }
 };
 
-// What libcublas.so asks of the driver. `run` does the arithmetic when the stream comes to it.
+// What libcublas.so and libcudnn.so ask of the driver. `run` does the arithmetic when the stream comes to it.
 SOFTGPU_API int enqueue_gemm(void* stream, const char* call, uint64_t flops, std::function<std::string()> run);
+SOFTGPU_API int enqueue_call(void* stream, const char* call, std::function<std::string()> run);
 SOFTGPU_API std::string operand_trouble(const void* address, size_t bytes, bool must_be_open = true);
 
 }  // namespace softgpu

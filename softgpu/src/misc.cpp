@@ -146,9 +146,9 @@ UNSUPPORTED(cuStreamWaitValue32_v2)
 UNSUPPORTED(cuStreamWriteValue32_v2)
 UNSUPPORTED(cuStreamBatchMemOp_v2)
 
-// What libcublas.so asks of the driver.
+// What libcublas.so and libcudnn.so ask of the driver.
 namespace softgpu {
-int enqueue_gemm(void* handle, const char* call, uint64_t flops, std::function<std::string()> run) {
+static int enqueue_work(void* handle, const char* call, std::function<std::string()> run, std::function<void()> counting) {
     Call entered(call);
     CONTEXT(context);
     Stream* stream = stream_of(*context, handle);
@@ -159,11 +159,15 @@ int enqueue_gemm(void* handle, const char* call, uint64_t flops, std::function<s
                                     std::string trouble = run();
                                     return trouble.empty() ? SUCCESS : fault(ILLEGAL_ADDRESS, name + ": " + trouble);
                                 },
-                                [=] {
-                                    count(&softgpu_counts::gemm_calls);
-                                    count(&softgpu_counts::gemm_flops, flops);
-                                }));
+                                counting));
 }
+int enqueue_gemm(void* handle, const char* call, uint64_t flops, std::function<std::string()> run) {
+    return enqueue_work(handle, call, run, [=] {
+        count(&softgpu_counts::gemm_calls);
+        count(&softgpu_counts::gemm_flops, flops);
+    });
+}
+int enqueue_call(void* handle, const char* call, std::function<std::string()> run) { return enqueue_work(handle, call, run, {}); }
 std::string operand_trouble(const void* address, size_t bytes, bool must_be_open) {
     std::lock_guard<std::recursive_mutex> hold(lock);
     return wrong_with(Address(address), bytes, must_be_open);

@@ -157,6 +157,7 @@ pub struct Plan {
     layout: Layout,
     device: Device,
     graphs: bool,
+    products: bool,
 }
 
 impl Plan {
@@ -183,7 +184,14 @@ impl Plan {
         {
             return Err(Error::shape("recurrent plan", format!("{shape:?}"), "a workspace that memory can hold"));
         }
-        Ok(Plan { descriptor: descriptor.clone(), shape, layout: Layout::TimeMajor, device: *device, graphs: true })
+        Ok(Plan {
+            descriptor: descriptor.clone(),
+            shape,
+            layout: Layout::TimeMajor,
+            device: *device,
+            graphs: true,
+            products: true,
+        })
     }
 
     /// Sets how x and y lie in memory.
@@ -196,6 +204,13 @@ impl Plan {
     /// those after it are one launch. They may unless this, or [`Device::allow_graphs`], says otherwise; nothing on the CPU.
     pub fn graphs(mut self, allow: bool) -> Self {
         self.graphs = allow;
+        self
+    }
+
+    /// For measurements: calls on a GPU leave out every matrix product, and their results mean nothing.
+    #[doc(hidden)]
+    pub fn without_products(mut self) -> Self {
+        self.products = false;
         self
     }
 
@@ -319,6 +334,11 @@ impl Plan {
     #[cfg(feature = "cuda")]
     pub(super) fn may_capture(&self) -> bool {
         self.graphs
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn has_products(&self) -> bool {
+        self.products
     }
 
     /// How x and y lie in memory.

@@ -18,7 +18,8 @@ fn main() {
     }
 }
 
-fn environment() -> Result<serde_json::Value, String> {
+/// benches/cuda.rs says the same of itself.
+pub fn environment() -> Result<serde_json::Value, String> {
     // SAFETY: opens and closes the library.
     if !unsafe { sys::is_culib_present() } {
         return Err("there is no NVIDIA driver: no libcuda could be opened".into());

@@ -190,6 +190,7 @@ impl<'a> Run<'a> {
         let sizes = [net.layers, net.directions, net.seq, net.batch, net.input, net.hidden, net.output];
         key.extend(sizes.map(|n| n as u64));
         key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
+        key.push(u64::from(self.plan.has_products()));
         let strides = order.strides.map_or([0; 2], |(step, sequence)| [step as u64, sequence as u64]);
         key.extend(strides.into_iter().chain([order.offsets, order.sequences]));
         if order.offsets != 0 {
@@ -258,6 +259,9 @@ impl<'a> Run<'a> {
         c: Matrix,
         add: bool,
     ) -> Result<()> {
+        if !self.plan.has_products() {
+            return Ok(());
+        }
         lane.multiply((self.net.dtype, self.net.real), dims, a, b, c, add)
     }
 
@@ -271,6 +275,9 @@ impl<'a> Run<'a> {
         c: Matrix,
         add: bool,
     ) -> Result<()> {
+        if !self.plan.has_products() {
+            return Ok(());
+        }
         lane.multiply((self.net.dtype, self.net.dtype), dims, a, b, c, add)
     }
 
