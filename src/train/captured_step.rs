@@ -191,6 +191,10 @@ impl Recorded {
         let own = own.collect::<Result<Vec<_>>>()?;
         let table = Tensor::zeros([draws, 4], DType::I64, &device)?;
         let mut drawn = Tensor::zeros([draws, 2], DType::I64, &device)?;
+        if draws > 0 {
+            // Loads the kernel, which may wait for the device.
+            storage::draw_masks(table.storage(), drawn.storage_mut()?)?;
+        }
 
         let counts = optimizer.counts();
         let captured = storage::capture(device, OP, || {
