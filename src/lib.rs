@@ -5,6 +5,7 @@ mod cell;
 pub mod device;
 pub mod dtype;
 pub mod error;
+mod file;
 mod kernel;
 pub mod rng;
 pub mod shape;
