@@ -31,6 +31,7 @@ pub mod loss;
 pub mod optim;
 
 pub mod data;
+pub mod train;
 
 pub use device::{Device, MemoryStats};
 pub use dtype::DType;
@@ -45,3 +46,8 @@ pub use tensor::Tensor;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// So are those beside PyTorch's.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-pytorch.md")]
+mod from_pytorch {}
