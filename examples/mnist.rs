@@ -4,7 +4,6 @@
 
 use std::{
     fmt,
-    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -16,9 +15,10 @@ use gatefold::{
     data::{Batches, Digits, Mnist},
     nn::{Gru, Linear, Lstm, Module, Rnn},
     optim::{OneCycleLr, Sgd, clip_grad_norm_async},
-    train::{CapturedStep, Prefetch},
+    train::{CapturedStep, Confusion, Prefetch, Progress},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+
+mod common;
 
 /// Train a recurrent classifier on handwritten digits, or test a trained one.
 #[derive(Parser)]
@@ -74,6 +74,7 @@ enum Recipe {
 enum Cell {
     Rnn,
     Lstm,
+    LstmPeephole,
     Gru,
 }
 
@@ -103,8 +104,10 @@ impl Classifier {
         let (hidden, layers, device) = (settings.hidden as usize, settings.layers as usize, &settings.device);
         let rnn = match settings.cell {
             Cell::Rnn => Recurrent::Rnn(Rnn::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?),
-            Cell::Lstm => {
-                Recurrent::Lstm(Lstm::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?)
+            Cell::Lstm | Cell::LstmPeephole => {
+                let lstm = Lstm::new(28, hidden).num_layers(layers).batch_first(true);
+                let peephole = matches!(settings.cell, Cell::LstmPeephole);
+                Recurrent::Lstm(lstm.peephole(peephole).init(device, rng)?)
             }
             Cell::Gru => Recurrent::Gru(Gru::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?),
         };
@@ -130,18 +133,12 @@ impl Module for Classifier {
 }
 
 fn main() -> ExitCode {
-    match run(&Settings::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mnist: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::exit("mnist", run(&Settings::parse()))
 }
 
 fn run(settings: &Settings) -> Result<()> {
     settings.device.check("--device")?;
-    let mut mnist = Mnist::load(folder(settings.data.as_deref()))?;
+    let mut mnist = Mnist::load(common::data(settings.data.as_deref(), "mnist"))?;
     if let Some(limit) = settings.limit.map(|n| n as usize).filter(|&n| n < mnist.train.len()) {
         let (images, labels) = mnist.train.batch(&(0..limit).collect::<Vec<_>>(), &Device::Cpu)?;
         mnist.train = Digits { images, labels };
@@ -161,8 +158,8 @@ fn run(settings: &Settings) -> Result<()> {
         println!("saved {}", settings.save.display());
     }
     let confusion = test(&model, &mnist.test, settings)?;
-    print_table(&confusion);
-    println!("test accuracy {:.2} %", 100.0 * accuracy(&confusion));
+    println!("\n{confusion}");
+    println!("test accuracy {:.2} %", 100.0 * confusion.accuracy());
     Ok(())
 }
 
@@ -179,7 +176,7 @@ fn train(model: &Classifier, mnist: &Mnist, settings: &Settings, rng: &mut Philo
     let mut step = CapturedStep::new();
     for epoch in 1..=settings.epochs {
         let (mut running, began) = (Running::default(), Instant::now());
-        let bar = progress(epoch, settings.epochs, batches()?.len());
+        let bar = Progress::new(format!("epoch {epoch:2}/{}", settings.epochs), batches()?.len());
         model.train();
         // On a GPU the next batch arrives while this one is worked on, a step is one launch, and nothing waits but a reading.
         let host = batches()?.shuffle(rng).map(|batch| {
@@ -202,15 +199,13 @@ fn train(model: &Classifier, mnist: &Mnist, settings: &Settings, rng: &mut Philo
             if let Some(schedule) = &mut schedule {
                 schedule.step(&mut optimizer)?;
             }
-            if running.add(loss, guesses, labels)? {
-                bar.set_message(running.to_string());
-            }
-            bar.inc(1);
+            running.add(loss, guesses, labels)?;
+            bar.step(running.to_string());
         }
         running.read()?;
-        bar.finish_and_clear();
+        bar.finish();
         let spent = began.elapsed();
-        let tested = 100.0 * accuracy(&test(model, &mnist.test, settings)?);
+        let tested = 100.0 * test(model, &mnist.test, settings)?.accuracy();
         println!("epoch {epoch:2}/{}  {running}  test {tested:6.2} %  {}", settings.epochs, seconds(spent));
     }
     println!("trained in {}", seconds(start.elapsed()));
@@ -218,33 +213,15 @@ fn train(model: &Classifier, mnist: &Mnist, settings: &Settings, rng: &mut Philo
 }
 
 /// How often each digit (row) was taken for each digit (column).
-fn test(model: &Classifier, digits: &Digits, settings: &Settings) -> Result<[[u32; 10]; 10]> {
+fn test(model: &Classifier, digits: &Digits, settings: &Settings) -> Result<Confusion> {
     model.eval();
-    let mut confusion = [[0; 10]; 10];
+    let mut confusion = Confusion::new((0..10).map(|digit| digit.to_string()))?;
     for batch in Batches::new(digits.len(), 500)? {
         let (images, labels) = digits.batch(&batch, &settings.device)?;
         let guesses = model.forward(&Tape::no_grad(), images)?.argmax(1)?;
-        for (label, guess) in labels.to_vec::<i64>()?.into_iter().zip(guesses.to_vec::<i64>()?) {
-            confusion[label as usize][guess as usize] += 1;
-        }
+        confusion.add(&labels.to_vec::<i64>()?, &guesses.to_vec::<i64>()?)?;
     }
     Ok(confusion)
-}
-
-fn accuracy(confusion: &[[u32; 10]; 10]) -> f64 {
-    let right: u32 = (0..10).map(|digit| confusion[digit][digit]).sum();
-    f64::from(right) / f64::from(confusion.iter().flatten().sum::<u32>())
-}
-
-fn print_table(confusion: &[[u32; 10]; 10]) {
-    println!("\ndigit  taken for");
-    println!("       {}  right", (0..10).map(|digit| format!("{digit:5}")).collect::<String>());
-    for (digit, row) in confusion.iter().enumerate() {
-        let cells: String = row.iter().map(|&n| if n == 0 { "    .".into() } else { format!("{n:5}") }).collect();
-        let right = 100.0 * f64::from(row[digit]) / f64::from(row.iter().sum::<u32>());
-        println!("{digit:5}  {cells} {right:5.1} %");
-    }
-    println!();
 }
 
 /// Loss and accuracy so far. Reading them waits for a GPU, so they are read for several batches at once.
@@ -259,14 +236,9 @@ struct Running {
 impl Running {
     const EVERY: usize = 20;
 
-    /// Whether this batch made it read.
-    fn add(&mut self, loss: Tensor, guesses: Tensor, labels: Tensor) -> Result<bool> {
+    fn add(&mut self, loss: Tensor, guesses: Tensor, labels: Tensor) -> Result<()> {
         self.unread.push([loss, guesses, labels]);
-        let full = self.unread.len() == Self::EVERY;
-        if full {
-            self.read()?;
-        }
-        Ok(full)
+        if self.unread.len() < Self::EVERY { Ok(()) } else { self.read() }
     }
 
     fn read(&mut self) -> Result<()> {
@@ -295,26 +267,6 @@ impl fmt::Display for Running {
 
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
-}
-
-/// A bar on a terminal; elsewhere nothing, and the line of each epoch is enough.
-fn progress(epoch: u64, epochs: u64, batches: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
-    let bar = ProgressBar::new(batches as u64).with_prefix(format!("epoch {epoch:2}/{epochs}"));
-    style.map_or(bar.clone(), |style| bar.with_style(style))
-}
-
-/// The digits of this repository unless others are named: from here, or from where the example was built.
-fn folder(named: Option<&Path>) -> PathBuf {
-    let here = Path::new("data/mnist");
-    match named {
-        Some(folder) => folder.into(),
-        None if here.is_dir() => here.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join(here),
-    }
 }
 
 /// An error before the training, rather than after it, where the model cannot be saved.

@@ -6,6 +6,7 @@ mod cell;
 pub mod device;
 pub mod dtype;
 pub mod error;
+mod file;
 mod kernel;
 pub mod rng;
 pub mod shape;
@@ -46,3 +47,8 @@ pub use tensor::Tensor;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+/// So are those beside PyTorch's.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-pytorch.md")]
+mod from_pytorch {}

@@ -41,6 +41,9 @@ pub(crate) fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
+/// The stream that seeds of forks come from: no generator and no mask gets so far.
+const FORKS: u64 = u64::MAX;
+
 /// A seeded generator: the source of initial weights, masks and shuffles.
 ///
 /// It implements [`rand_core::Rng`] and [`rand_core::SeedableRng`], so the adaptors of the `rand` crate work on it.
@@ -105,6 +108,13 @@ impl Philox {
         self.double_word()
     }
 
+    /// A generator of its own for a number, such as that of an epoch: always the same for the same seed and number, wherever
+    /// this one stands, and this one stays where it is.
+    pub fn fork(&self, number: u64) -> Philox {
+        let [low, high, ..] = block(self.seed, FORKS, number);
+        Philox::seed(u64::from(low) | u64::from(high) << 32)
+    }
+
     fn word(&mut self) -> u32 {
         let word = word(self.seed, 0, self.position);
         self.position = self.position.wrapping_add(1);
@@ -167,6 +177,20 @@ mod tests {
         });
         let mut b = Philox::from_state(a.state());
         assert_eq!(a.split(), b.split());
+    }
+
+    #[test]
+    fn forks() {
+        let mut rng = Philox::seed(3);
+        let mut a = rng.fork(7);
+        rng.split();
+        assert_eq!(a, rng.fork(7));
+        let mut firsts: Vec<u64> = (0..100).map(|number| rng.fork(number).split()).collect();
+        firsts.extend([rng.split(), Philox::seed(4).fork(7).split()]);
+        assert!(firsts.contains(&a.split()));
+        firsts.sort();
+        firsts.dedup();
+        assert_eq!(firsts.len(), 102);
     }
 
     #[test]

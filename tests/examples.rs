@@ -60,8 +60,44 @@ fn hello_says_ohlol() {
 
 #[test]
 fn sine_predicts_the_cosine() {
-    let text = prints(&mut example("sine"));
+    let folder = tempfile::tempdir().unwrap();
+    let text = prints(example("sine").current_dir(folder.path()));
     assert!(number_after(&text, "final loss") < 0.01, "{text}");
+    let svg = fs::read_to_string(folder.path().join("sine.svg")).unwrap();
+    assert_eq!(svg.matches("stroke-linejoin").count(), 3, "sine, cosine, predicted");
+    complains(example("sine").args(["--plot", "no/folder/sine.svg", "--steps", "1"]));
+}
+
+/// Few epochs of a small model, and all that it writes.
+#[test]
+fn vowels_trains_and_tests() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut train = example("vowels");
+    train.current_dir(folder.path()).args(["--epochs", "4", "--hidden", "16", "--log", "log", "--plot", "vowels.svg"]);
+    let text = prints(&mut train);
+    assert!(text.contains("270 utterances to train on, 370 to test with"), "{text}");
+    // One in nine by chance.
+    assert!(number_after(&text, "test accuracy") > 0.3, "{text}");
+    assert_eq!(fs::read_dir(folder.path().join("log")).unwrap().count(), 1);
+    assert!(fs::read_to_string(folder.path().join("vowels.svg")).unwrap().matches("<rect").count() > 81);
+
+    let whole = fs::read_to_string(data("japanese-vowels/JapaneseVowels_TRAIN.ts")).unwrap();
+    fs::write(folder.path().join("JapaneseVowels_TRAIN.ts"), whole.replacen("1.860936", "x", 1)).unwrap();
+    let error = complains(example("vowels").arg("--data").arg(folder.path()));
+    assert!(error.contains("JapaneseVowels_TRAIN.ts: line 16, column 1: \"x\", want a number"), "{error}");
+}
+
+#[test]
+fn forecast_beats_nothing_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let once = |arguments: &[&str]| prints(example("forecast").current_dir(folder.path()).args(arguments));
+    let text = once(&["--set", "seattle"]);
+    assert!(text.contains("temp_max: 1461 rows, 0 missing"), "{text}");
+    assert!(number_after(&text, "skill") > 0.05, "{text}");
+    assert!(fs::read_to_string(folder.path().join("forecast.svg")).unwrap().contains(">predicted<"));
+    let text = once(&["--set", "airline", "--epochs", "1", "--ahead", "12"]);
+    assert!(number_after(&text, "\n         12  ") > 0.0, "{text}");
+    complains(example("forecast").args(["--set", "airline", "--ahead", "48"]));
 }
 
 #[test]
@@ -95,7 +131,9 @@ fn mnist_trains_saves_and_loads() {
     let folder = tempfile::tempdir().unwrap();
     let small = ["--hidden", "16", "--layers", "1"];
     let mut accuracies = Vec::new();
-    for cell in ["rnn", "lstm", "gru"] {
+    for (cell, name, options) in
+        [("rnn", "RNN", ""), ("lstm", "LSTM", ""), ("lstm-peephole", "LSTM", ", peephole=True"), ("gru", "GRU", "")]
+    {
         let mut train = example("mnist");
         train.current_dir(folder.path()).args(small).args(["--cell", cell, "--epochs", "2", "--limit", "1000"]);
         let output = run(&mut train);
@@ -103,7 +141,7 @@ fn mnist_trains_saves_and_loads() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(text.lines().filter(|line| line.starts_with("epoch ")).count(), 2, "{text}");
         assert!(text.contains("1000 images to train on, 2000 to test with"), "{text}");
-        assert!(text.contains(&format!("(rnn): {}(28, 16, batch_first=True)", cell.to_uppercase())), "{text}");
+        assert!(text.contains(&format!("(rnn): {name}(28, 16, batch_first=True{options})")), "{text}");
         let trained = number_after(&text, "test accuracy");
         let text = prints(example("mnist").current_dir(folder.path()).args(small).args([
             "--cell",

@@ -1,8 +1,11 @@
 //! Tagged sentences: a word, a tab and its tag to a line, a blank line between sentences.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    file::{self, lines},
+};
 
 const OP: &str = "read_tagged";
 
@@ -22,37 +25,30 @@ pub struct TaggedSentence {
 /// file that cannot be read or has no sentence.
 pub fn read_tagged(path: impl AsRef<Path>) -> Result<Vec<TaggedSentence>> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|error| Error::file(OP, path, error))?;
-    parse(&bytes).map_err(|reason| Error::file(OP, path, reason))
+    parse(&file::read(OP, path)?).map_err(|reason| Error::file(OP, path, reason))
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<TaggedSentence>, String> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let (mut sentences, mut sentence) = (Vec::new(), TaggedSentence::default());
-    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        // Columns count characters from 1.
-        let at = |before: &str, reason: &str| {
-            format!("line {}, column {}: {reason}", number + 1, before.chars().count() + 1)
-        };
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = std::str::from_utf8(line)
-            .map_err(|error| at(&String::from_utf8_lossy(&line[..error.valid_up_to()]), "not UTF-8"))?;
-        if line.is_empty() {
+    for line in lines(bytes) {
+        let line = line?;
+        if line.text.is_empty() {
             if !sentence.words.is_empty() {
                 sentences.push(std::mem::take(&mut sentence));
             }
             continue;
         }
-        let (word, tag) = line.split_once('\t').ok_or_else(|| at(line, "no tab, want word TAB tag"))?;
+        let (word, tag) =
+            line.text.split_once('\t').ok_or_else(|| line.fault(line.text.len(), "no tab, want word TAB tag"))?;
         if word.trim().is_empty() {
-            return Err(at("", "no word before the tab"));
+            return Err(line.fault(0, "no word before the tab"));
         }
-        let before = &line[..word.len() + 1];
+        let start = word.len() + 1;
         if let Some((tag, _)) = tag.split_once('\t') {
-            return Err(at(&line[..before.len() + tag.len()], "a second tab, want word TAB tag"));
+            return Err(line.fault(start + tag.len(), "a second tab, want word TAB tag"));
         }
         if tag.trim().is_empty() {
-            return Err(at(before, "no tag after the tab"));
+            return Err(line.fault(start, "no tag after the tab"));
         }
         sentence.words.push(word.into());
         sentence.tags.push(tag.into());

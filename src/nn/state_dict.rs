@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
-    io::Write,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    path::Path,
 };
 
 use bytemuck::Pod;
@@ -15,6 +12,7 @@ use crate::{
     device::Device,
     dtype::{DType, bf16, f16, with_dtype},
     error::{Error, Result},
+    file,
     tensor::Tensor,
 };
 
@@ -89,19 +87,8 @@ impl StateDict {
     /// [`Error::File`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let (op, path) = ("StateDict::save", path.as_ref());
-        let fail = |reason: &dyn std::fmt::Display| Error::file(op, path, reason);
-        let bytes = self.to_bytes().map_err(|e| fail(&e))?;
-        let temporary = beside(path).ok_or_else(|| fail(&"not the name of a file"))?;
-        let written = write(&temporary, &bytes).and_then(|()| fs::rename(&temporary, path));
-        if let Err(e) = written {
-            let _ = fs::remove_file(&temporary);
-            return Err(fail(&e));
-        }
-        // Some file systems cannot synchronise a folder; the file is whole all the same.
-        if let Some(folder) = temporary.parent().and_then(|folder| File::open(folder).ok()) {
-            let _ = folder.sync_all();
-        }
-        Ok(())
+        let bytes = self.to_bytes().map_err(|e| Error::file(op, path, e))?;
+        file::write(op, path, &bytes)
     }
 
     /// Reads a `.safetensors` file into host memory: entries in the file's order. Integers and booleans that fit are
@@ -112,15 +99,11 @@ impl StateDict {
     /// is allocated that the file's own size does not justify.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let (op, path) = ("StateDict::load", path.as_ref());
-        let fail = |reason: &dyn std::fmt::Display| Error::file(op, path, reason);
-        if !fs::metadata(path).map_err(|e| fail(&e))?.is_file() {
-            return Err(fail(&"not a regular file"));
-        }
-        let bytes = fs::read(path).map_err(|e| fail(&e))?;
-        StateDict::from_bytes(&bytes).map_err(|e| fail(&e))
+        StateDict::from_bytes(&file::read(op, path)?).map_err(|e| Error::file(op, path, e))
     }
 
-    fn to_bytes(&self) -> Result<Vec<u8>, String> {
+    /// What a `.safetensors` file of it holds, or why there is none.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
         let mut host = Vec::with_capacity(self.len());
         for (name, tensor) in self.iter() {
             host.push((
@@ -141,7 +124,8 @@ impl StateDict {
         safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+    /// What [`to_bytes`](Self::to_bytes) made, or why it is none.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let text = |e: safetensors::SafeTensorError| e.to_string();
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
         let file = SafeTensors::deserialize(bytes).map_err(text)?;
@@ -173,21 +157,6 @@ impl IntoIterator for StateDict {
     fn into_iter(self) -> Self::IntoIter {
         self.entries.into_iter()
     }
-}
-
-/// A name in the same folder that nobody else uses.
-fn beside(path: &Path) -> Option<PathBuf> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let name = path.file_name()?.to_string_lossy().into_owned();
-    let unique = format!(".{name}.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Some(folder.join(unique))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 fn dtype_in_file(dtype: DType) -> Dtype {

@@ -56,13 +56,19 @@ impl State {
         })?;
         let mut state = State::new(kind);
         for (name, tensor) in dict.iter() {
-            if let Some(name) = name.strip_prefix(NUMBER) {
-                state.numbers.insert(name.into(), tensor.item()?);
-            } else if let Some(name) = name.strip_prefix(TENSOR) {
-                state.tensors.insert(name.into(), tensor.clone());
-            }
+            state.insert_entry(name, tensor.clone())?;
         }
         Ok(state)
+    }
+
+    /// Takes over an entry of [`to_state_dict`](Self::to_state_dict); others are passed over.
+    pub(crate) fn insert_entry(&mut self, name: &str, tensor: Tensor) -> Result<()> {
+        if let Some(name) = name.strip_prefix(NUMBER) {
+            self.numbers.insert(name.into(), tensor.item()?);
+        } else if let Some(name) = name.strip_prefix(TENSOR) {
+            self.tensors.insert(name.into(), tensor);
+        }
+        Ok(())
     }
 
     /// Writes the state as a safetensors file, exact to the bit and all or nothing: see [`StateDict::save`].

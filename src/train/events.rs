@@ -1,0 +1,265 @@
+//! Event files that TensorBoard shows.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{crc::crc32c, histogram::Histogram, proto::Message};
+use crate::{
+    error::{Error, Result},
+    tensor::Tensor,
+};
+
+const OP: &str = "EventWriter";
+
+/// Writes what happens in a run to an event file of TensorBoard: `tensorboard --logdir FOLDER` shows it.
+///
+/// ```
+/// use gatefold::{Device, Tensor, train::EventWriter};
+/// let folder = std::env::temp_dir().join(format!("gatefold-events-{}", std::process::id()));
+/// let mut events = EventWriter::new(&folder)?;
+/// events.hyper_parameters(&[("lr", 0.1.into()), ("cell", "gru".into())], &["loss"])?;
+/// for step in 0..10 {
+///     events.scalar("loss", 1.0 / (step + 1) as f64, step)?;
+/// }
+/// events.histogram("weights", &Tensor::new([0.1f32, 0.2, 0.2], &Device::Cpu)?, 9)?;
+/// events.text("notes", "one *GRU*", 9)?;
+/// events.finish()?;
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Each event is in the file when its call returns; a process that is killed leaves all but the last one readable. Every writer
+/// has a file of its own: a run that goes on makes another in the same folder, and TensorBoard joins them.
+#[derive(Debug)]
+pub struct EventWriter {
+    file: File,
+    path: PathBuf,
+    session: bool,
+}
+
+/// The value of a hyper-parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HyperParameter {
+    /// A number.
+    Number(f64),
+    /// A word.
+    Text(String),
+    /// Yes or no.
+    Bool(bool),
+}
+
+impl From<f64> for HyperParameter {
+    fn from(value: f64) -> Self {
+        HyperParameter::Number(value)
+    }
+}
+
+impl From<&str> for HyperParameter {
+    fn from(value: &str) -> Self {
+        HyperParameter::Text(value.into())
+    }
+}
+
+impl From<bool> for HyperParameter {
+    fn from(value: bool) -> Self {
+        HyperParameter::Bool(value)
+    }
+}
+
+impl EventWriter {
+    /// Begins an event file in a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn new(folder: impl AsRef<Path>) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder).map_err(|e| Error::file(OP, folder, e))?;
+        // TensorBoard reads the files of a folder in the order of their names.
+        let name = format!(
+            "events.out.tfevents.{:010}.gatefold.{}.{}",
+            now() as u64,
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = folder.join(name);
+        let file = File::create_new(&path).map_err(|e| Error::file(OP, &path, e))?;
+        let mut events = EventWriter { file, path, session: false };
+        events.record(Message::new().double(1, now()).text(3, "brain.Event:2"))?;
+        Ok(events)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A number at a step; TensorBoard keeps it as f32.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn scalar(&mut self, tag: &str, value: f64, step: u64) -> Result<()> {
+        self.summary(step, Message::new().text(1, tag).float(2, value as f32))
+    }
+
+    /// How the elements of a tensor are distributed at a step. Those that are not finite are left out, and counted as the
+    /// scalar `TAG/not_finite` if there are any.
+    ///
+    /// # Errors
+    /// [`Error::File`]; what the device met.
+    pub fn histogram(&mut self, tag: &str, tensor: &Tensor, step: u64) -> Result<()> {
+        let values = tensor.to_f64_vec()?;
+        let (histogram, left_out) = Histogram::of(&values);
+        if left_out > 0 {
+            self.scalar(&format!("{tag}/not_finite"), left_out as f64, step)?;
+        }
+        match histogram {
+            Some(histogram) => self.summary(step, Message::new().text(1, tag).message(5, histogram.message())),
+            None => Ok(()),
+        }
+    }
+
+    /// A text at a step, which TensorBoard shows as Markdown.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn text(&mut self, tag: &str, text: &str, step: u64) -> Result<()> {
+        // DT_STRING is 7; one row of one text.
+        let shape = Message::new().message(2, Message::new().int(1, 1));
+        let tensor = Message::new().int(1, 7).message(2, shape).text(8, text);
+        let value = Message::new().text(1, tag).message(8, tensor);
+        self.summary(step, value.message(9, plugin("text", Message::new())))
+    }
+
+    /// The settings of the run, once at its beginning, and the tags of the scalars by which runs are to be compared.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn hyper_parameters(&mut self, parameters: &[(&str, HyperParameter)], metrics: &[&str]) -> Result<()> {
+        let (mut experiment, mut session) = (Message::new().double(3, now()), Message::new());
+        for (name, value) in parameters {
+            // Types 1 string, 2 bool, 3 float64; values of google.protobuf.Value.
+            let (kind, value) = match value {
+                HyperParameter::Text(text) => (1, Message::new().text(3, text)),
+                HyperParameter::Bool(yes) => (2, Message::new().int(4, (*yes).into())),
+                HyperParameter::Number(number) => (3, Message::new().double(2, *number)),
+            };
+            experiment = experiment.message(4, Message::new().text(1, name).int(4, kind));
+            session = session.message(1, Message::new().text(1, name).message(2, value));
+        }
+        for tag in metrics {
+            experiment = experiment.message(5, Message::new().message(1, Message::new().text(2, tag)));
+        }
+        self.hparams("_hparams_/experiment", 2, experiment)?;
+        self.hparams("_hparams_/session_start_info", 3, session.double(5, now()))?;
+        self.session = true;
+        Ok(())
+    }
+
+    /// Says that the run has come to its end, and waits until all is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn finish(mut self) -> Result<()> {
+        if self.session {
+            // Status 1 is success.
+            self.hparams("_hparams_/session_end_info", 4, Message::new().int(1, 1).double(2, now()))?;
+        }
+        self.file.sync_all().map_err(|e| Error::file(OP, &self.path, e))
+    }
+
+    fn hparams(&mut self, tag: &str, field: u32, content: Message) -> Result<()> {
+        let value = Message::new().text(1, tag);
+        self.summary(0, value.message(9, plugin("hparams", Message::new().message(field, content))))
+    }
+
+    fn summary(&mut self, step: u64, value: Message) -> Result<()> {
+        let event = Message::new().double(1, now()).int(2, step).message(5, Message::new().message(1, value));
+        self.record(event)
+    }
+
+    /// A record of TensorFlow: length, its checksum, bytes, their checksum.
+    fn record(&mut self, event: Message) -> Result<()> {
+        let event = event.into_bytes();
+        let length = (event.len() as u64).to_le_bytes();
+        let record = [&length[..], &masked(&length), &event, &masked(&event)].concat();
+        self.file.write_all(&record).map_err(|e| Error::file(OP, &self.path, e))
+    }
+}
+
+/// Metadata of a value: which of TensorBoard's plugins shows it.
+fn plugin(name: &str, content: Message) -> Message {
+    Message::new().message(1, Message::new().text(1, name).message(2, content))
+}
+
+/// Checksums are masked, because those of bytes that hold their own checksum are weak.
+fn masked(bytes: &[u8]) -> [u8; 4] {
+    crc32c(&[bytes]).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+
+    /// The payloads of the records of a file, each checked; and what is behind the last whole one.
+    fn records(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+        let mut all = Vec::new();
+        while let Some((length, rest)) = bytes.split_at_checked(8) {
+            let Some((sum, rest)) = rest.split_at_checked(4) else { break };
+            assert_eq!(sum, masked(length));
+            let len = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+            let Some((event, rest)) = rest.split_at_checked(len) else { break };
+            let Some((sum, rest)) = rest.split_at_checked(4) else { break };
+            assert_eq!(sum, masked(event));
+            all.push(event);
+            bytes = rest;
+        }
+        (all, bytes)
+    }
+
+    #[test]
+    fn records_are_framed_and_whole_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = EventWriter::new(folder.path()).unwrap();
+        let other = EventWriter::new(folder.path()).unwrap();
+        assert_ne!(events.path(), other.path());
+        events.scalar("loss", 0.5, 7).unwrap();
+        let bytes = fs::read(events.path()).unwrap();
+        let (all, rest) = records(&bytes);
+        assert!(rest.is_empty());
+        assert_eq!(&all[0][9..], b"\x1a\x0dbrain.Event:2");
+        assert_eq!(&all[1][9..], b"\x10\x07\x2a\x0d\x0a\x0b\x0a\x04loss\x15\x00\x00\x00\x3f");
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = EventWriter::new(folder.path()).unwrap();
+        let tensor = |values: [f32; 2]| Tensor::new(values, &Device::Cpu).unwrap();
+        events.histogram("w", &tensor([f32::NAN, 1.0]), 0).unwrap();
+        events.histogram("w", &tensor([f32::NAN, f32::INFINITY]), 1).unwrap();
+        let bytes = fs::read(events.path()).unwrap();
+        let (all, _) = records(&bytes);
+        let has = |text: &str| all.iter().filter(|e| e.windows(text.len()).any(|w| w == text.as_bytes())).count();
+        assert_eq!((all.len(), has("w/not_finite")), (4, 2));
+    }
+
+    #[test]
+    fn refuses() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(EventWriter::new(&file), Err(Error::File { .. })));
+    }
+}
