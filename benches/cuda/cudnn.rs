@@ -35,6 +35,9 @@ impl Algorithm {
     }
 }
 
+/// `CUDNN_RNN_PADDED_IO_ENABLED`, a macro of cuDNN's header: layouts that are not packed ask for it.
+const PADDED_IO_ENABLED: u32 = 1;
+
 /// The version of the library, such as 9.21.0; or why it is not used.
 pub fn version() -> Result<String, String> {
     // SAFETY: opens and closes the library.
@@ -144,12 +147,12 @@ pub fn make<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, algorithm: Al
         other => return Err(Stop::Refused(format!("no mode of cuDNN computes {other:?}"))),
     };
     let float = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
-    // Halves are computed in f32, as gatefold and PyTorch do it.
+    // Halves are computed in f32, as gatefold and PyTorch do it; the modes of products are PyTorch's too.
     let (dtype, math) = match case.precision {
         Precision::F32 => (float, Math::CUDNN_FMA_MATH),
         Precision::Tf32 => (float, Math::CUDNN_DEFAULT_MATH),
         Precision::F16 => (sys::cudnnDataType_t::CUDNN_DATA_HALF, Math::CUDNN_TENSOR_OP_MATH),
-        Precision::BF16 => (sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16, Math::CUDNN_TENSOR_OP_MATH),
+        Precision::BF16 => (sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16, Math::CUDNN_DEFAULT_MATH),
     };
     let (batch, hidden, seq) = (case.batch as c_int, case.hidden as c_int, case.seq as c_int);
     let handle = handle(algorithm, gpu)?;
@@ -157,8 +160,8 @@ pub fn make<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, algorithm: Al
     let network = RnnDescriptor::new(algorithm)?;
     let data = DataDescriptor::new(algorithm)?;
     let states = TensorDescriptor::new(algorithm)?;
-    // Sequences of one length: the packed layout is the plain one.
-    let layout = sys::cudnnRNNDataLayout_t::CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED;
+    // Sequences of one length, in the layout in which the persistent algorithms are known to take them.
+    let layout = sys::cudnnRNNDataLayout_t::CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED;
     let lengths = vec![seq; case.batch];
     let (extents, strides) = ([1, batch, hidden], [batch * hidden, hidden, 1]);
     let (mut weight_bytes, mut workspace, mut reserve) = (0, [0; 2], [0; 2]);
@@ -182,7 +185,7 @@ pub fn make<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, algorithm: Al
                 hidden, // no projection
                 1,
                 dropout.0,
-                0, // no padding
+                PADDED_IO_ENABLED,
             )
         )?;
         if algorithm == Algorithm::PersistDynamic {

@@ -13,7 +13,9 @@ use gatefold::{
 use proptest::prelude::*;
 
 use crate::{
-    CPU, GPU, check, gpu,
+    CPU, GPU, check,
+    counters::{counted, counting},
+    gpu,
     nets::Kind,
     recurrent_properties::{Case, Form, Named, cases, compare},
 };
@@ -356,5 +358,43 @@ fn streams_of_other_devices() {
         };
         let error = Plan::new(&descriptor, shape, &device).unwrap().forward(stream, forward).unwrap_err();
         assert!(matches!(error, gatefold::Error::Device { .. }), "{error}");
+    }
+}
+
+/// What measures the pointwise kernels measures nothing else, and all of them.
+#[test]
+fn plans_without_products() {
+    if !gpu() || !counting() {
+        return;
+    }
+    let (place, shape) = (Place::of(GPU), Shape { seq: 5, batch: 2 });
+    for cell in [Cell::Lstm, Cell::Gru, Cell::Rnn(Nonlinearity::Tanh)] {
+        let descriptor = Descriptor::new(cell, 3, 4);
+        let random = |len| Memory::random(len, DType::F32, place, 1);
+        let weights: Vec<Memory> = descriptor.parameters().iter().map(|spec| random(spec.numel())).collect();
+        let parameters: Vec<Buf<'_>> = weights.iter().map(Memory::buf).collect();
+        let (x, mut y, mut hn, mut cn) = (random(5 * 2 * 3), random(5 * 2 * 4), random(2 * 4), random(2 * 4));
+        let mut asked = |plan: Plan| {
+            let plan = plan.graphs(false);
+            let (mut workspace, mut reserve) = (random(plan.workspace_len()), random(plan.reserve_len()));
+            let call = Forward {
+                x: x.buf(),
+                h0: None,
+                c0: None,
+                parameters: &parameters,
+                sequence: Sequence::Full,
+                y: y.buf_mut(),
+                hn: hn.buf_mut(),
+                cn: cell.has_cell_state().then(|| cn.buf_mut()),
+                dropout_seed: 0,
+                workspace: workspace.buf_mut(),
+                reserve: Some(reserve.buf_mut()),
+            };
+            counted(|| plan.forward(&Stream::Host, call).unwrap())
+        };
+        let plan = Plan::new(&descriptor, shape, &GPU).unwrap();
+        let (with, without) = (asked(plan.clone()), asked(plan.without_products()));
+        assert!(with.gemm_calls >= 5, "{cell:?}: {with:?}");
+        assert_eq!((without.gemm_calls, without.launches), (0, with.launches), "{cell:?}: {without:?}");
     }
 }
