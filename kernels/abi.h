@@ -355,7 +355,7 @@ struct ClassLossBackward {
 
 // One step of an optimizer over each p, from its gradient g. States have the type that p is computed in. master: where p is of 16
 // bits its value in f32, which is moved in its place; 0: none. live: where the numbers of this step are, if not here; skip: a float,
-// and nothing is done unless it is 0; both may be 0.
+// and nothing is done unless it is 0; scale: a float by which gradients are divided; each of the three may be 0.
 // buffer may be 0: no momentum. numbers: lr, momentum, keep, decay.
 struct Sgd {
     uint64_t p[MAX_TENSORS];
@@ -367,6 +367,7 @@ struct Sgd {
     double numbers[MAX_NUMBERS];
     uint64_t live;
     uint64_t skip;
+    uint64_t scale;
     uint32_t tensors;
     uint32_t nesterov;
 };
@@ -385,6 +386,7 @@ struct Adam {
     double numbers[MAX_NUMBERS];
     uint64_t live;
     uint64_t skip;
+    uint64_t scale;
     uint32_t tensors;
     uint32_t unused;
 };
@@ -402,6 +404,7 @@ struct RmsProp {
     double numbers[MAX_NUMBERS];
     uint64_t live;
     uint64_t skip;
+    uint64_t scale;
     uint32_t tensors;
     uint32_t unused;
 };
@@ -417,6 +420,7 @@ struct Adagrad {
     double numbers[MAX_NUMBERS];
     uint64_t live;
     uint64_t skip;
+    uint64_t scale;
     uint32_t tensors;
     uint32_t unused;
 };
@@ -435,7 +439,7 @@ struct Advance {
     uint64_t count;
 };
 
-// Each x times 1 / scale [1]; found [1] becomes 1 where an x is not finite then. Both are float.
+// Each x times 1 / scale [1], or where scale = 0 as it is; found [1] becomes 1 where an x is not finite then. Both are float.
 struct Unscale {
     uint64_t x[MAX_TENSORS];
     uint64_t count[MAX_TENSORS];

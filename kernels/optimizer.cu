@@ -12,6 +12,9 @@ __device__ __forceinline__ bool skipped(const P& p) {
     return p.skip && *at<const float>(p.skip) != 0.0f;
 }
 
+// What gradients are multiplied by.
+__device__ __forceinline__ float factor_of(uint64_t scale) { return scale ? float(1.0 / double(*at<const float>(scale))) : 1.0f; }
+
 // The gradient with its L2 penalty; without one the parameter is not looked at, so that an infinite one adds no NaN.
 template <class C>
 __device__ __forceinline__ C penalised(C g, C p, C decay) {
@@ -29,15 +32,16 @@ __device__ __forceinline__ void sgd(const Sgd& p) {
     auto* x = at<T>(p.p[chunk.tensor]);
     auto* g = at<const T>(p.g[chunk.tensor]);
     auto* master = at<C>(p.master[chunk.tensor]);
+    const C unscale = C(factor_of(p.scale));
     if (auto* buffer = at<C>(p.buffer[chunk.tensor])) {
         auto rule = [&](C x, C g, C& buffer) {
             g = penalised(g, x, decay);
             buffer = momentum * buffer + keep * g;
             return x - lr * (nesterov ? g + momentum * buffer : buffer);
         };
-        sweep(chunk, x, master, g, rule, buffer);
+        sweep(chunk, x, master, g, unscale, rule, buffer);
     } else {
-        sweep(chunk, x, master, g, [&](C x, C g) { return x - lr * penalised(g, x, decay); });
+        sweep(chunk, x, master, g, unscale, [&](C x, C g) { return x - lr * penalised(g, x, decay); });
     }
 }
 KERNEL_FLOATS(sgd, Sgd)
@@ -53,6 +57,7 @@ __device__ __forceinline__ void adam(const Adam& p) {
     auto* x = at<T>(p.p[chunk.tensor]);
     auto* g = at<const T>(p.g[chunk.tensor]);
     auto* master = at<C>(p.master[chunk.tensor]);
+    const C unscale = C(factor_of(p.scale));
     auto *m = at<C>(p.m[chunk.tensor]), *v = at<C>(p.v[chunk.tensor]);
     // `top`: what the second moment becomes in the divisor.
     auto rule = [&](C x, C g, C& m, C& v, auto top) {
@@ -67,9 +72,9 @@ __device__ __forceinline__ void adam(const Adam& p) {
             // A NaN wins.
             return rule(x, g, m, v, [&](C v) { return top = top >= v || top != top ? top : v; });
         };
-        sweep(chunk, x, master, g, greatest, m, v, tops);
+        sweep(chunk, x, master, g, unscale, greatest, m, v, tops);
     } else {
-        sweep(chunk, x, master, g, [&](C x, C g, C& m, C& v) { return rule(x, g, m, v, [](C v) { return v; }); }, m, v);
+        sweep(chunk, x, master, g, unscale, [&](C x, C g, C& m, C& v) { return rule(x, g, m, v, [](C v) { return v; }); }, m, v);
     }
 }
 KERNEL_FLOATS(adam, Adam)
@@ -84,6 +89,7 @@ __device__ __forceinline__ void rmsprop(const RmsProp& p) {
     auto* x = at<T>(p.p[chunk.tensor]);
     auto* g = at<const T>(p.g[chunk.tensor]);
     auto* master = at<C>(p.master[chunk.tensor]);
+    const C unscale = C(factor_of(p.scale));
     auto *v = at<C>(p.v[chunk.tensor]), *mean = at<C>(p.mean[chunk.tensor]), *buffer = at<C>(p.buffer[chunk.tensor]);
     auto square = [&](C g, C& v) { return v = alpha * v + v_weight * (g * g); };
     auto variance = [&](C g, C& v, C& mean) {
@@ -101,25 +107,25 @@ __device__ __forceinline__ void rmsprop(const RmsProp& p) {
             g = penalised(g, x, decay);
             return heavy(x, g, variance(g, v, mean), buffer);
         };
-        sweep(chunk, x, master, g, rule, v, mean, buffer);
+        sweep(chunk, x, master, g, unscale, rule, v, mean, buffer);
     } else if (mean) {
         auto rule = [&](C x, C g, C& v, C& mean) {
             g = penalised(g, x, decay);
             return plain(x, g, variance(g, v, mean));
         };
-        sweep(chunk, x, master, g, rule, v, mean);
+        sweep(chunk, x, master, g, unscale, rule, v, mean);
     } else if (buffer) {
         auto rule = [&](C x, C g, C& v, C& buffer) {
             g = penalised(g, x, decay);
             return heavy(x, g, square(g, v), buffer);
         };
-        sweep(chunk, x, master, g, rule, v, buffer);
+        sweep(chunk, x, master, g, unscale, rule, v, buffer);
     } else {
         auto rule = [&](C x, C g, C& v) {
             g = penalised(g, x, decay);
             return plain(x, g, square(g, v));
         };
-        sweep(chunk, x, master, g, rule, v);
+        sweep(chunk, x, master, g, unscale, rule, v);
     }
 }
 KERNEL_FLOATS(rmsprop, RmsProp)
@@ -137,7 +143,7 @@ __device__ __forceinline__ void adagrad(const Adagrad& p) {
         return x - rate * g / (sqrt_(sum) + eps);
     };
     auto* x = at<T>(p.p[chunk.tensor]);
-    sweep(chunk, x, at<C>(p.master[chunk.tensor]), at<const T>(p.g[chunk.tensor]), rule, at<C>(p.sum[chunk.tensor]));
+    sweep(chunk, x, at<C>(p.master[chunk.tensor]), at<const T>(p.g[chunk.tensor]), C(factor_of(p.scale)), rule, at<C>(p.sum[chunk.tensor]));
 }
 KERNEL_FLOATS(adagrad, Adagrad)
 
@@ -177,10 +183,11 @@ KERNEL(advance, Advance) {
 template <class T>
 __device__ __forceinline__ void unscale(const Unscale& p) {
     using C = compute_t<T>;
-    const C factor = C(float(1.0 / double(*at<const float>(p.scale))));
+    const C factor = C(factor_of(p.scale));
     const Chunk chunk = chunk_of_block(p);
     bool finite = true;
-    change(chunk, at<T>(p.x[chunk.tensor]), [&](C x) {
+    if (!p.scale) each(chunk, at<const T>(p.x[chunk.tensor]), [&](C x) { finite = finite && x - x == C(0); });
+    else change(chunk, at<T>(p.x[chunk.tensor]), [&](C x) {
         x = widen(narrow<T>(x * factor));
         finite = finite && x - x == C(0);
         return x;

@@ -11,12 +11,19 @@ use std::{
 
 use crate::error::{Error, Result};
 
+/// What a mask generator knows: a seed, and how often it has been asked.
+#[derive(Debug, Default)]
+pub(crate) struct Generator {
+    pub seed: AtomicU64,
+    pub calls: AtomicU64,
+}
+
 /// A mask that a generator was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Draw {
-    /// The generator's seed, its counter, and what that was at this call.
+    pub generator: Arc<Generator>,
+    /// Its seed, and the number of this call.
     pub seed: u64,
-    pub calls: Arc<AtomicU64>,
     pub call: u64,
     /// The call has a seed of its own, made from the generator's; else the generator's seed and the call's number are the mask's.
     pub own_seed: bool,
@@ -90,7 +97,7 @@ impl Notes {
     /// Takes the draws back.
     pub fn undo(&self) {
         for draw in &self.draws {
-            draw.calls.fetch_sub(1, Ordering::Relaxed);
+            draw.generator.calls.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -266,6 +266,16 @@ impl Update {
         }
     }
 
+    /// What of a formula is decided by the host: two of one form differ in [`numbers`](Self::numbers) alone.
+    pub fn form(&self) -> u64 {
+        match *self {
+            Update::Sgd { momentum, nesterov, .. } => u64::from(momentum != 0.0) << 1 | u64::from(nesterov),
+            Update::Adam { decoupled, amsgrad, .. } => 4 | u64::from(decoupled) << 1 | u64::from(amsgrad),
+            Update::RmsProp { momentum, centered, .. } => 8 | u64::from(momentum != 0.0) << 1 | u64::from(centered),
+            Update::Adagrad { .. } => 12,
+        }
+    }
+
     /// The settings of a clock that makes the same numbers of any step.
     pub fn clock_settings(&self) -> [f64; CLOCK_SETTINGS] {
         let mut first = *self;
@@ -324,6 +334,8 @@ pub struct Live<'a, B> {
     pub clocks: &'a B,
     /// \[1\] of f32: nothing is done where it is not 0.
     pub skip: Option<&'a B>,
+    /// \[1\] of f32: what gradients are to be divided by; as for [`Kernels::unscale`].
+    pub scale: Option<&'a B>,
 }
 
 /// How [`Kernels::update_scale`] moves a scale.
@@ -490,9 +502,14 @@ pub trait Kernels {
     fn update(&self, steps: &mut [Step<'_, Self::Buffer>], live: Option<&Live<'_, Self::Buffer>>) -> Result<()>;
     /// Counts a step at each clock, and makes its numbers from `settings` `[clocks, CLOCK_SETTINGS]` of f64: see [`Live`].
     fn advance(&self, settings: &Self::Buffer, clocks: &mut Self::Buffer, skip: Option<&Self::Buffer>) -> Result<()>;
-    /// x = x / scale for each x of floats; found \[1\] becomes 1 where an x then holds an infinity or a NaN, and stays else. scale
-    /// \[1\] and found are f32, and 1/scale is rounded to f32 first.
-    fn unscale(&self, scale: &Self::Buffer, found: &mut Self::Buffer, xs: &mut [&mut Self::Buffer]) -> Result<()>;
+    /// x = x / scale for each x of floats, where there is a scale; found \[1\] becomes 1 where an x then holds an infinity or a NaN,
+    /// and stays else. scale \[1\] and found are f32, and 1/scale is rounded to f32 first.
+    fn unscale(
+        &self,
+        scale: Option<&Self::Buffer>,
+        found: &mut Self::Buffer,
+        xs: &mut [&mut Self::Buffer],
+    ) -> Result<()>;
     /// The scale of a loss after a step, all \[1\] of f32: times `backoff` where found is not 0, times `growth` at every
     /// `interval`-th step in a row without; `steady` counts those. found becomes 0.
     fn update_scale(

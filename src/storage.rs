@@ -358,6 +358,7 @@ pub(crate) fn update(mut steps: Vec<Step<'_, Storage>>, live: Option<&Live<'_, S
                 Some(live) => Some(Live {
                     clocks: backend.buffer(OP, live.clocks)?,
                     skip: live.skip.map(|skip| backend.buffer(OP, skip)).transpose()?,
+                    scale: live.scale.map(|scale| backend.buffer(OP, scale)).transpose()?,
                 }),
             };
             backend.update(&mut here, live.as_ref())
@@ -376,11 +377,12 @@ pub(crate) fn advance(settings: &Storage, clocks: &mut Storage, skip: Option<&St
 }
 
 /// See [`Kernels::unscale`].
-pub(crate) fn unscale(scale: &Storage, found: &mut Storage, xs: Vec<&mut Storage>) -> Result<()> {
+pub(crate) fn unscale(scale: Option<&Storage>, found: &mut Storage, xs: Vec<&mut Storage>) -> Result<()> {
     const OP: &str = "unscale";
-    on!(scale, backend => {
+    on!(&*found, backend => {
         let mut xs = xs.into_iter().map(|x| backend.buffer_mut(OP, x)).collect::<Result<Vec<_>>>()?;
-        backend.unscale(backend.buffer(OP, scale)?, backend.buffer_mut(OP, found)?, &mut xs)
+        let scale = scale.map(|scale| backend.buffer(OP, scale)).transpose()?;
+        backend.unscale(scale, backend.buffer_mut(OP, found)?, &mut xs)
     })
 }
 

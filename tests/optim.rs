@@ -784,6 +784,56 @@ fn grad_scaler_states_and_refusals() -> Result<()> {
     Ok(())
 }
 
+/// What the scale has saved reaches a master, though f16 could not hold it; dividing it in place gives it up.
+#[test]
+fn scaled_gradients_below_f16() -> Result<()> {
+    for (unscale, want) in [(false, -1e-8f32), (true, 0.0)] {
+        let w = Parameter::new(Tensor::zeros([1], DType::F16, &CPU)?);
+        let mut optimizer = Sgd::new(1.0).master_weights(true).over([&w])?;
+        let mut scaler = GradScaler::new(&CPU)?;
+        w.set_grad(Some(Tensor::new([1e-8f32 * 65536.0], &CPU)?.to_dtype(DType::F16)?))?;
+        if unscale {
+            scaler.unscale(&w)?;
+        }
+        scaler.step(&mut optimizer)?;
+        let master = optimizer.state().tensors["state.0.master"].to_vec::<f32>()?[0];
+        // The gradient came in f16: half a unit of its last place.
+        assert!((master - want).abs() <= 1e-8 / 2048.0, "{master}");
+        let twice = scaler.step(&mut optimizer).unwrap_err();
+        assert!(matches!(twice, Error::Argument { op: "GradScaler::step", .. }), "{twice}");
+        scaler.update()?;
+    }
+    Ok(())
+}
+
+/// Skipped steps are not counted, whatever parameters take part in the next; a step that is refused is not either.
+#[test]
+fn skips_and_refusals_are_not_counted() -> Result<()> {
+    let (a, b) = (parameter(&[1.0]), parameter(&[2.0]));
+    let mut optimizer = Adam::new(0.1).over([&a, &b])?;
+    let steps = |optimizer: &Optimizer<Adam>| {
+        [0, 1].map(|i| optimizer.state().numbers.get(&format!("state.{i}.step")).copied().unwrap_or(0.0))
+    };
+    let flag = |value: f64| Tensor::full((), value, DType::F32, &CPU);
+    let gradient = || Some(Tensor::from_slice(&[1.0], 1, &CPU).unwrap());
+    a.set_grad(gradient())?;
+    b.set_grad(gradient())?;
+    optimizer.step_unless(&flag(0.0)?)?;
+    optimizer.step_unless(&flag(1.0)?)?;
+    assert_eq!(steps(&optimizer), [1.0, 1.0]);
+    // B goes by no clock in this one.
+    b.zero_grad();
+    optimizer.step_unless(&flag(0.0)?)?;
+    assert_eq!(steps(&optimizer), [2.0, 1.0]);
+    b.set_grad(gradient())?;
+    optimizer.step_unless(&flag(1.0)?)?;
+    optimizer.step_unless(&flag(0.0)?)?;
+    assert_eq!(steps(&optimizer), [3.0, 2.0]);
+    assert!(optimizer.step_unless(&Tensor::ones([2], DType::F32, &CPU)?).is_err());
+    assert_eq!(steps(&optimizer), [3.0, 2.0]);
+    Ok(())
+}
+
 /// Steps that the device counts are the steps that the host counts, to the bit.
 #[test]
 fn steps_by_clocks() -> Result<()> {

@@ -65,10 +65,10 @@ __device__ __forceinline__ compute_t<T> mastered(compute_t<T> master, T x) {
     return widen(narrow<T>(master)) == widen(x) ? master : compute_t<T>(widen(x));
 }
 
-// x[i] = f(x[i], g[i], s[i]...) over the chunk, where f may also write the s: `f(C x, C g, C& s...)`. With a master (0: none) it is
+// x[i] = f(x[i], unscale g[i], s[i]...) over the chunk, where f may also write the s: `f(C x, C g, C& s...)`. With a master (0: none) it is
 // that which is moved, and x its rounding.
 template <class T, class F, class... S>
-__device__ __forceinline__ void sweep(Chunk chunk, T* x, compute_t<T>* master, const T* g, F f, S*... s) {
+__device__ __forceinline__ void sweep(Chunk chunk, T* x, compute_t<T>* master, const T* g, compute_t<T> unscale, F f, S*... s) {
     using C = compute_t<T>;
     constexpr int N = 16 / sizeof(T);
     const bool whole = aligned(x, g, master, s...);
@@ -80,7 +80,7 @@ __device__ __forceinline__ void sweep(Chunk chunk, T* x, compute_t<T>* master, c
                         auto kept = load_vec<C, N>(master + first);
 #pragma unroll
                         for (int i = 0; i < N; ++i) {
-                            kept[i] = f(mastered(kept[i], x_in[i]), C(widen(g_in[i])), s_in[i]...);
+                            kept[i] = f(mastered(kept[i], x_in[i]), unscale * C(widen(g_in[i])), s_in[i]...);
                             x_in[i] = narrow<T>(kept[i]);
                         }
                         store_vec<C, N>(master + first, kept);
@@ -90,14 +90,14 @@ __device__ __forceinline__ void sweep(Chunk chunk, T* x, compute_t<T>* master, c
                     }
                 }
 #pragma unroll
-                for (int i = 0; i < N; ++i) x_in[i] = narrow<T>(f(C(widen(x_in[i])), C(widen(g_in[i])), s_in[i]...));
+                for (int i = 0; i < N; ++i) x_in[i] = narrow<T>(f(C(widen(x_in[i])), unscale * C(widen(g_in[i])), s_in[i]...));
                 store_vec<T, N>(x + first, x_in);
                 (store_vec<S, N>(s + first, s_in), ...);
             };
             vectors(load_vec<T, N>(x + first), load_vec<T, N>(g + first), load_vec<S, N>(s + first)...);
         } else {
             for (uint64_t i = first, end = min(first + N, chunk.end); i < end; ++i) {
-                C value = f(master ? mastered(master[i], x[i]) : C(widen(x[i])), C(widen(g[i])), s[i]...);
+                C value = f(master ? mastered(master[i], x[i]) : C(widen(x[i])), unscale * C(widen(g[i])), s[i]...);
                 if (master) master[i] = value;
                 x[i] = narrow<T>(value);
             }

@@ -180,7 +180,7 @@ impl Kernels for Cpu {
         optimizer::advance(settings, clocks, skip);
         Ok(())
     }
-    fn unscale(&self, scale: &Buffer, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+    fn unscale(&self, scale: Option<&Buffer>, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
         optimizer::unscale(scale, found, xs)
     }
     fn update_scale(&self, by: ScaleRule, scale: &mut Buffer, steady: &mut Buffer, found: &mut Buffer) -> Result<()> {

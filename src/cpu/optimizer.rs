@@ -26,12 +26,13 @@ pub fn update(steps: &mut [Step<'_, Buffer>], live: Option<&Live<'_, Buffer>>) -
     if live.is_some_and(|live| skipped(live.skip)) {
         return Ok(());
     }
+    let factor = live.and_then(|live| live.scale).map_or(1.0, factor);
     let numbers = |step: &Step<'_, Buffer>| match live {
         Some(live) => {
             let clock = &live.clocks.slice::<f64>()[step.clock * CLOCK..][1..CLOCK];
-            std::array::from_fn(|i| clock[i])
+            (std::array::from_fn(|i| clock[i]), factor)
         }
-        None => step.update.numbers(),
+        None => (step.update.numbers(), factor),
     };
     let total = steps.iter().map(|step| step.parameter.len()).sum::<usize>();
     if total <= GRAIN {
@@ -81,9 +82,14 @@ pub fn advance(settings: &Buffer, clocks: &mut Buffer, skip: Option<&Buffer>) {
     }
 }
 
+/// What gradients are multiplied by.
+fn factor(scale: &Buffer) -> f32 {
+    (1.0 / f64::from(scale.slice::<f32>()[0])) as f32
+}
+
 /// See [`crate::kernel::Kernels::unscale`].
-pub fn unscale(scale: &Buffer, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
-    let factor = (1.0 / f64::from(scale.slice::<f32>()[0])) as f32;
+pub fn unscale(scale: Option<&Buffer>, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+    let factor = scale.map_or(1.0, factor);
     let seen = AtomicBool::new(false);
     xs.iter_mut().try_for_each(|x| {
         with_dtype!(float "unscale", x.dtype(), T => {
@@ -128,7 +134,7 @@ pub fn update_scale(by: ScaleRule, scale: &mut Buffer, steady: &mut Buffer, foun
     *found = 0.0;
 }
 
-fn whole(numbers: Numbers, step: &mut Step<'_, Buffer>) -> Result<()> {
+fn whole(numbers: (Numbers, f32), step: &mut Step<'_, Buffer>) -> Result<()> {
     with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
         let state = step.state.each_mut().map(|s| s.as_mut().map(|s| s.slice_mut()));
         let master = step.master.as_mut().map(|m| m.slice_mut());
@@ -141,7 +147,7 @@ fn whole(numbers: Numbers, step: &mut Step<'_, Buffer>) -> Result<()> {
 type Part<'a> = Box<dyn Fn(usize, usize) + Sync + 'a>;
 
 /// The same, to be done in parts.
-fn divisible<'a>(numbers: Numbers, step: &'a mut Step<'_, Buffer>) -> Result<Part<'a>> {
+fn divisible<'a>(numbers: (Numbers, f32), step: &'a mut Step<'_, Buffer>) -> Result<Part<'a>> {
     with_dtype!(float "optimizer step", step.parameter.dtype(), T => {
         let (update, gradient) = (step.update, step.gradient.slice::<T>());
         let parameter = Shared::new(step.parameter.slice_mut::<T>());
@@ -169,21 +175,60 @@ fn slots<R, const S: usize>(state: State<'_, R>) -> [&mut [R]; S] {
 /// A parameter and, where it has one, its master.
 type Moved<'a, T> = (&'a mut [T], Option<&'a mut [<T as Store>::Real]>);
 
-fn move_part<T: Store>(update: &Update, numbers: Numbers, p: Moved<'_, T>, g: &[T], state: State<'_, T::Real>) {
+/// `factor`: what the gradient is multiplied by first; exact where that is 1.
+fn move_part<T: Store>(
+    update: &Update,
+    (numbers, factor): (Numbers, f32),
+    p: Moved<'_, T>,
+    g: &[T],
+    state: State<'_, T::Real>,
+) {
     let n = numbers.map(<T::Real as Real>::of);
+    let factor = <T::Real as Real>::of(f64::from(factor));
+    if factor == T::Real::ONE {
+        formula(
+            update,
+            n,
+            p,
+            g,
+            state,
+            #[inline(always)]
+            |g| g,
+        );
+    } else {
+        formula(
+            update,
+            n,
+            p,
+            g,
+            state,
+            #[inline(always)]
+            move |g| g * factor,
+        );
+    }
+}
+
+fn formula<T: Store>(
+    update: &Update,
+    n: [T::Real; 8],
+    p: Moved<'_, T>,
+    g: &[T],
+    state: State<'_, T::Real>,
+    unscaled: impl Fn(T::Real) -> T::Real + Copy,
+) {
     match *update {
         Update::Sgd { nesterov, .. } => {
             let [lr, mu, keep, decay, ..] = n;
             if state[0].is_none() {
-                sweep(p, g, [], move |p, g, []| (p - lr * penalised(g, p, decay), []));
+                sweep(p, g, [], unscaled, move |p, g, []| (p - lr * penalised(g, p, decay), []));
             } else if nesterov {
-                sweep(p, g, slots(state), move |p, g, [b]| {
+                sweep(p, g, slots(state), unscaled, move |p, g, [b]| {
                     let g = penalised(g, p, decay);
                     let b = mu * b + keep * g;
                     (p - lr * (g + mu * b), [b])
                 });
             } else {
-                sweep(p, g, slots(state), move |p, g, [b]| {
+                sweep(p, g, slots(state), unscaled, move |p, g, [b]| {
                     let b = mu * b + keep * penalised(g, p, decay);
                     (p - lr * b, [b])
                 });
@@ -192,7 +237,7 @@ fn move_part<T: Store>(update: &Update, numbers: Numbers, p: Moved<'_, T>, g: &[
         Update::Adam { amsgrad, .. } => {
             let [shrink, decay, b1, b2, c2, eps, size, root] = n;
             if amsgrad {
-                sweep(p, g, slots(state), move |p, g, [m, v, top]| {
+                sweep(p, g, slots(state), unscaled, move |p, g, [m, v, top]| {
                     let p = p * shrink;
                     let g = penalised(g, p, decay);
                     let m = m + b1 * (g - m);
@@ -202,7 +247,7 @@ fn move_part<T: Store>(update: &Update, numbers: Numbers, p: Moved<'_, T>, g: &[
                     (p - size * m / (top.sqrt() / root + eps), [m, v, top])
                 });
             } else {
-                sweep(p, g, slots(state), move |p, g, [m, v]| {
+                sweep(p, g, slots(state), unscaled, move |p, g, [m, v]| {
                     let p = p * shrink;
                     let g = penalised(g, p, decay);
                     let m = m + b1 * (g - m);
@@ -214,24 +259,24 @@ fn move_part<T: Store>(update: &Update, numbers: Numbers, p: Moved<'_, T>, g: &[
         Update::RmsProp { momentum, centered, .. } => {
             let [lr, a, c, eps, decay, mu, ..] = n;
             match (centered, momentum != 0.0) {
-                (false, false) => sweep(p, g, slots(state), move |p, g, [v]| {
+                (false, false) => sweep(p, g, slots(state), unscaled, move |p, g, [v]| {
                     let g = penalised(g, p, decay);
                     let v = a * v + c * (g * g);
                     (p - lr * g / (v.sqrt() + eps), [v])
                 }),
-                (false, true) => sweep(p, g, slots(state), move |p, g, [v, b]| {
+                (false, true) => sweep(p, g, slots(state), unscaled, move |p, g, [v, b]| {
                     let g = penalised(g, p, decay);
                     let v = a * v + c * (g * g);
                     let b = mu * b + g / (v.sqrt() + eps);
                     (p - lr * b, [v, b])
                 }),
-                (true, false) => sweep(p, g, slots(state), move |p, g, [v, m]| {
+                (true, false) => sweep(p, g, slots(state), unscaled, move |p, g, [v, m]| {
                     let g = penalised(g, p, decay);
                     let v = a * v + c * (g * g);
                     let m = m + c * (g - m);
                     (p - lr * g / ((v - m * m).sqrt() + eps), [v, m])
                 }),
-                (true, true) => sweep(p, g, slots(state), move |p, g, [v, m, b]| {
+                (true, true) => sweep(p, g, slots(state), unscaled, move |p, g, [v, m, b]| {
                     let g = penalised(g, p, decay);
                     let v = a * v + c * (g * g);
                     let m = m + c * (g - m);
@@ -242,7 +287,7 @@ fn move_part<T: Store>(update: &Update, numbers: Numbers, p: Moved<'_, T>, g: &[
         }
         Update::Adagrad { .. } => {
             let [rate, eps, decay, ..] = n;
-            sweep(p, g, slots(state), move |p, g, [sum]| {
+            sweep(p, g, slots(state), unscaled, move |p, g, [sum]| {
                 let g = penalised(g, p, decay);
                 let sum = sum + g * g;
                 (p - rate * g / (sum.sqrt() + eps), [sum])
@@ -263,10 +308,11 @@ fn sweep<T: Store, const S: usize>(
     (p, master): Moved<'_, T>,
     g: &[T],
     state: [&mut [T::Real]; S],
+    unscaled: impl Fn(T::Real) -> T::Real,
     rule: impl Fn(T::Real, T::Real, [T::Real; S]) -> (T::Real, [T::Real; S]),
 ) {
     match master {
-        None => simd::vectorize(|| pass(p, g, state, rule)),
+        None => simd::vectorize(|| pass(p, g, state, unscaled, rule)),
         Some(master) => simd::vectorize(|| {
             for (master, p) in master.iter_mut().zip(&*p) {
                 // Unless somebody else has set the parameter since it was rounded.
@@ -274,7 +320,7 @@ fn sweep<T: Store, const S: usize>(
                     *master = p.widen();
                 }
             }
-            pass(master, g, state, rule);
+            pass(master, g, state, unscaled, rule);
             for (p, master) in p.iter_mut().zip(&*master) {
                 *p = T::narrow(*master);
             }
@@ -287,6 +333,7 @@ fn pass<P: Store, G: Store<Real = P::Real>, const S: usize>(
     p: &mut [P],
     g: &[G],
     mut state: [&mut [P::Real]; S],
+    unscaled: impl Fn(P::Real) -> P::Real,
     rule: impl Fn(P::Real, P::Real, [P::Real; S]) -> (P::Real, [P::Real; S]),
 ) {
     let n = p.len();
@@ -297,7 +344,7 @@ fn pass<P: Store, G: Store<Real = P::Real>, const S: usize>(
         *s = &mut whole[..n];
     }
     for i in 0..n {
-        let (next, kept) = rule(p[i].widen(), g[i].widen(), std::array::from_fn(|k| state[k][i]));
+        let (next, kept) = rule(p[i].widen(), unscaled(g[i].widen()), std::array::from_fn(|k| state[k][i]));
         p[i] = P::narrow(next);
         for k in 0..S {
             state[k][i] = kept[k];

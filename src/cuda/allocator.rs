@@ -10,7 +10,10 @@ use std::{
     cell::Cell,
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::driver::{self, Address, CUresult, Handles};
@@ -88,6 +91,10 @@ impl Allocator {
 
     /// Memory for `bytes`. Where the driver has none left, what is kept goes back to it first.
     pub fn acquire(&self, handles: &Handles, op: &'static str, bytes: usize) -> Result<Stretch> {
+        handles.entered(|| self.acquired(handles, op, bytes))
+    }
+
+    fn acquired(&self, handles: &Handles, op: &'static str, bytes: usize) -> Result<Stretch> {
         let none = || Error::OutOfMemory { op, bytes, device: format!("cuda:{}", handles.ordinal) };
         let class = if self.caching { class(bytes).ok_or_else(none)? } else { bytes.max(1) };
         let allocate = || if self.caching { handles.allocate(class) } else { handles.allocate_in_order(class) };
@@ -97,7 +104,8 @@ impl Allocator {
             Some(Reverse(address)) => address,
             None => {
                 let address = match allocate() {
-                    Err(e) if e.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                    // Inside of a capture nothing may wait.
+                    Err(e) if e.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY && !handles.is_alone() => {
                         lists.trim(handles, op)?;
                         allocate()
                     }
@@ -125,41 +133,26 @@ impl Allocator {
         self.caching
     }
 
-    /// Runs a capture whose memory comes from a pool of its own. Gives the pool, which [`close_pool`](Self::close_pool) must end, with
-    /// its result.
-    pub fn in_new_pool<R>(&self, capture: impl FnOnce() -> R) -> (u64, R) {
-        let id = {
-            let mut lists = self.lists();
-            lists.serial += 1;
-            let id = lists.serial;
-            // Until it ends everything may be used by it.
-            lists.pools.push(Pool { id, end: u64::MAX, free: Free::new(), aside: Vec::new() });
-            id
-        };
-        struct Leave(u64);
-        impl Drop for Leave {
-            fn drop(&mut self) {
-                POOL.set(self.0);
-            }
-        }
-        let leave = Leave(POOL.replace(id));
-        let result = capture();
-        drop(leave);
-        let mut lists = self.lists();
-        let end = lists.serial + 1;
-        lists.pools.iter_mut().filter(|p| p.id == id).for_each(|p| p.end = end);
-        (id, result)
+    /// A pool for a capture. Until it is [`enter`](OpenPool::enter)ed and left nothing comes from it, but everything that is let go is
+    /// kept aside.
+    pub fn open_pool(&'static self) -> OpenPool {
+        // Of the process, as the thread's pool is that of one device.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.lists().pools.push(Pool { id, end: u64::MAX, free: Free::new(), aside: Vec::new() });
+        OpenPool { allocator: self, id }
     }
 
     /// Nothing will be queued any more that uses the pool's memory.
-    pub fn close_pool(&self, id: u64) {
+    fn close_pool(&self, id: u64) {
         let mut lists = self.lists();
         let Some(at) = lists.pools.iter().position(|p| p.id == id) else { return };
         let pool = lists.pools.remove(at);
         // A step captured later may use what this one's pool has handed out: it goes on being that step's.
         for (class, addresses) in pool.free {
             for Reverse(address) in addresses {
-                lists.let_go(Stretch { address, class, serial: pool.end - 1, pool: 0 });
+                let serial = pool.end.min(lists.serial + 1) - 1;
+                lists.let_go(Stretch { address, class, serial, pool: 0 });
             }
         }
         pool.aside.into_iter().for_each(|stretch| lists.let_go(stretch));
@@ -181,7 +174,38 @@ impl Allocator {
 
     /// Gives everything that is kept back to the driver.
     pub fn trim(&self, handles: &Handles, op: &'static str) -> Result<()> {
-        self.lists().trim(handles, op)
+        handles.entered(|| self.lists().trim(handles, op))
+    }
+}
+
+/// A pool, closed with its owner.
+pub struct OpenPool {
+    allocator: &'static Allocator,
+    id: u64,
+}
+
+impl OpenPool {
+    /// Runs a capture whose memory comes from the pool.
+    pub fn enter<R>(&self, capture: impl FnOnce() -> R) -> R {
+        struct Leave(u64);
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                POOL.set(self.0);
+            }
+        }
+        let leave = Leave(POOL.replace(self.id));
+        let result = capture();
+        drop(leave);
+        let mut lists = self.allocator.lists();
+        let end = lists.serial + 1;
+        lists.pools.iter_mut().filter(|p| p.id == self.id).for_each(|p| p.end = end);
+        result
+    }
+}
+
+impl Drop for OpenPool {
+    fn drop(&mut self) {
+        self.allocator.close_pool(self.id);
     }
 }
 

@@ -109,9 +109,15 @@ impl Handles {
 
     /// Runs driver calls with the context current on this thread.
     pub fn with<R>(&self, op: &'static str, calls: impl FnOnce() -> Result<R, DriverError>) -> Result<R> {
+        self.entered(|| self.current().and_then(|()| calls())).map_err(|e| error(op, self.ordinal, e))
+    }
+
+    /// Runs what takes locks and calls the driver under them. The gate comes before every lock: who captures holds it and takes
+    /// them too.
+    pub fn entered<R>(&self, body: impl FnOnce() -> R) -> R {
         let _gate = (!INSIDE.get()).then(|| self.gate.read().unwrap_or_else(|e| e.into_inner()));
         let _inside = Set::new(&INSIDE);
-        self.current().and_then(|()| calls()).map_err(|e| error(op, self.ordinal, e))
+        body()
     }
 
     /// Waits until no other thread is in a call, and keeps them out.

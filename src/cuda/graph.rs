@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use cudarc::driver::{result, sys};
 
 use super::{
+    allocator::OpenPool,
     context::Context,
-    driver::{self, CUresult, DriverError},
+    driver::{self, CUresult, DriverError, Handles},
     lane::Lane,
 };
 use crate::error::Result;
@@ -41,7 +42,22 @@ impl Graph {
         handles.with(op, || unsafe {
             result::stream::begin_capture(lane.stream, sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED)
         })?;
+        /// Ends the capture where the work panics: other threads' work must not become part of it.
+        struct End<'a>(Option<(&'a Handles, &'static str, sys::CUstream)>);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                if let Some((handles, op, stream)) = self.0.take() {
+                    // SAFETY: as below; what was captured is thrown away.
+                    let _ = handles.with(op, || unsafe {
+                        let graph = result::stream::end_capture(stream)?;
+                        if graph.is_null() { Ok(()) } else { result::graph::destroy(graph) }
+                    });
+                }
+            }
+        }
+        let mut end = End(Some((handles, op, lane.stream)));
         let queued = work();
+        end.0 = None;
         // SAFETY: as above; the graph is destroyed once it is instantiated.
         let made = handles.with(op, || unsafe {
             let graph = result::stream::end_capture(lane.stream)?;
@@ -161,18 +177,8 @@ pub fn replay(
 pub struct StepGraph {
     // Before the memory: fields are dropped in order.
     graph: Graph,
-    memory: Memory,
-}
-
-struct Memory {
     context: &'static Context,
-    pool: u64,
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        self.context.allocator.close_pool(self.pool);
-    }
+    _memory: OpenPool,
 }
 
 impl StepGraph {
@@ -186,21 +192,21 @@ impl StepGraph {
         step: impl FnOnce() -> Result<R>,
     ) -> Result<(Self, R)> {
         let mut result = None;
-        let (pool, graph) = context.allocator.in_new_pool(|| {
+        let memory = context.allocator.open_pool();
+        let graph = memory.enter(|| {
             Graph::capture(context, op, || {
                 result = Some(step()?);
                 Ok(())
             })
-        });
-        let memory = Memory { context, pool };
-        match (graph?, result) {
-            (graph, Some(result)) => Ok((StepGraph { graph, memory }, result)),
-            (_, None) => Err(driver::unavailable(op, context.handles.ordinal, "the capture did not run".into())),
+        })?;
+        match result {
+            Some(result) => Ok((StepGraph { graph, context, _memory: memory }, result)),
+            None => Err(driver::unavailable(op, context.handles.ordinal, "the capture did not run".into())),
         }
     }
 
     /// Queues the step.
     pub fn launch(&self, op: &'static str) -> Result<()> {
-        self.graph.launch(self.memory.context, op, Lane::of(self.memory.context, 0)?)
+        self.graph.launch(self.context, op, Lane::of(self.context, 0)?)
     }
 }

@@ -42,6 +42,10 @@ pub struct Modules {
 
 impl Modules {
     fn module(&self, handles: &Handles, op: &'static str, file: &'static str) -> Result<sys::CUmodule> {
+        handles.entered(|| self.loaded(handles, op, file))
+    }
+
+    fn loaded(&self, handles: &Handles, op: &'static str, file: &'static str) -> Result<sys::CUmodule> {
         let mut modules = self.modules.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(module) = modules.get(file) {
             return Ok(module.0);

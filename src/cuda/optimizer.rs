@@ -33,6 +33,7 @@ fn launch(steps: &[&Step<'_, Buffer>], table: &Table, live: Option<&Live<'_, Buf
     let word = size_of::<f64>() as Address;
     let clock = live.map_or(0, |live| live.clocks.address() + (clock * CLOCK + 1) as Address * word);
     let skip = live.and_then(|live| live.skip).map_or(0, Buffer::address);
+    let scale = live.and_then(|live| live.scale).map_or(0, Buffer::address);
     let mut slot = 0;
     // The next state of each; 0 where the update keeps no such state, or has none in this form.
     let mut next = |kept: bool| -> Column {
@@ -47,13 +48,27 @@ fn launch(steps: &[&Step<'_, Buffer>], table: &Table, live: Option<&Live<'_, Buf
             let buffer = next(momentum != 0.0);
             let nesterov = nesterov.into();
             let parameters =
-                abi::Sgd { p, g, buffer, master, count, first, numbers, live: clock, skip, tensors, nesterov };
+                abi::Sgd { p, g, buffer, master, count, first, numbers, live: clock, skip, scale, tensors, nesterov };
             context.launch("sgd", name, &grid, &parameters)
         }
         Update::Adam { amsgrad, .. } => {
             let (m, v, top) = (next(true), next(true), next(amsgrad));
-            let parameters =
-                abi::Adam { p, g, m, v, top, master, count, first, numbers, live: clock, skip, tensors, unused: 0 };
+            let parameters = abi::Adam {
+                p,
+                g,
+                m,
+                v,
+                top,
+                master,
+                count,
+                first,
+                numbers,
+                live: clock,
+                skip,
+                scale,
+                tensors,
+                unused: 0,
+            };
             context.launch("adam", name, &grid, &parameters)
         }
         Update::RmsProp { momentum, centered, .. } => {
@@ -70,6 +85,7 @@ fn launch(steps: &[&Step<'_, Buffer>], table: &Table, live: Option<&Live<'_, Buf
                 numbers,
                 live: clock,
                 skip,
+                scale,
                 tensors,
                 unused: 0,
             };
@@ -78,7 +94,7 @@ fn launch(steps: &[&Step<'_, Buffer>], table: &Table, live: Option<&Live<'_, Buf
         Update::Adagrad { .. } => {
             let sum = next(true);
             let parameters =
-                abi::Adagrad { p, g, sum, master, count, first, numbers, live: clock, skip, tensors, unused: 0 };
+                abi::Adagrad { p, g, sum, master, count, first, numbers, live: clock, skip, scale, tensors, unused: 0 };
             context.launch("adagrad", name, &grid, &parameters)
         }
     }
@@ -95,14 +111,14 @@ pub fn advance(settings: &Buffer, clocks: &mut Buffer, skip: Option<&Buffer>) ->
     context.launch("advance", "", &context.spread(count), &p)
 }
 
-pub fn unscale(scale: &Buffer, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
-    let (context, found) = (scale.context(), found.address());
+pub fn unscale(scale: Option<&Buffer>, found: &mut Buffer, xs: &mut [&mut Buffer]) -> Result<()> {
+    let (context, found) = (found.context(), found.address());
     let launch = |xs: &[&&mut Buffer], table: &Table| {
         let p = abi::Unscale {
             x: column(xs.iter().map(|x| x.address())),
             count: table.count,
             first: table.first,
-            scale: scale.address(),
+            scale: scale.map_or(0, Buffer::address),
             found,
             tensors: table.tensors,
             unused: 0,

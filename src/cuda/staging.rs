@@ -86,9 +86,9 @@ impl Staging {
 
     /// Gives every block that is not in use back to the driver.
     pub fn trim(&self, handles: &Handles, op: &'static str) -> Result<()> {
-        let mut guard = self.blocks();
-        let blocks = &mut *guard;
         handles.with(op, || {
+            let mut guard = self.blocks();
+            let blocks = &mut *guard;
             for list in blocks.idle.values_mut() {
                 while let Some(block) = list.pop_front() {
                     blocks.bytes -= block.bytes;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    capture::{self, Draw},
+    capture::{self, Draw, Generator},
     device::Device,
     error::{Error, Result},
     nn::StateDict,
@@ -315,15 +315,14 @@ pub struct GeneratorState {
 /// mode takes the next stream of it. So a run is repeated by its one seed, on any device and any number of threads.
 #[derive(Debug)]
 pub struct MaskGenerator {
-    seed: AtomicU64,
     /// Shared with captured steps, which count on.
-    calls: Arc<AtomicU64>,
+    generator: Arc<Generator>,
 }
 
 impl MaskGenerator {
     /// A generator that has drawn nothing.
     pub fn new(seed: u64) -> Self {
-        MaskGenerator { seed: AtomicU64::new(seed), calls: Arc::default() }
+        MaskGenerator { generator: Arc::new(Generator { seed: AtomicU64::new(seed), calls: AtomicU64::new(0) }) }
     }
 
     /// Seed and stream of the next mask.
@@ -337,25 +336,27 @@ impl MaskGenerator {
     }
 
     fn drawn(&self, own_seed: bool) -> (u64, u64) {
-        let (seed, call) = (self.seed.load(Ordering::Relaxed), self.calls.fetch_add(1, Ordering::Relaxed));
+        let Generator { seed, calls } = &*self.generator;
+        let (seed, call) = (seed.load(Ordering::Relaxed), calls.fetch_add(1, Ordering::Relaxed));
         let drawn = if own_seed {
             let [low, high, ..] = rng::block(seed, call, 0);
             (u64::from(low) | u64::from(high) << 32, 0)
         } else {
             (seed, call)
         };
-        capture::note_draw(|| Draw { seed, calls: self.calls.clone(), call, own_seed, drawn });
+        capture::note_draw(|| Draw { generator: self.generator.clone(), seed, call, own_seed, drawn });
         drawn
     }
 
     /// Where it stands.
     pub fn state(&self) -> GeneratorState {
-        GeneratorState { seed: self.seed.load(Ordering::Relaxed), calls: self.calls.load(Ordering::Relaxed) }
+        let Generator { seed, calls } = &*self.generator;
+        GeneratorState { seed: seed.load(Ordering::Relaxed), calls: calls.load(Ordering::Relaxed) }
     }
 
     /// Puts it there.
     pub fn set_state(&self, state: GeneratorState) {
-        self.seed.store(state.seed, Ordering::Relaxed);
-        self.calls.store(state.calls, Ordering::Relaxed);
+        self.generator.seed.store(state.seed, Ordering::Relaxed);
+        self.generator.calls.store(state.calls, Ordering::Relaxed);
     }
 }

@@ -66,12 +66,16 @@ impl Clocks {
         Ok(clocks)
     }
 
-    /// Makes them stand before the wanted steps.
-    pub fn set(&mut self, wants: &[Want]) -> Result<()> {
+    /// Whether the device may have skipped steps that the host has counted.
+    pub fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// Makes them stand before the wanted steps, if there is one for each.
+    pub fn set(&mut self, wants: &[Want]) -> Result<bool> {
         let before = || wants.iter().map(|want| want.step - 1);
         if wants.len() != self.held.len() {
-            // The next step will make others; a replay sees that these are not its own.
-            return Ok(());
+            return Ok(false);
         }
         if !self.steps.iter().copied().eq(before()) {
             capture::refuse("optimizer step", "a count of steps that is not the device's")?;
@@ -87,7 +91,7 @@ impl Clocks {
             storage::write(settings.as_flattened(), self.settings.storage_mut()?)?;
             self.held = settings;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// One step more.

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     capture,
-    device::Device,
     dtype::DType,
     error::{Error, Result},
     kernel::{Live, Step},
@@ -33,6 +32,8 @@ pub trait Optim: HasParameters {
     /// The same, unless `skip` (a scalar of f32 on the parameters' device) is not 0: then nothing is moved and no step counted. The host
     /// does not wait to know which. What [`GradScaler`](super::GradScaler) calls.
     fn step_unless(&mut self, skip: &Tensor) -> Result<()>;
+    /// The same with gradients that are `scale` (a scalar of f32 beside `skip`) times too large.
+    fn step_scaled(&mut self, skip: &Tensor, scale: &Tensor) -> Result<()>;
     /// Forgets the gradients of all its parameters.
     fn zero_grad(&self);
     /// The learning rate of each group.
@@ -54,9 +55,9 @@ pub trait Optim: HasParameters {
     /// copied before it is moved.
     #[doc(hidden)]
     fn places(&self) -> Option<Vec<u64>>;
-    /// Brings to the device what the next step needs of the host.
+    /// Brings to the device what the next step needs of the host, if that goes by the same clocks as the last. Whether it does.
     #[doc(hidden)]
-    fn prepare(&mut self) -> Result<()>;
+    fn prepare(&mut self) -> Result<bool>;
     /// What the host does of a step that the device does again, behind [`prepare`](Self::prepare).
     #[doc(hidden)]
     fn replay(&mut self);
@@ -107,6 +108,13 @@ struct Member {
     master: Option<Tensor>,
     /// Its clock, where it took part in the last step that the device counted.
     clock: Option<usize>,
+}
+
+impl Member {
+    /// Whether its next step makes some of its state.
+    fn is_fresh<A: Algorithm>(&self, options: &A) -> bool {
+        self.slots.iter().enumerate().any(|(i, slot)| options.uses(i) && slot.is_none())
+    }
 }
 
 /// The state dict's name of the master.
@@ -172,30 +180,78 @@ impl<A: Algorithm> Optimizer<A> {
     /// and number of steps in common, and without waiting for it. One without a gradient takes no step, as in PyTorch.
     pub fn step(&mut self) -> Result<()> {
         if capture::live() {
-            return self.run(None, true);
+            return self.live_step(None, None);
         }
         self.settle()?;
-        self.run(None, false)
+        self.run(None)
     }
 
     /// [`step`](Self::step), unless `skip`, a scalar of f32 on the parameters' device, is not 0: then nothing is moved and no step
-    /// counted. The device finds out, and counts the steps; the host does not wait for it until it wants the state.
+    /// counted. The device finds out, and counts the steps; the host does not wait for it until it wants the state. (The dampening of
+    /// [`Sgd`](super::Sgd) is left out in the first step that is tried, skipped or not.)
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`] or [`Error::Device`] for a `skip` that is something else, or parameters on several devices.
     pub fn step_unless(&mut self, skip: &Tensor) -> Result<()> {
-        const OP: &str = "step_unless";
-        if skip.numel() != 1 {
-            return Err(Error::shape(OP, skip.shape(), "one element"));
-        }
-        if skip.dtype() != DType::F32 {
-            return Err(Error::dtype(OP, skip.dtype(), DType::F32));
-        }
-        self.run(Some(skip), true)
+        self.live_step(Some(skip), None)
     }
 
-    /// One step; `live`: by clocks on the device.
-    fn run(&mut self, skip: Option<&Tensor>, live: bool) -> Result<()> {
+    /// [`step_unless`](Self::step_unless) with gradients that are `scale` (a scalar of f32) times too large: they are divided in the
+    /// precision that the step is computed in, and stay as they are.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step_scaled(&mut self, skip: &Tensor, scale: &Tensor) -> Result<()> {
+        self.live_step(Some(skip), Some(scale))
+    }
+
+    /// One step by clocks on the device.
+    fn live_step(&mut self, skip: Option<&Tensor>, scale: Option<&Tensor>) -> Result<()> {
+        const OP: &str = "step_unless";
+        let mut with_gradients = self.members().filter_map(|m| m.parameter.grad());
+        let Some(device) = with_gradients.next().map(|g| g.device()) else { return Ok(()) };
+        if let Some(other) = with_gradients.map(|g| g.device()).find(|d| *d != device) {
+            return Err(Error::device(A::NAME, other, format!("{device} for all parameters of such a step")));
+        }
+        for scalar in skip.into_iter().chain(scale) {
+            if scalar.numel() != 1 {
+                return Err(Error::shape(OP, scalar.shape(), "one element"));
+            }
+            if scalar.dtype() != DType::F32 {
+                return Err(Error::dtype(OP, scalar.dtype(), DType::F32));
+            }
+            if scalar.device() != device {
+                return Err(Error::device(OP, scalar.device(), format!("{device}, the parameters'")));
+            }
+        }
+        let mut rows = self.rows();
+        // Who goes by another clock from here on has to know how many steps the old one has counted.
+        if self.clocks.as_ref().is_some_and(Clocks::is_unsure) && !self.members().map(|m| m.clock).eq(rows.1.clone()) {
+            self.settle()?;
+            rows = self.rows();
+        }
+        let (wants, rows) = rows;
+        capture::note_optimizer(self.id);
+        Clocks::ready(&mut self.clocks, &wants, &device)?.advance(skip)?;
+        self.groups.iter_mut().flat_map(|g| &mut g.members).zip(rows).for_each(|(m, row)| m.clock = row);
+        self.run(Some((skip, scale)))
+    }
+
+    /// The clocks that the next step wants, and which of them is each member's; none where it takes no step.
+    fn rows(&self) -> (Vec<Want>, Vec<Option<usize>>) {
+        let mut wants = Vec::new();
+        let mut row = |options: &A, member: &Member| {
+            member.parameter.grad()?;
+            let (step, fresh) = (member.steps + 1, member.is_fresh(options));
+            Some(Want::add(&mut wants, options.update(step, fresh), step))
+        };
+        let rows = self.groups.iter().flat_map(|g| g.members.iter().map(|m| row(&g.options, m)).collect::<Vec<_>>());
+        let rows = rows.collect();
+        (wants, rows)
+    }
+
+    /// One step; `live`: by its clocks, which stand at it.
+    fn run(&mut self, live: Option<(Option<&Tensor>, Option<&Tensor>)>) -> Result<()> {
         let parameters = self.parameters();
         let mut locked = lock(&parameters);
         let members = self.groups.iter_mut().flat_map(|Group { options, members }| {
@@ -203,26 +259,24 @@ impl<A: Algorithm> Optimizer<A> {
             members.iter_mut().map(move |member| (options, member))
         });
         let mut all: Vec<Step<'_, storage::Storage>> = Vec::with_capacity(parameters.len());
-        let (mut wants, mut device): (Vec<Want>, Option<Device>) = (Vec::new(), None);
+        let mut counts = Vec::with_capacity(parameters.len());
         for ((options, member), Locked { value, gradient }) in members.zip(&mut locked) {
-            member.clock = None;
-            let Some(gradient) = gradient.as_ref() else { continue };
-            let Member { steps, slots, master, clock, .. } = member;
-            if live && *device.get_or_insert(value.device()) != value.device() {
-                return Err(Error::device(A::NAME, value.device(), "one device for all parameters of such a step"));
+            let Some(gradient) = gradient.as_ref() else {
+                member.clock = None;
+                continue;
+            };
+            let fresh = member.is_fresh(options);
+            if fresh {
+                capture::refuse(A::NAME, "a parameter's first step")?;
             }
-            let mut fresh = false;
+            let Member { steps, slots, master, clock, .. } = member;
             let mut state = [None, None, None];
             let used = slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i));
             for (place, (_, slot)) in state.iter_mut().zip(used) {
                 let tensor = match slot.take() {
                     // The parameter may have moved since.
                     Some(tensor) => tensor.to_device(&value.device())?,
-                    None => {
-                        capture::refuse(A::NAME, "a parameter's first step")?;
-                        fresh = true;
-                        Tensor::full(value.shape(), options.initial(), value.dtype().wide(), &value.device())?
-                    }
+                    None => Tensor::full(value.shape(), options.initial(), value.dtype().wide(), &value.device())?,
                 };
                 *place = Some(slot.insert(tensor).storage_mut()?);
             }
@@ -237,19 +291,25 @@ impl<A: Algorithm> Optimizer<A> {
                     Some(none.insert(value.to_dtype(value.dtype().wide())?).storage_mut()?)
                 }
             };
-            *steps += 1;
-            let update = options.update(*steps, fresh);
-            let row = if live { Want::add(&mut wants, update, *steps) } else { 0 };
-            *clock = live.then_some(row);
+            if live.is_none() {
+                *clock = None;
+            }
+            let (update, clock) = (options.update(*steps + 1, fresh), clock.unwrap_or(0));
+            counts.push(steps);
             let (parameter, gradient) = (value.storage_mut()?, gradient.storage());
-            all.push(Step { update, parameter, gradient, state, master, clock: row });
+            all.push(Step { update, parameter, gradient, state, master, clock });
         }
-        let Some(device) = device else { return storage::update(all, None) };
-        capture::note_optimizer(self.id);
-        let clocks = Clocks::ready(&mut self.clocks, &wants, &device)?;
-        clocks.advance(skip)?;
-        let live = Live { clocks: clocks.numbers.storage(), skip: skip.map(Tensor::storage) };
-        storage::update(all, Some(&live))
+        let live = match (live, &self.clocks) {
+            (Some((skip, scale)), Some(clocks)) => Some(Live {
+                clocks: clocks.numbers.storage(),
+                skip: skip.map(Tensor::storage),
+                scale: scale.map(Tensor::storage),
+            }),
+            _ => None,
+        };
+        storage::update(all, live.as_ref())?;
+        counts.into_iter().for_each(|steps| *steps += 1);
+        Ok(())
     }
 
     /// Where the device may have skipped steps, asks it how many were taken. From here on the host counts.
@@ -465,6 +525,9 @@ impl<A: Algorithm> Optim for Optimizer<A> {
     fn step_unless(&mut self, skip: &Tensor) -> Result<()> {
         self.step_unless(skip)
     }
+    fn step_scaled(&mut self, skip: &Tensor, scale: &Tensor) -> Result<()> {
+        self.step_scaled(skip, scale)
+    }
     fn zero_grad(&self) {
         self.zero_grad();
     }
@@ -494,17 +557,25 @@ impl<A: Algorithm> Optim for Optimizer<A> {
         let locked = lock(&parameters);
         let states = self.members().flat_map(|m| m.slots.iter().flatten().chain(&m.master));
         let clocks = self.clocks.iter().flat_map(|clocks| [&clocks.settings, &clocks.numbers]);
-        locked.iter().map(|l| &*l.value).chain(states).chain(clocks).map(Tensor::place).collect()
+        let tensors = locked.iter().map(|l| &*l.value).chain(states).chain(clocks).map(Tensor::place);
+        // What of each group's formula is not a number.
+        let forms =
+            self.groups.iter().map(|g| Some(g.options.update(1, false).form() << 1 | u64::from(g.options.masters())));
+        tensors.chain(forms).collect()
     }
-    fn prepare(&mut self) -> Result<()> {
+    fn prepare(&mut self) -> Result<bool> {
         let mut wants = Vec::new();
-        for Group { options, members } in &mut self.groups {
-            for member in members.iter_mut().filter(|m| m.clock.is_some()) {
+        let mut same = true;
+        for Group { options, members } in &self.groups {
+            for (member, row) in members.iter().filter_map(|m| Some((m, m.clock?))) {
                 let step = member.steps + 1;
-                member.clock = Some(Want::add(&mut wants, options.update(step, false), step));
+                same &= Want::add(&mut wants, options.update(step, false), step) == row;
             }
         }
-        self.clocks.as_mut().map_or(Ok(()), |clocks| clocks.set(&wants))
+        match &mut self.clocks {
+            Some(clocks) if same && !wants.is_empty() => clocks.set(&wants),
+            _ => Ok(false),
+        }
     }
     fn replay(&mut self) {
         for member in self.groups.iter_mut().flat_map(|g| &mut g.members).filter(|m| m.clock.is_some()) {

@@ -46,8 +46,9 @@ pub struct GradScaler {
     scale: Tensor,
     steady: Tensor,
     found: Tensor,
-    /// Parameters whose gradients have been unscaled since the last update, by their ids.
+    /// Parameters whose gradients have been unscaled, and optimizers that were stepped, since the last update or scaling: by their ids.
     unscaled: HashSet<u64>,
+    stepped: HashSet<u64>,
 }
 
 impl GradScaler {
@@ -63,6 +64,7 @@ impl GradScaler {
             steady: scalar(0.0)?,
             found: scalar(0.0)?,
             unscaled: HashSet::new(),
+            stepped: HashSet::new(),
         })
     }
 
@@ -102,23 +104,26 @@ impl GradScaler {
         Ok(self)
     }
 
-    /// The loss times the scale, to call `backward` on.
+    /// The loss times the scale, to call `backward` on. A step begins anew: what was unscaled before is forgotten.
     ///
     /// # Errors
     /// [`Error::DType`] for a loss of f16, which cannot hold the scale: convert what it is computed from to f32 first.
-    pub fn scale(&self, loss: &Var) -> Result<Var> {
+    pub fn scale(&mut self, loss: &Var) -> Result<Var> {
         const OP: &str = "GradScaler::scale";
         if matches!(loss.dtype(), DType::F16 | DType::I64 | DType::U32) {
             return Err(Error::dtype(OP, loss.dtype(), "a loss of float32 (or float64, bfloat16)"));
         }
+        self.unscaled.clear();
+        self.stepped.clear();
         // Of its own, so that the scale itself can be moved in place.
         let mut scale = self.scale.to_dtype(loss.dtype())?;
         scale.storage_mut()?;
         loss.mul(&loss.tape().constant(scale))
     }
 
-    /// Divides the gradients by the scale and notes infinities: to be called before gradients are clipped. [`step`](Self::step) does it
-    /// where nobody has.
+    /// Divides the gradients by the scale and notes infinities: for who clips or looks at them before the step. Gradients of f16 are
+    /// rounded to f16 then, and those below 6·10⁻⁸ vanish as they would have without a scale; where nobody calls it, [`step`](Self::step)
+    /// divides them in f32 and leaves them as they are.
     ///
     /// # Errors
     /// [`Error::Argument`] where it has been done since the last [`update`](Self::update); [`Error::Device`] for gradients on another device.
@@ -129,35 +134,54 @@ impl GradScaler {
         if seen.iter().any(|id| self.unscaled.contains(id)) {
             return Err(Error::argument(OP, "gradients that are unscaled already", "once between two updates"));
         }
-        let mut locked = lock_gradients(&parameters);
-        let mut gradients = Vec::new();
-        for gradient in locked.iter_mut().filter_map(|g| g.as_mut()) {
-            if gradient.device() != self.scale.device() {
-                return Err(Error::device(OP, gradient.device(), format!("{}, the scaler's", self.scale.device())));
-            }
-            gradients.push(gradient.storage_mut()?);
-        }
-        storage::unscale(self.scale.storage(), self.found.storage_mut()?, gradients)?;
+        self.look(OP, &parameters, true)?;
         self.unscaled.extend(seen);
         Ok(())
     }
 
+    /// Notes infinities among gradients, and with `divide` unscales them.
+    fn look(&mut self, op: &'static str, parameters: &[Parameter], divide: bool) -> Result<()> {
+        let mut locked = lock_gradients(parameters);
+        let mut gradients = Vec::new();
+        for gradient in locked.iter_mut().filter_map(|g| g.as_mut()) {
+            if gradient.device() != self.scale.device() {
+                return Err(Error::device(op, gradient.device(), format!("{}, the scaler's", self.scale.device())));
+            }
+            gradients.push(gradient.storage_mut()?);
+        }
+        storage::unscale(divide.then(|| self.scale.storage()), self.found.storage_mut()?, gradients)
+    }
+
     /// A step of the optimizer with the gradients as they would be without the scale; none where one of them (or of another
-    /// optimizer that was unscaled since the last [`update`](Self::update)) is not finite.
+    /// optimizer that was unscaled or stepped since the last [`update`](Self::update)) is not finite.
     ///
     /// # Errors
-    /// As [`unscale`](Self::unscale) and the optimizer's step.
+    /// [`Error::Argument`] for a second step of an optimizer, or where only some of its parameters were unscaled; and as
+    /// [`unscale`](Self::unscale) and the optimizer's step.
     pub fn step(&mut self, optimizer: &mut dyn Optim) -> Result<()> {
-        let parameters = optimizer.parameters();
-        if !parameters.iter().all(|p| self.unscaled.contains(&p.id())) {
-            self.unscale(&parameters)?;
+        const OP: &str = "GradScaler::step";
+        if self.stepped.contains(&optimizer.id()) {
+            return Err(Error::argument(OP, "an optimizer that was stepped already", "update() between two steps"));
         }
-        optimizer.step_unless(&self.found)
+        let parameters = optimizer.parameters();
+        let unscaled = parameters.iter().filter(|p| self.unscaled.contains(&p.id())).count();
+        if unscaled == parameters.len() {
+            optimizer.step_unless(&self.found)?;
+        } else if unscaled == 0 {
+            self.look(OP, &parameters, false)?;
+            optimizer.step_scaled(&self.found, &self.scale)?;
+        } else {
+            let got = format!("{unscaled} of {} parameters unscaled", parameters.len());
+            return Err(Error::argument(OP, got, "all of an optimizer's parameters, or none"));
+        }
+        self.stepped.insert(optimizer.id());
+        Ok(())
     }
 
     /// Moves the scale, once the optimizers have been stepped.
     pub fn update(&mut self) -> Result<()> {
         self.unscaled.clear();
+        self.stepped.clear();
         let GradScaler { rule, scale, steady, found, .. } = self;
         storage::update_scale(*rule, scale.storage_mut()?, steady.storage_mut()?, found.storage_mut()?)
     }

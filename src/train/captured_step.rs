@@ -55,7 +55,9 @@ const OP: &str = "CapturedStep";
 /// differ, whose launches depend on them: that is an `Err`, and nothing has run.
 ///
 /// Parameters that were set anew, or that somebody else holds (a state dict, say), are found and make a new recording; the same holds
-/// for gradients and for the optimizer's state. Other tensors that the closure captures are read where they were.
+/// for gradients, for the optimizer's state, and for learning rates that were equal and no longer are. Other tensors that the closure
+/// captures are read where they were. While a step is recorded other threads wait that use the device: the closure must not wait for
+/// one of them; and while it is replayed no other thread may use its parameters. All of it is on one device.
 #[derive(Default)]
 pub struct CapturedStep {
     /// Calls that ran as written since there was anything to record.
@@ -101,16 +103,21 @@ impl CapturedStep {
         }
         let recorded = match self.recorded.take() {
             None if self.rehearsed < REHEARSALS => return self.rehearse(inputs, optimizer, step),
-            // Another recording may be possible when whoever shares a tensor has let it go.
-            None if optimizer.places().is_none() => return self.rehearse(inputs, optimizer, step),
-            None => Recorded::new(self.draws, inputs, optimizer, step)?,
+            // It may be possible when whoever shares a tensor has let it go, or the step is as the one before again.
+            None if !optimizer.prepare()? || optimizer.places().is_none() => {
+                return self.rehearse(inputs, optimizer, step);
+            }
+            None => {
+                // Where that fails, the next call runs as written.
+                self.rehearsed = REHEARSALS - 1;
+                Recorded::new(self.draws, inputs, optimizer, step)?
+            }
             Some(recorded) if !recorded.takes(&inputs) => {
                 self.recorded = Some(recorded);
                 return capture::rehearse(|| step(inputs, optimizer)).map(|(results, _)| results);
             }
             Some(mut recorded) => {
-                optimizer.prepare()?;
-                if !recorded.holds(optimizer) {
+                if !optimizer.prepare()? || !recorded.holds(optimizer) {
                     self.rehearsed = REHEARSALS - 1;
                     return self.rehearse(inputs, optimizer, step);
                 }
@@ -154,11 +161,46 @@ struct Recorded {
     work: Captured,
     inputs: Vec<Tensor>,
     results: Vec<Tensor>,
-    /// What the step leaves as gradients.
-    gradients: Vec<(Parameter, Option<Tensor>)>,
+    gradients: Vec<Gradient>,
     /// Of parameters and state.
     places: Vec<u64>,
     masks: Masks,
+}
+
+/// What a step does to a parameter's gradient.
+struct Gradient {
+    parameter: Parameter,
+    /// Where it must lie for a replay; `None`: there must be none.
+    before: Option<u64>,
+    /// What the step leaves.
+    after: Option<Tensor>,
+    /// The step makes it anew, whatever was there.
+    anew: bool,
+}
+
+impl Gradient {
+    fn place(parameter: &Parameter) -> Option<u64> {
+        parameter.grad().map(|gradient| gradient.storage().address())
+    }
+
+    fn new(parameter: Parameter, before: Option<u64>) -> Self {
+        let after = parameter.grad();
+        let anew = match (before, &after) {
+            (Some(before), Some(after)) => before != after.storage().address(),
+            _ => false,
+        };
+        Gradient { parameter, before, after, anew }
+    }
+
+    /// Whether a replay would do what the step does now, and would not change what somebody else holds.
+    fn holds(&self) -> bool {
+        let now = Gradient::place(&self.parameter);
+        let shared = self.after.as_ref().is_some_and(|after| {
+            // This one, and the parameter's where it is still that.
+            after.sharers() > 1 + usize::from(now == Some(after.storage().address()))
+        });
+        !shared && (self.anew || now == self.before)
+    }
 }
 
 /// The masks of the next replay.
@@ -178,7 +220,6 @@ impl Recorded {
         optimizer: &mut O,
         step: impl FnOnce([&Tensor; I], &mut O) -> Result<[Tensor; R]>,
     ) -> Result<Self> {
-        optimizer.prepare()?;
         let shared = || {
             Error::argument(OP, "parameters that somebody else holds when the optimizer moves them", {
                 "a step that drops what it took of them (Vars, clones) before"
@@ -197,12 +238,18 @@ impl Recorded {
         }
 
         let counts = optimizer.counts();
+        let before: Vec<Option<u64>> = parameters.iter().map(Gradient::place).collect();
         let captured = storage::capture(device, OP, || {
             capture::capture(drawn.storage().address(), || {
                 if draws > 0 {
                     storage::draw_masks(table.storage(), drawn.storage_mut()?)?;
                 }
-                step(std::array::from_fn(|i| &own[i]), optimizer)
+                let results = step(std::array::from_fn(|i| &own[i]), optimizer)?;
+                // A result that is also something else, such as an input, gets memory of its own.
+                results
+                    .iter()
+                    .map(|x| if x.sharers() == 1 { Ok(x.clone()) } else { x.copied() })
+                    .collect::<Result<Vec<_>>>()
             })
         });
         let undone = |optimizer: &mut O, notes: Option<&Notes>, e: Error| {
@@ -221,6 +268,9 @@ impl Recorded {
                 Err(Error::argument(OP, format!("{n} masks"), format!("{draws}, as in the call before")))
             }
             _ if optimizer.places().as_ref() != Some(&places) => Err(shared()),
+            _ if own.iter().any(|x| x.sharers() > 1) => {
+                Err(Error::argument(OP, "a step that keeps its inputs", "one that keeps copies, or returns them"))
+            }
             _ => Ok(()),
         });
         if let Err(e) = fits {
@@ -235,8 +285,8 @@ impl Recorded {
         Ok(Recorded {
             work,
             inputs: own,
-            results: results.into(),
-            gradients: parameters.into_iter().map(|p| (p.clone(), p.grad())).collect(),
+            results,
+            gradients: parameters.into_iter().zip(before).map(|(p, before)| Gradient::new(p, before)).collect(),
             places,
             masks,
         })
@@ -250,15 +300,7 @@ impl Recorded {
 
     /// Whether everything lies where it was and nobody else holds it.
     fn holds<O: Optim + ?Sized>(&self, optimizer: &O) -> bool {
-        let shared = |(parameter, gradient): &(Parameter, Option<Tensor>)| {
-            let Some(gradient) = gradient else { return false };
-            // This one, and the parameter's where it is still that.
-            let own = 1 + usize::from(
-                parameter.grad().is_some_and(|now| now.storage().address() == gradient.storage().address()),
-            );
-            gradient.sharers() > own
-        };
-        optimizer.places().as_ref() == Some(&self.places) && !self.gradients.iter().any(shared)
+        optimizer.places().as_ref() == Some(&self.places) && self.gradients.iter().all(Gradient::holds)
     }
 
     /// Draws the masks of the replay.
@@ -267,15 +309,18 @@ impl Recorded {
         let mut moved = false;
         for i in 0..masks.draws.len() {
             let before = masks.draws[..i].iter().filter(|other| same(&masks.draws[i], other)).count() as u64;
-            let call = masks.draws[i].calls.load(Ordering::Relaxed) + before;
-            moved |= std::mem::replace(&mut masks.draws[i].call, call) != call;
+            let draw = &mut masks.draws[i];
+            let seed = draw.generator.seed.load(Ordering::Relaxed);
+            let call = draw.generator.calls.load(Ordering::Relaxed) + before;
+            moved |= (draw.seed, draw.call) != (seed, call);
+            (draw.seed, draw.call) = (seed, call);
         }
         if moved {
             // Somebody else has drawn since, or put a generator back.
             masks.write()?;
         }
         for draw in &masks.draws {
-            draw.calls.fetch_add(1, Ordering::Relaxed);
+            draw.generator.calls.fetch_add(1, Ordering::Relaxed);
         }
         masks.move_on();
         Ok(())
@@ -286,13 +331,13 @@ impl Recorded {
             own.copy_from(input)?;
         }
         self.work.launch(OP)?;
-        self.gradients.iter().try_for_each(|(parameter, gradient)| parameter.set_grad(gradient.clone()))
+        self.gradients.iter().try_for_each(|gradient| gradient.parameter.set_grad(gradient.after.clone()))
     }
 }
 
 /// Whether two draws were of one generator.
 fn same(a: &Draw, b: &Draw) -> bool {
-    std::sync::Arc::ptr_eq(&a.calls, &b.calls)
+    std::sync::Arc::ptr_eq(&a.generator, &b.generator)
 }
 
 impl Masks {

@@ -41,12 +41,15 @@ impl<I: Iterator<Item = Result<[Tensor; N]>>, const N: usize> Prefetch<I, N> {
         let device = self.device;
         self.next = self.batches.next().map(|batch| {
             let mut batch = batch?;
-            for tensor in &mut batch {
-                if tensor.device() != device {
-                    *tensor = tensor.to_device(&Device::Cpu)?.beside(device)?;
-                }
+            let begun = batch.iter_mut().filter(|tensor| tensor.device() != device).try_for_each(|tensor| {
+                *tensor = tensor.to_device(&Device::Cpu)?.beside(device)?;
+                Ok(())
+            });
+            if begun.is_err() {
+                // Those that are on their way already still are when their memory is let go.
+                storage::arrived(device)?;
             }
-            Ok(batch)
+            begun.map(|()| batch)
         });
     }
 }

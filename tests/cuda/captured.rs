@@ -293,6 +293,120 @@ fn what_others_hold_stays() -> Result<()> {
     Ok(())
 }
 
+/// Learning rates that part and meet, plain steps and loaded states in between, momenta that come and go, generators put back, gradients
+/// that others have made: the next call is what the step as written would be.
+#[test]
+fn what_changes_in_between() -> Result<()> {
+    if !gpu() {
+        return Ok(());
+    }
+    let run = |captured: bool, zero: bool| -> Result<Outcome> {
+        let net = Net::new(DType::F32, 0.3)?;
+        let mut optimizer = Sgd::new(0.1).over([&net.lstm])?;
+        optimizer.add_group(net.out.parameters(), |options| options)?;
+        let mut step = CapturedStep::new();
+        let mut losses = Vec::new();
+        let mut saved = None;
+        for i in 0..40 {
+            let [x, y] = batch(0, DType::F32);
+            let body = |inputs: [&Tensor; 2], optimizer: &mut Optimizer<Sgd>| {
+                let loss = net.loss(inputs)?;
+                if zero {
+                    optimizer.zero_grad();
+                }
+                loss.backward()?;
+                optimizer.step()?;
+                Ok([loss.into_tensor()])
+            };
+            let [loss] =
+                if captured { step.run([&x, &y], &mut optimizer, body)? } else { body([&x, &y], &mut optimizer)? };
+            losses.push(loss);
+            match i {
+                4 => optimizer.set_lr(1, 0.3)?,
+                9 => optimizer.set_lr(0, 0.3)?,
+                14 => optimizer.step()?,
+                18 => saved = Some((optimizer.state(), net.generator_states())),
+                19 => optimizer.set_momentum(0.5)?,
+                24 => optimizer.set_momentum(0.0)?,
+                28 => optimizer.load_state(&saved.as_ref().unwrap().0)?,
+                29 => net.set_generator_states(&saved.as_ref().unwrap().1)?,
+                // A micro-batch before the step.
+                33 => net.loss([&x, &y])?.backward()?,
+                36 => optimizer.zero_grad(),
+                _ => {}
+            }
+        }
+        Ok(outcome(&net, &optimizer, &losses))
+    };
+    for zero in [true, false] {
+        assert_eq!(run(true, zero)?, run(false, zero)?, "zero_grad in the step: {zero}");
+    }
+    Ok(())
+}
+
+/// A step that panics while it is recorded leaves the device as it was.
+#[test]
+fn panics() -> Result<()> {
+    if !gpu() || !crate::caching() || !alone("captured::panics") {
+        return Ok(());
+    }
+    let net = Net::new(DType::F32, 0.0)?;
+    let mut optimizer = Adam::new(0.01).over([&net])?;
+    let mut step = CapturedStep::new();
+    let [x, y] = batch(0, DType::F32);
+    let mut run = |optimizer: &mut Optimizer<Adam>, bad: bool| {
+        step.run([&x, &y], optimizer, |inputs, optimizer: &mut Optimizer<Adam>| {
+            let [loss] = body(&net)(inputs, optimizer)?;
+            assert!(!bad || loss.item().is_ok(), "a planted panic");
+            Ok([loss])
+        })
+    };
+    run(&mut optimizer, false)?;
+    run(&mut optimizer, false)?;
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut optimizer, true)));
+    assert!(caught.is_err());
+    let before = GPU.memory_stats()?.reserved_bytes;
+    for _ in 0..8 {
+        let [loss] = run(&mut optimizer, false)?;
+        assert!(loss.item()?.is_finite());
+        assert_eq!(bits(&numbers(&[100], -1.0, 1.0, DType::F32, 1).to_device(&GPU)?).len(), 100);
+    }
+    // What is let go is handed out again.
+    assert!(GPU.memory_stats()?.reserved_bytes < before + (1 << 20));
+    Ok(())
+}
+
+/// A step may return its inputs; it may not keep them.
+#[test]
+fn inputs_that_are_results() -> Result<()> {
+    if !gpu() || !crate::caching() {
+        return Ok(());
+    }
+    let net = Net::new(DType::F32, 0.0)?;
+    let mut optimizer = Adam::new(0.01).over([&net])?;
+    let mut step = CapturedStep::new();
+    for i in 0..5 {
+        let [x, y] = batch(i % 4, DType::F32);
+        let [_, back] = step.run([&x, &y], &mut optimizer, |[x, y], optimizer: &mut Optimizer<Adam>| {
+            let [loss] = body(&net)([x, y], optimizer)?;
+            Ok([loss, x.clone()])
+        })?;
+        assert_eq!(bits(&back), bits(&x));
+    }
+    let (mut step, mut kept) = (CapturedStep::new(), Vec::new());
+    let [x, y] = batch(0, DType::F32);
+    let mut run = || {
+        step.run([&x, &y], &mut optimizer, |[x, y], optimizer: &mut Optimizer<Adam>| {
+            kept.push(x.clone());
+            body(&net)([x, y], optimizer)
+        })
+    };
+    (run()?, run()?);
+    let error = run().unwrap_err().to_string();
+    assert!(error.contains("keeps its inputs"), "{error}");
+    Ok(())
+}
+
 /// Memory that a recorded step reads is not handed out to others as long as it may be replayed, even when the host has let it go.
 #[test]
 fn memory_of_a_recording() -> Result<()> {

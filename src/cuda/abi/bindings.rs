@@ -643,12 +643,13 @@ pub struct Sgd {
     pub numbers: [f64; 8usize],
     pub live: u64,
     pub skip: u64,
+    pub scale: u64,
     pub tensors: u32,
     pub nesterov: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Sgd"][::core::mem::size_of::<Sgd>() - 2904usize];
+    ["Size of Sgd"][::core::mem::size_of::<Sgd>() - 2912usize];
     ["Alignment of Sgd"][::core::mem::align_of::<Sgd>() - 8usize];
     ["Offset of field: Sgd::p"][::core::mem::offset_of!(Sgd, p) - 0usize];
     ["Offset of field: Sgd::g"][::core::mem::offset_of!(Sgd, g) - 512usize];
@@ -659,8 +660,9 @@ const _: () = {
     ["Offset of field: Sgd::numbers"][::core::mem::offset_of!(Sgd, numbers) - 2816usize];
     ["Offset of field: Sgd::live"][::core::mem::offset_of!(Sgd, live) - 2880usize];
     ["Offset of field: Sgd::skip"][::core::mem::offset_of!(Sgd, skip) - 2888usize];
-    ["Offset of field: Sgd::tensors"][::core::mem::offset_of!(Sgd, tensors) - 2896usize];
-    ["Offset of field: Sgd::nesterov"][::core::mem::offset_of!(Sgd, nesterov) - 2900usize];
+    ["Offset of field: Sgd::scale"][::core::mem::offset_of!(Sgd, scale) - 2896usize];
+    ["Offset of field: Sgd::tensors"][::core::mem::offset_of!(Sgd, tensors) - 2904usize];
+    ["Offset of field: Sgd::nesterov"][::core::mem::offset_of!(Sgd, nesterov) - 2908usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -676,12 +678,13 @@ pub struct Adam {
     pub numbers: [f64; 8usize],
     pub live: u64,
     pub skip: u64,
+    pub scale: u64,
     pub tensors: u32,
     pub unused: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Adam"][::core::mem::size_of::<Adam>() - 3928usize];
+    ["Size of Adam"][::core::mem::size_of::<Adam>() - 3936usize];
     ["Alignment of Adam"][::core::mem::align_of::<Adam>() - 8usize];
     ["Offset of field: Adam::p"][::core::mem::offset_of!(Adam, p) - 0usize];
     ["Offset of field: Adam::g"][::core::mem::offset_of!(Adam, g) - 512usize];
@@ -694,8 +697,9 @@ const _: () = {
     ["Offset of field: Adam::numbers"][::core::mem::offset_of!(Adam, numbers) - 3840usize];
     ["Offset of field: Adam::live"][::core::mem::offset_of!(Adam, live) - 3904usize];
     ["Offset of field: Adam::skip"][::core::mem::offset_of!(Adam, skip) - 3912usize];
-    ["Offset of field: Adam::tensors"][::core::mem::offset_of!(Adam, tensors) - 3920usize];
-    ["Offset of field: Adam::unused"][::core::mem::offset_of!(Adam, unused) - 3924usize];
+    ["Offset of field: Adam::scale"][::core::mem::offset_of!(Adam, scale) - 3920usize];
+    ["Offset of field: Adam::tensors"][::core::mem::offset_of!(Adam, tensors) - 3928usize];
+    ["Offset of field: Adam::unused"][::core::mem::offset_of!(Adam, unused) - 3932usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -711,12 +715,13 @@ pub struct RmsProp {
     pub numbers: [f64; 8usize],
     pub live: u64,
     pub skip: u64,
+    pub scale: u64,
     pub tensors: u32,
     pub unused: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of RmsProp"][::core::mem::size_of::<RmsProp>() - 3928usize];
+    ["Size of RmsProp"][::core::mem::size_of::<RmsProp>() - 3936usize];
     ["Alignment of RmsProp"][::core::mem::align_of::<RmsProp>() - 8usize];
     ["Offset of field: RmsProp::p"][::core::mem::offset_of!(RmsProp, p) - 0usize];
     ["Offset of field: RmsProp::g"][::core::mem::offset_of!(RmsProp, g) - 512usize];
@@ -729,8 +734,9 @@ const _: () = {
     ["Offset of field: RmsProp::numbers"][::core::mem::offset_of!(RmsProp, numbers) - 3840usize];
     ["Offset of field: RmsProp::live"][::core::mem::offset_of!(RmsProp, live) - 3904usize];
     ["Offset of field: RmsProp::skip"][::core::mem::offset_of!(RmsProp, skip) - 3912usize];
-    ["Offset of field: RmsProp::tensors"][::core::mem::offset_of!(RmsProp, tensors) - 3920usize];
-    ["Offset of field: RmsProp::unused"][::core::mem::offset_of!(RmsProp, unused) - 3924usize];
+    ["Offset of field: RmsProp::scale"][::core::mem::offset_of!(RmsProp, scale) - 3920usize];
+    ["Offset of field: RmsProp::tensors"][::core::mem::offset_of!(RmsProp, tensors) - 3928usize];
+    ["Offset of field: RmsProp::unused"][::core::mem::offset_of!(RmsProp, unused) - 3932usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -744,12 +750,13 @@ pub struct Adagrad {
     pub numbers: [f64; 8usize],
     pub live: u64,
     pub skip: u64,
+    pub scale: u64,
     pub tensors: u32,
     pub unused: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of Adagrad"][::core::mem::size_of::<Adagrad>() - 2904usize];
+    ["Size of Adagrad"][::core::mem::size_of::<Adagrad>() - 2912usize];
     ["Alignment of Adagrad"][::core::mem::align_of::<Adagrad>() - 8usize];
     ["Offset of field: Adagrad::p"][::core::mem::offset_of!(Adagrad, p) - 0usize];
     ["Offset of field: Adagrad::g"][::core::mem::offset_of!(Adagrad, g) - 512usize];
@@ -760,8 +767,9 @@ const _: () = {
     ["Offset of field: Adagrad::numbers"][::core::mem::offset_of!(Adagrad, numbers) - 2816usize];
     ["Offset of field: Adagrad::live"][::core::mem::offset_of!(Adagrad, live) - 2880usize];
     ["Offset of field: Adagrad::skip"][::core::mem::offset_of!(Adagrad, skip) - 2888usize];
-    ["Offset of field: Adagrad::tensors"][::core::mem::offset_of!(Adagrad, tensors) - 2896usize];
-    ["Offset of field: Adagrad::unused"][::core::mem::offset_of!(Adagrad, unused) - 2900usize];
+    ["Offset of field: Adagrad::scale"][::core::mem::offset_of!(Adagrad, scale) - 2896usize];
+    ["Offset of field: Adagrad::tensors"][::core::mem::offset_of!(Adagrad, tensors) - 2904usize];
+    ["Offset of field: Adagrad::unused"][::core::mem::offset_of!(Adagrad, unused) - 2908usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
