@@ -661,6 +661,76 @@ struct RecurrentStepBackward {
     uint64_t vector;
 };
 
+// One direction of a whole sequence; see persistent.cuh. weight [G hidden, hidden]; bias [gates (+ hidden)]; pre, gates, cells, y:
+// rows as in RecurrentStep (pre [rows, gates]); h_first, c_first [batch, hidden], or 0. Without `training`, gates = 0 and cells
+// [batch, hidden] receive the last cell states. Backward: dy rows `stride` apart, or 0; dh, dc [batch, hidden] in place.
+struct PersistentPass {
+    uint64_t weight;
+    uint64_t bias;
+    uint64_t peephole;
+    uint64_t pre;
+    uint64_t gates;
+    uint64_t cells;
+    uint64_t y;
+    uint64_t h_first;
+    uint64_t c_first;
+    uint64_t dy;
+    uint64_t dh;
+    uint64_t dc;
+    uint64_t reverse;
+};
+
+// The recurrences of a PersistentPass.
+#define CELL_RNN_TANH 0u
+#define CELL_RNN_RELU 1u
+#define CELL_LSTM 2u
+#define CELL_LSTM_PEEPHOLE 3u
+#define CELL_GRU 4u
+
+// All steps of one layer's directions, `passes` of them: `groups` of sequences each, of which each is worked on by `members` blocks
+// of `units` units. A group has `group` sequences, gone through in `tiles` tiles. offsets [steps + 1]: the first row of each step,
+// or 0 where each has the whole batch. flags [passes, groups, tiles, members]: zero. exact: f32 as three products of TF32.
+// vector: rows and weights may be read 16 bytes at once.
+struct PersistentForward {
+    struct PersistentPass pass[2];
+    uint64_t offsets;
+    uint64_t flags;
+    uint64_t steps;
+    uint64_t batch;
+    uint64_t hidden;
+    uint64_t stride;
+    uint64_t cell;
+    uint64_t passes;
+    uint64_t groups;
+    uint64_t group;
+    uint64_t tiles;
+    uint64_t members;
+    uint64_t units;
+    uint64_t training;
+    uint64_t exact;
+    uint64_t vector;
+};
+
+// The same backward: gates [rows, gates] hold activations, then gradients of the pre-activations.
+struct PersistentBackward {
+    struct PersistentPass pass[2];
+    uint64_t offsets;
+    uint64_t flags;
+    uint64_t steps;
+    uint64_t batch;
+    uint64_t hidden;
+    uint64_t stride;
+    uint64_t cell;
+    uint64_t passes;
+    uint64_t groups;
+    uint64_t group;
+    uint64_t tiles;
+    uint64_t members;
+    uint64_t units;
+    uint64_t exact;
+    uint64_t vector;
+};
+
 // bindgen finds the layout out; everybody else is held to it.
 #ifndef GATEFOLD_BINDGEN
 #include "abi_layout.h"

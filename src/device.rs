@@ -150,6 +150,25 @@ impl Device {
         }
     }
 
+    /// Whether [`Algorithm::Auto`](crate::recurrent::Algorithm::Auto) may choose persistent kernels on a GPU. It may unless this
+    /// says otherwise. Nothing on the CPU.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no GPU to allow it"))]
+    pub fn allow_persistent(self, allow: bool) -> Result<()> {
+        match self {
+            Device::Cpu => Ok(()),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(ordinal) => {
+                Cuda::open("allow_persistent", ordinal)?.allow_persistent(allow);
+                Ok(())
+            }
+            #[cfg(not(feature = "cuda"))]
+            other => Err(other.unbuilt("allow_persistent")),
+        }
+    }
+
     #[cfg(not(feature = "cuda"))]
     pub(crate) fn unbuilt(self, op: &'static str) -> Error {
         Error::Unavailable {

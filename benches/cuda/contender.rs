@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use gatefold::{
     DType, Device, Philox,
-    recurrent::{Backward, Buf, BufMut, Forward, Plan, Sequence},
+    recurrent::{Algorithm, Backward, Buf, BufMut, Forward, Plan, Sequence},
 };
 
 use super::{
-    cudnn::{self, Algorithm},
+    cudnn,
     gpu::{Gpu, Memory, Result},
     grid::Case,
 };
@@ -31,13 +31,20 @@ type Make = for<'a> fn(&'a Gpu, &'a Case, &'a Memories) -> Made<'a>;
 
 /// The contenders. The first is the one that the others' results are compared with.
 pub const CONTENDERS: &[(&str, Make)] = &[
-    ("gatefold stepwise", |gpu, case, memories| gatefold(gpu, case, memories, |plan| plan.graphs(false))),
-    ("gatefold graph", |gpu, case, memories| gatefold(gpu, case, memories, |plan| plan.graphs(true))),
-    ("cuDNN standard", |gpu, case, memories| cudnn::make(gpu, case, memories, Algorithm::Standard)),
-    ("cuDNN persist static", |gpu, case, memories| cudnn::make(gpu, case, memories, Algorithm::PersistStatic)),
-    ("cuDNN persist dynamic", |gpu, case, memories| cudnn::make(gpu, case, memories, Algorithm::PersistDynamic)),
+    ("gatefold stepwise", |gpu, case, memories| {
+        gatefold(gpu, case, memories, |plan| Ok(plan.algorithm(Algorithm::Stepwise)?.graphs(false)))
+    }),
+    ("gatefold graph", |gpu, case, memories| {
+        gatefold(gpu, case, memories, |plan| Ok(plan.algorithm(Algorithm::Stepwise)?.graphs(true)))
+    }),
+    ("gatefold persistent", |gpu, case, memories| {
+        gatefold(gpu, case, memories, |plan| plan.algorithm(Algorithm::Persistent))
+    }),
+    ("cuDNN standard", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::Standard)),
+    ("cuDNN persist static", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::PersistStatic)),
+    ("cuDNN persist dynamic", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::PersistDynamic)),
     ("cuDNN persist static small h", |gpu, case, memories| {
-        cudnn::make(gpu, case, memories, Algorithm::PersistStaticSmallH)
+        cudnn::make(gpu, case, memories, cudnn::Algorithm::PersistStaticSmallH)
     }),
 ];
 
@@ -147,10 +154,19 @@ struct Gatefold<'a> {
     reserve: Memory,
 }
 
-fn gatefold<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, adjust: fn(Plan) -> Plan) -> Made<'a> {
+fn gatefold<'a>(
+    gpu: &'a Gpu,
+    case: &Case,
+    memories: &'a Memories,
+    adjust: fn(Plan) -> gatefold::Result<Plan>,
+) -> Made<'a> {
     let told = |e: gatefold::Error| Stop::Failed(e.to_string());
     Device::Cuda(0).allow_tf32(case.precision == super::grid::Precision::Tf32).map_err(told)?;
-    let plan = adjust(Plan::new(&case.descriptor(), case.shape(), &Device::Cuda(0)).map_err(told)?);
+    let plan = Plan::new(&case.descriptor(), case.shape(), &Device::Cuda(0)).map_err(told)?;
+    let plan = adjust(plan).map_err(|e| match e {
+        gatefold::Error::Unavailable { reason, .. } => Stop::Refused(reason),
+        other => told(other),
+    })?;
     let workspace = gpu.memory(plan.workspace_len(), DType::F32)?;
     let reserve = gpu.memory(plan.reserve_len(), DType::F32)?;
     Ok(Box::new(Gatefold { gpu, memories, plan, workspace, reserve }))

@@ -2,7 +2,7 @@
 
 use gatefold::{
     DType, Device,
-    recurrent::{Backward, Buf, Cell, Forward, Plan, Sequence},
+    recurrent::{Algorithm, Backward, Buf, Cell, Forward, Plan, Sequence},
 };
 
 use super::{
@@ -43,7 +43,10 @@ fn bytes(case: &Case) -> (usize, usize) {
 pub fn measure(timer: &mut Timer<'_>, case: &Case) -> Result<()> {
     let gpu = timer.gpu;
     let told = |e: gatefold::Error| e.to_string();
-    let plan = Plan::new(&case.descriptor(), case.shape(), &Device::Cuda(0)).map_err(told)?.without_products();
+    let plan = Plan::new(&case.descriptor(), case.shape(), &Device::Cuda(0))
+        .and_then(|plan| plan.algorithm(Algorithm::Stepwise))
+        .map_err(told)?
+        .without_products();
     let dtype = case.precision.dtype();
     let (states, rows) = (case.batch * case.hidden, case.seq * case.batch * case.hidden);
     let random = |len, dtype, seed| gpu.random(len, dtype, 0.5, seed);

@@ -9,7 +9,8 @@
 
 #include <cstdint>
 
-// KERNEL_BOUNDS states the most threads that a block may have: the compiler may then use more registers for each.
+// KERNEL_BOUNDS states the most threads that a block may have: the compiler may then use more registers for each. KERNEL_ALONE
+// also that one block at a time is enough for a multiprocessor.
 #ifdef SOFTGPU
 #define SOFTGPU_KERNEL(name, P, threads)                                                                                    \
     static void name(const P& p);                                                                                           \
@@ -18,9 +19,11 @@
     static void name([[maybe_unused]] const P& p)
 #define KERNEL(name, P) SOFTGPU_KERNEL(name, P, 0)
 #define KERNEL_BOUNDS(name, P, threads) SOFTGPU_KERNEL(name, P, threads)
+#define KERNEL_ALONE(name, P, threads) SOFTGPU_KERNEL(name, P, threads)
 #else
 #define KERNEL(name, P) extern "C" __global__ void name(const __grid_constant__ P p)
 #define KERNEL_BOUNDS(name, P, threads) extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ P p)
+#define KERNEL_ALONE(name, P, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ P p)
 #endif
 
 // ------------------------------------------------------------------------------------------------------------ who am I
@@ -85,6 +88,7 @@ __device__ __forceinline__ void barrier_arrive(unsigned id, unsigned threads) {
 __device__ __forceinline__ unsigned load_acquire(const unsigned* address GATEFOLD_PLACE) {
     unsigned value;
 #ifdef SOFTGPU
+    if (softgpu::acquire_is_hasty()) return ~0u;
     value = *reinterpret_cast<const volatile unsigned*>(address);
     softgpu::polled(address, value, file, line);
     value = *reinterpret_cast<const volatile unsigned*>(address);
@@ -95,6 +99,8 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned* address GATEFOL
 }
 __device__ __forceinline__ void store_release(unsigned* address, unsigned value) {
 #ifdef SOFTGPU
+    softgpu::moved(softgpu::Moved::releases, 1);
+    if (softgpu::release_is_lost()) return;
     *reinterpret_cast<volatile unsigned*>(address) = value;
     softgpu::progress();
 #else
@@ -109,6 +115,21 @@ __device__ __forceinline__ unsigned add_release(unsigned* address, unsigned valu
     asm volatile("atom.add.release.gpu.global.u32 %0, [%1], %2;" : "=r"(before) : "l"(address), "r"(value) : "memory");
     return before;
 #endif
+}
+
+// 16 bytes, aligned, that another block has written: from L2, for the level before it may hold what was there earlier. Not moved
+// by the compiler before a load_acquire.
+__device__ __forceinline__ uint4 load_l2(const void* address) {
+    uint4 words;
+#ifdef SOFTGPU
+    softgpu::check_aligned(address, 16);
+    __builtin_memcpy(&words, address, 16);
+#else
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(address));
+#endif
+    return words;
 }
 
 // All blocks of a cooperative launch meet. `counter` is zero before the launch and belongs to this barrier alone; `round`

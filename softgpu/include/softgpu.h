@@ -78,7 +78,7 @@ struct Registration {
 SOFTGPU_API void register_shared(char* begin, char* end);
 
 enum class Reduce { none, all, any, count };
-enum class Collective : unsigned char { sync, shuffle, ballot, match, add, min, max, min_signed, max_signed, bit_and, bit_or, bit_xor };
+enum class Collective : unsigned char { sync, call, shuffle, ballot, match, add, min, max, min_signed, max_signed, bit_and, bit_or, bit_xor };
 
 SOFTGPU_API int block_barrier(Reduce reduce, int predicate, const char* file, int line);
 SOFTGPU_API void named_barrier(unsigned id, unsigned threads, bool wait, const char* file, int line);
@@ -86,6 +86,8 @@ SOFTGPU_API void cluster_arrive(const char* file, int line);
 SOFTGPU_API void cluster_wait(const char* file, int line);
 // All lanes of `mask` meet; each receives a 64-bit result of its own. `source` is a shuffle's lane.
 SOFTGPU_API uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int source, const char* file, int line);
+// All 32 lanes meet, and the last one to come does the work of all: it is given what each of them passed.
+SOFTGPU_API void warp_call(void (*work)(void* const* lanes), void* mine, const char* what, const char* file, int line);
 SOFTGPU_API unsigned active_mask();
 // Lets the others run. The thread will look again at whatever it waits for.
 SOFTGPU_API void poll(const char* file, int line);
@@ -93,6 +95,12 @@ SOFTGPU_API void poll(const char* file, int line);
 SOFTGPU_API void polled(const void* address, uint64_t value, const char* file, int line);
 // Something happened that another thread may be polling for.
 SOFTGPU_API void progress();
+// Planted faults: whether this release is lost, or this acquire takes what it waits for as given (softgpu_plant).
+SOFTGPU_API bool release_is_lost();
+SOFTGPU_API bool acquire_is_hasty();
+// What a kernel moves, where it says so: softgpu_traffic_since_reset.
+enum class Moved : unsigned char { global_in, global_out, shared_in, shared_out, acquires, releases, mma };
+SOFTGPU_API void moved(Moved what, uint64_t amount);
 SOFTGPU_API void* dynamic_shared();
 SOFTGPU_API unsigned dynamic_shared_bytes();
 struct Cluster { uint3 index, count; unsigned rank, size; uint3 block, blocks; };

@@ -36,6 +36,16 @@ uint64_t softgpu_launches(const char* kernel);
 uint64_t softgpu_thread_launches(const char* kernel);
 // "forward", "reverse" or "random:SEED", from here on. Returns 0, or 1 where it is none of them. Waits for all work first.
 int softgpu_schedule(const char* schedule);
+// What kernels have moved since softgpu_reset, as far as they tell: those that run a whole sequence do. Bytes; acquires that found
+// what they waited for; releases; tensor-core products of a warp.
+struct softgpu_traffic {
+    uint64_t global_in, global_out, shared_in, shared_out, acquires, releases, mma;
+};
+int softgpu_traffic_since_reset(struct softgpu_traffic* traffic, uint64_t bytes);
+// Plants a fault in the kernels that run from here on: of their releases (kind 1) the one numbered `number` from 0 is lost, or
+// of their acquires (kind 2) one does not wait; of kind 3 none of them does. Kind 0 plants none. Returns how many releases (of kind
+// 1) or acquires (of kind 2) there have been since the last call. Waits for all work first.
+uint64_t softgpu_plant(int kind, uint64_t number);
 // The last fault's text (empty: none), valid until the next call. softgpu_forgive forgets the faults, so that a test that
 // provoked one does not fail its process, and makes poisoned contexts usable; it returns how many there were.
 const char* softgpu_last_fault(void);

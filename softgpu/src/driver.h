@@ -281,6 +281,7 @@ void invalidate(Capture& capture);
 int forbidden_by_capture();
 // Runs work, in the schedule's order, until the mark is done.
 void run_until(const MarkPtr& mark);
+void forget_traffic();
 void run_all(Context* context);  // null: of every context
 bool run_some();                 // one piece of work, if there is any
 double now();

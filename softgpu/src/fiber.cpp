@@ -194,7 +194,7 @@ std::string positions() {
     for (unsigned i = 0; i < engine.gang; ++i) {
         const Block& block = engine.blocks[i];
         if (block.exited == block.count) continue;
-        if (++told > 16) {
+        if (++told > 256) {
             text += "\n  ... and further blocks";
             break;
         }

@@ -49,6 +49,7 @@ void check_exits(const Thread& thread) {
 const char* collective_name(Collective kind) {
     switch (kind) {
         case Collective::sync: return "__syncwarp";
+        case Collective::call: return "a warp's product";
         case Collective::shuffle: return "a shuffle";
         case Collective::ballot: return "a ballot";
         case Collective::match: return "__match_any_sync";
@@ -67,6 +68,12 @@ void complete(Thread* lanes, unsigned mask, const char* file, int line) {
     auto fold = [&](auto&& op) { each([&](Thread& t) { all = first ? t.value : op(all, t.value), first = false; }); };
     switch (kind) {
         case Collective::sync: break;
+        case Collective::call: {
+            void* given[32];
+            for (unsigned lane = 0; lane < 32; ++lane) given[lane] = reinterpret_cast<void*>(lanes[lane].value);
+            reinterpret_cast<void (*)(void* const*)>(engine.self->result)(given);
+            return;
+        }
         case Collective::shuffle:
             each([&](Thread& t) {
                 if (!(mask >> (t.source & 31) & 1))
@@ -169,6 +176,13 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int sou
     yield();
     me.what = nullptr;
     return me.result;
+}
+
+void warp_call(void (*work)(void* const*), void* mine, const char* what, const char* file, int line) {
+    Thread& me = *engine.self;
+    if (me.block->count % 32) fail_here(LAUNCH_FAILED, format("%s in a block of %u threads, which are no whole warps", what, me.block->count), file, line);
+    me.result = reinterpret_cast<uint64_t>(work);
+    warp_collective(Collective::call, 0xffffffffu, reinterpret_cast<uint64_t>(mine), 0, file, line);
 }
 
 unsigned active_mask() {

@@ -111,6 +111,7 @@ SOFTGPU_API int softgpu_thread_counters(struct softgpu_counts* counters, uint64_
 SOFTGPU_API void softgpu_reset(void) {
     ENTER;
     since_reset() = {};
+    forget_traffic();
 }
 SOFTGPU_API void softgpu_thread_reset(void) {
     ENTER;

@@ -39,4 +39,13 @@ files! {
     "recurrent": RecurrentRows, RecurrentStates, RecurrentBias, RecurrentPrevious, RecurrentSums,
         RecurrentPeephole, RecurrentTotals, RecurrentProjected;
     "step": RecurrentStep, RecurrentStepBackward;
+    "persistent_forward": PersistentForward;
+    "persistent_backward": PersistentBackward;
+}
+
+/// A part of the persistent kernels' structs.
+impl Default for PersistentPass {
+    fn default() -> Self {
+        bytemuck::Zeroable::zeroed()
+    }
 }

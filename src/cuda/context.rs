@@ -26,6 +26,8 @@ pub struct Context {
     /// Graphs of recurrent calls, and whether they may be used.
     pub graphs: Mutex<Cache>,
     pub replay: AtomicBool,
+    /// Whether recurrent layers may run all their steps in one launch.
+    pub persistent: AtomicBool,
     /// Whether f32 products may round their factors to TF32.
     pub tf32: AtomicBool,
     /// A [`Fault`] on the device.
@@ -76,6 +78,7 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
         copies: OnceLock::new(),
         graphs: Mutex::default(),
         replay: AtomicBool::new(true),
+        persistent: AtomicBool::new(true),
         tf32: AtomicBool::new(false),
         fault,
     };

@@ -37,10 +37,22 @@ pub struct Handles {
     pub ordinal: usize,
     pub capability: (i32, i32),
     pub multiprocessors: u32,
+    pub limits: Limits,
     context: sys::CUcontext,
     pub stream: sys::CUstream,
     /// Held for reading by every call, for writing by a thread that captures: what others queue must not become part of it.
     gate: RwLock<()>,
+}
+
+/// What a launch whose blocks all run at once depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of shared memory that a block may ask for.
+    pub shared_per_block: usize,
+    /// Registers of a multiprocessor.
+    pub registers: usize,
+    pub cooperative: bool,
+    pub clusters: bool,
 }
 
 thread_local! {
@@ -98,10 +110,16 @@ impl Handles {
                     ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
                 );
                 let multiprocessors = ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?.max(1) as u32;
+                let limits = Limits {
+                    shared_per_block: ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize,
+                    registers: ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR)? as usize,
+                    cooperative: ask(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? != 0,
+                    clusters: ask(Attribute::CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH)? != 0,
+                };
                 let context = result::primary_ctx::retain(device)?;
                 result::ctx::set_current(context)?;
                 let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-                Ok(Handles { ordinal, capability, multiprocessors, context, stream, gate: RwLock::new(()) })
+                Ok(Handles { ordinal, capability, multiprocessors, limits, context, stream, gate: RwLock::new(()) })
             }
         };
         open().map_err(|e| error(op, ordinal, e))
@@ -222,13 +240,14 @@ impl Handles {
         })
     }
 
-    /// Queues a kernel that takes one struct by value.
+    /// Queues a kernel that takes one struct by value; with `together` all its blocks run at once, or the driver refuses.
     pub fn launch<P: bytemuck::Pod>(
         &self,
         op: &'static str,
         stream: sys::CUstream,
         function: sys::CUfunction,
         grid: &super::launch::Grid,
+        together: bool,
         parameters: &P,
     ) -> Result<()> {
         let mut parameters = *parameters;
@@ -236,6 +255,24 @@ impl Handles {
         let (grid, block, shared) = ((grid.blocks, 1, 1), (grid.threads.0, grid.threads.1, 1), grid.shared);
         // SAFETY: the function takes this struct (abi.rs), which the driver copies before it returns, and the addresses in it
         // are of buffers whose memory is reused in the stream's order only.
-        self.with(op, || unsafe { result::launch_kernel(function, grid, block, shared, stream, &mut pointers) })
+        self.with(op, || unsafe {
+            if together {
+                result::launch_cooperative_kernel(function, grid, block, shared, stream, &mut pointers)
+            } else {
+                result::launch_kernel(function, grid, block, shared, stream, &mut pointers)
+            }
+        })
+    }
+
+    /// How many blocks of that size fit on the device at once. The function may have so much shared memory from then on.
+    pub fn resident(&self, op: &'static str, function: sys::CUfunction, threads: u32, shared: usize) -> Result<usize> {
+        let mut blocks = 0;
+        // SAFETY: the function is one of this device's.
+        self.with(op, || unsafe {
+            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            result::function::set_function_attribute(function, attribute, self.limits.shared_per_block as i32)?;
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, function, threads as i32, shared).result()
+        })?;
+        Ok(blocks.max(0) as usize * self.multiprocessors as usize)
     }
 }

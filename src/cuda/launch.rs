@@ -159,7 +159,32 @@ impl Context {
         parameters: &P,
     ) -> Result<()> {
         let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.launch(name, stream, function, grid, parameters)
+        self.handles.launch(name, stream, function, grid, false, parameters)
+    }
+
+    /// The same, of a kernel whose blocks wait for each other: all run at once, or the driver refuses.
+    pub fn launch_together<P: Parameters>(
+        &self,
+        stream: sys::CUstream,
+        name: &'static str,
+        suffix: &'static str,
+        grid: &Grid,
+        parameters: &P,
+    ) -> Result<()> {
+        let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
+        self.handles.launch(name, stream, function, grid, true, parameters)
+    }
+
+    /// How many blocks of such a kernel the device has room for at once.
+    pub fn resident<P: Parameters>(
+        &self,
+        name: &'static str,
+        suffix: &'static str,
+        threads: u32,
+        shared: usize,
+    ) -> Result<usize> {
+        let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
+        self.handles.resident(name, function, threads, shared)
     }
 }
 

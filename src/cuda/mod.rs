@@ -110,6 +110,11 @@ impl Cuda {
         lane::Lane::of(self.0, 0)?.wait_for(self.0, lane::Lane::copies(self.0)?)
     }
 
+    /// Whether recurrent layers may run all their steps in one launch.
+    pub fn allow_persistent(self, allow: bool) {
+        self.0.persistent.store(allow, Ordering::Relaxed);
+    }
+
     /// Whether f32 products may use TF32.
     pub fn allow_tf32(self, allow: bool) {
         self.0.tf32.store(allow, Ordering::Relaxed);

@@ -3,19 +3,19 @@
 use std::{ffi::c_void, sync::atomic::Ordering};
 
 use super::{
-    Cuda,
-    abi::{self, Parameters},
+    Cuda, abi,
     blas::{self, Rows},
     context::Context,
-    driver::Address,
+    driver::{Address, Limits},
     graph,
     lane::{self, LANES},
-    launch::{bits, suffix},
+    launch::{Grid, bits, suffix},
 };
 use crate::{capture, dtype::DType, error::Result, kernel::Gemm};
 pub use abi::{
-    RecurrentBias, RecurrentPeephole, RecurrentPrevious, RecurrentProjected, RecurrentRows, RecurrentStates,
-    RecurrentStep, RecurrentStepBackward, RecurrentSums, RecurrentTotals,
+    CELL_GRU, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, Parameters, PersistentBackward,
+    PersistentForward, PersistentPass, RecurrentBias, RecurrentPeephole, RecurrentPrevious, RecurrentProjected,
+    RecurrentRows, RecurrentStates, RecurrentStep, RecurrentStepBackward, RecurrentSums, RecurrentTotals,
 };
 
 const OP: &str = "recurrent";
@@ -60,6 +60,37 @@ impl Cuda {
     /// Whether graphs may be used.
     pub fn replays(self) -> bool {
         self.0.replay.load(Ordering::Relaxed)
+    }
+
+    /// Whether all steps of a layer may be one launch.
+    pub fn persistent(self) -> bool {
+        self.0.persistent.load(Ordering::Relaxed)
+    }
+
+    /// Whether f32 products may use TF32.
+    pub fn tf32(self) -> bool {
+        self.0.tf32.load(Ordering::Relaxed)
+    }
+
+    /// Multiprocessors and compute capability.
+    pub fn size(self) -> (usize, (i32, i32)) {
+        (self.0.handles.multiprocessors as usize, self.0.handles.capability)
+    }
+
+    /// What launches whose blocks wait for each other depend on.
+    pub fn limits(self) -> Limits {
+        self.0.handles.limits
+    }
+
+    /// How many blocks of such a kernel the device has room for at once.
+    pub fn resident<P: Parameters>(
+        self,
+        name: &'static str,
+        dtype: DType,
+        threads: usize,
+        shared: usize,
+    ) -> Result<usize> {
+        self.0.resident::<P>(name, suffix(dtype), threads as u32, shared)
     }
 
     /// How a sum over `rows` of `width` columns is divided: rows to a part. A function of the shape alone.
@@ -130,6 +161,18 @@ impl Lane {
     pub fn launch<P: Parameters>(self, name: &'static str, dtype: DType, items: usize, parameters: &P) -> Result<()> {
         let grid = self.context.spread_thin(items);
         self.context.launch_on(self.lane.stream, name, suffix(dtype), &grid, parameters)
+    }
+
+    /// A kernel whose blocks wait for each other, so many of so many threads and bytes of shared memory.
+    pub fn launch_together<P: Parameters>(
+        self,
+        name: &'static str,
+        dtype: DType,
+        (blocks, threads, shared): (usize, usize, usize),
+        parameters: &P,
+    ) -> Result<()> {
+        let grid = Grid { blocks: blocks as u32, threads: (threads as u32, 1), shared: shared as u32 };
+        self.context.launch_together(self.lane.stream, name, suffix(dtype), &grid, parameters)
     }
 
     /// Rows moved from the caller's order, or with `out` to it.

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{Buf, BufMut, Descriptor, cpu};
+use super::{Algorithm, Buf, BufMut, Choice, Descriptor, cpu};
 use crate::{
     device::Device,
     dtype::{DType, with_dtype},
@@ -158,6 +158,7 @@ pub struct Plan {
     device: Device,
     graphs: bool,
     products: bool,
+    choice: Choice,
 }
 
 impl Plan {
@@ -184,14 +185,24 @@ impl Plan {
         {
             return Err(Error::shape("recurrent plan", format!("{shape:?}"), "a workspace that memory can hold"));
         }
-        Ok(Plan {
-            descriptor: descriptor.clone(),
-            shape,
-            layout: Layout::TimeMajor,
-            device: *device,
-            graphs: true,
-            products: true,
-        })
+        let (descriptor, layout) = (descriptor.clone(), Layout::TimeMajor);
+        let choice = chosen(Algorithm::Auto, &descriptor, shape, device)?;
+        Ok(Plan { descriptor, shape, layout, device: *device, graphs: true, products: true, choice })
+    }
+
+    /// Sets how the steps are run on a GPU, instead of [`Algorithm::Auto`]. Sizes of workspaces may change; a reserve is the same, so
+    /// one algorithm's backward may follow another's forward.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with the reason where [`Algorithm::Persistent`] is asked for and cannot run.
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Result<Self> {
+        self.choice = chosen(algorithm, &self.descriptor, self.shape, &self.device)?;
+        Ok(self)
+    }
+
+    /// How the steps are run, and why.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
     }
 
     /// Sets how x and y lie in memory.
@@ -499,4 +510,20 @@ struct Sizes {
     h: usize,
     /// 0 without a cell state.
     c: usize,
+}
+
+/// The algorithm of a plan on a device.
+fn chosen(algorithm: Algorithm, descriptor: &Descriptor, shape: Shape, device: &Device) -> Result<Choice> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(ordinal) = *device {
+        return cuda::chosen(algorithm, descriptor, shape, ordinal);
+    }
+    if algorithm == Algorithm::Persistent {
+        return Err(Error::Unavailable {
+            op: super::algorithm::OP,
+            what: format!("a persistent plan for {descriptor}, {} sequences", shape.batch),
+            reason: format!("{device} is no GPU"),
+        });
+    }
+    Ok(Choice::Stepwise { reason: format!("{device} is no GPU") })
 }

@@ -48,9 +48,11 @@ fn results(options: &Options, device: gatefold::Device, lengths: Option<&[usize]
 /// Long enough that layers run as a wavefront of several stretches: a lane that does not wait reads what is not there yet.
 #[test]
 fn stretches_and_directions() {
-    if !gpu() {
+    if !gpu() || !alone("lanes::stretches_and_directions") {
         return;
     }
+    // A persistent layer has no stretches.
+    GPU.allow_persistent(false).unwrap();
     for kind in KINDS {
         for (layers, bidirectional, dropout) in [(4, false, 0.0), (2, false, 0.4), (3, true, 0.4)] {
             let options = Options { layers, bidirectional, dropout, ..Options::new(kind, 3, 4) };
@@ -85,6 +87,7 @@ fn launches_of_a_sequence() -> Result<()> {
     }
     const T: usize = 12;
     let mut rng = Philox::seed(1);
+    GPU.allow_persistent(false)?;
     for (layers, bidirectional) in [(1, false), (3, false), (2, true)] {
         let passes = (layers * if bidirectional { 2 } else { 1 }) as u64;
         let lstm = Lstm::new(5, 8).num_layers(layers).bidirectional(bidirectional).init(&GPU, &mut rng)?;
@@ -118,6 +121,42 @@ fn launches_of_a_sequence() -> Result<()> {
             undisturbed(&counts);
             assert!(counts.gemm_calls <= 2 * steps + passes * (3 * products + 1), "{name}: {counts:?}");
             assert!(counts.launches <= 2 * steps + passes * (kernels + 5) + 10, "{name}: {counts:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Where a layer's steps are one launch: the input's products, the biases, that launch and the last states, however many steps there are.
+#[test]
+fn launches_of_persistent_sequences() -> Result<()> {
+    if !gpu() || !counting() || !alone("lanes::launches_of_persistent_sequences") {
+        return Ok(());
+    }
+    let mut rng = Philox::seed(1);
+    for (layers, bidirectional) in [(1, false), (3, false), (2, true)] {
+        let (layer, passes) = (layers as u64, (layers * if bidirectional { 2 } else { 1 }) as u64);
+        let lstm = Lstm::new(5, 8).num_layers(layers).bidirectional(bidirectional).init(&GPU, &mut rng)?;
+        for steps in [12, 40] {
+            let x = uniform(&[steps, 4, 5], DType::F32, 2).to_device(&GPU)?;
+            let infer = || drop(lstm.forward(&Tape::no_grad().constant(x.clone()), None).unwrap());
+            infer();
+            let counts = counted(infer);
+            undisturbed(&counts);
+            assert_eq!(
+                (counts.gemm_calls, counts.launches, counts.memsets),
+                (passes, 3 * passes + layer, layer),
+                "{counts:?}"
+            );
+            let train = || {
+                let tape = Tape::new();
+                lstm.forward(&tape.variable(x.clone()), None).unwrap().0.sum().unwrap().backward().unwrap();
+                lstm.zero_grad();
+            };
+            (0..3).for_each(|_| train());
+            let counts = counted(train);
+            undisturbed(&counts);
+            assert!(counts.gemm_calls <= 4 * passes, "{counts:?}");
+            assert!(counts.launches <= 8 * passes + 2 * layer + 10, "{counts:?}");
         }
     }
     Ok(())
@@ -158,6 +197,9 @@ fn graphs_of_sequences() -> Result<()> {
     let plain = round(false)?;
     assert_ne!(plain[0], plain[1], "masks differ from call to call");
     assert_eq!(round(true)?, plain);
+    GPU.allow_persistent(false)?;
+    let plain = round(false)?;
+    assert_eq!(round(true)?, plain);
     if !counting() {
         return Ok(());
     }
@@ -172,6 +214,13 @@ fn graphs_of_sequences() -> Result<()> {
     let counts = counted(infer);
     undisturbed(&counts);
     assert_eq!((counts.graph_launches, counts.memsets, counts.copies_d2d), (1, 0, 0), "{counts:?}");
+    // A persistent one's flags are cleared too.
+    GPU.allow_persistent(true)?;
+    (0..3).for_each(|_| infer());
+    let counts = counted(infer);
+    undisturbed(&counts);
+    assert_eq!((counts.graph_launches, counts.memsets, counts.copies_d2d), (1, 1, 0), "{counts:?}");
+    GPU.allow_persistent(false)?;
     GPU.allow_graphs(false)?;
     let counts = counted(infer);
     assert_eq!((counts.graph_launches, counts.launches > 9), (0, true), "{counts:?}");

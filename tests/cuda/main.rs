@@ -21,6 +21,7 @@ mod memory;
 mod mnist;
 mod ops;
 mod optim;
+mod persistent;
 mod properties;
 mod raw;
 mod recurrent;

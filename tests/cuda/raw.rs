@@ -49,24 +49,31 @@ fn current() {
     }
 }
 
-/// Where a plan runs, and on which stream.
+/// Where a plan runs, how, and on which stream.
 #[derive(Clone, Copy)]
-struct Place {
+pub struct Place {
     device: Device,
     /// Null: the crate's.
     theirs: sys::CUstream,
+    /// Forward and backward.
+    algorithms: [Algorithm; 2],
 }
 
 impl Place {
-    fn of(device: Device) -> Place {
-        Place { device, theirs: std::ptr::null_mut() }
+    pub fn of(device: Device) -> Place {
+        Place { device, theirs: std::ptr::null_mut(), algorithms: [Algorithm::Auto; 2] }
+    }
+
+    /// On the GPU.
+    pub fn by(forward: Algorithm, backward: Algorithm) -> Place {
+        Place { algorithms: [forward, backward], ..Place::of(GPU) }
     }
 
     /// A stream of the caller's, which does not wait for the default one.
     fn with_stream() -> Place {
         current();
         let theirs = result::stream::create(result::stream::StreamKind::NonBlocking).unwrap();
-        Place { device: GPU, theirs }
+        Place { theirs, ..Place::of(GPU) }
     }
 
     fn stream(self) -> Stream {
@@ -173,7 +180,7 @@ impl Drop for Memory {
 
 /// Which of the buffers that need not be there are.
 #[derive(Debug, Clone, Copy)]
-struct Given {
+pub struct Given {
     dy: bool,
     dlast: bool,
     dx: bool,
@@ -183,7 +190,13 @@ struct Given {
     dparameters: u64,
 }
 
-fn descriptor(case: &Case) -> Descriptor {
+impl Given {
+    /// Everything, written over what is there.
+    pub const ALL: Given =
+        Given { dy: true, dlast: true, dx: true, dstates: true, accumulate: false, dparameters: u64::MAX };
+}
+
+pub fn descriptor(case: &Case) -> Descriptor {
     let o = &case.options;
     let cell = match o.kind {
         Kind::Tanh => Cell::Rnn(Nonlinearity::Tanh),
@@ -204,12 +217,14 @@ fn descriptor(case: &Case) -> Descriptor {
     }
 }
 
-fn run(case: &Case, given: Given, place: Place) -> Named {
+pub fn run(case: &Case, given: Given, place: Place) -> Named {
     let (device, stream) = (&place.device, place.stream());
     let (o, d, dtype) = (&case.options, descriptor(case), case.options.dtype);
     let shape = Shape { seq: case.steps, batch: case.batch() };
     let layout = if o.batch_first { Layout::BatchMajor } else { Layout::TimeMajor };
-    let plan = Plan::new(&d, shape, device).unwrap().layout(layout);
+    let plan = |algorithm| Plan::new(&d, shape, device).unwrap().layout(layout).algorithm(algorithm).unwrap();
+    let plans = if *device == CPU { [Algorithm::Auto; 2] } else { place.algorithms }.map(plan);
+    let [plan, plan_backward] = &plans;
     let batch_sizes: Vec<usize> =
         (0..case.steps).map(|t| case.lengths.iter().filter(|&&length| length > t).count()).collect();
     let (sequence, rows) = match case.form {
@@ -281,29 +296,30 @@ fn run(case: &Case, given: Given, place: Place) -> Named {
     let mut dparameters: Vec<Option<BufMut<'_>>> =
         gradients.iter_mut().map(|g| g.as_mut().map(Memory::buf_mut)).collect();
     // What the forward call needed is gone.
-    let mut workspace = scratch(plan.workspace_len());
-    plan.backward(
-        &stream,
-        Backward {
-            x: x.buf(),
-            h0: h0.as_ref().map(Memory::buf),
-            c0: c0.as_ref().map(Memory::buf),
-            parameters: &parameters,
-            sequence,
-            dy: dy.as_ref().map(Memory::buf),
-            dhn: dhn.as_ref().map(Memory::buf),
-            dcn: dcn.as_ref().map(Memory::buf),
-            dx: dx.as_mut().map(Memory::buf_mut),
-            dh0: dh0.as_mut().map(Memory::buf_mut),
-            dc0: dc0.as_mut().map(Memory::buf_mut),
-            dparameters: if given.dparameters == 0 { &mut [] } else { &mut dparameters },
-            accumulate: given.accumulate,
-            dropout_seed: case.seed,
-            workspace: workspace.buf_mut(),
-            reserve: reserve.buf_mut(),
-        },
-    )
-    .unwrap();
+    let mut workspace = scratch(plan_backward.workspace_len());
+    plan_backward
+        .backward(
+            &stream,
+            Backward {
+                x: x.buf(),
+                h0: h0.as_ref().map(Memory::buf),
+                c0: c0.as_ref().map(Memory::buf),
+                parameters: &parameters,
+                sequence,
+                dy: dy.as_ref().map(Memory::buf),
+                dhn: dhn.as_ref().map(Memory::buf),
+                dcn: dcn.as_ref().map(Memory::buf),
+                dx: dx.as_mut().map(Memory::buf_mut),
+                dh0: dh0.as_mut().map(Memory::buf_mut),
+                dc0: dc0.as_mut().map(Memory::buf_mut),
+                dparameters: if given.dparameters == 0 { &mut [] } else { &mut dparameters },
+                accumulate: given.accumulate,
+                dropout_seed: case.seed,
+                workspace: workspace.buf_mut(),
+                reserve: reserve.buf_mut(),
+            },
+        )
+        .unwrap();
 
     let mut results = vec![("y".to_string(), y.read()), ("hn".into(), hn.read())];
     results.extend(cn.as_mut().map(|cn| ("cn".into(), cn.read())));
@@ -392,7 +408,7 @@ fn plans_without_products() {
             };
             counted(|| plan.forward(&Stream::Host, call).unwrap())
         };
-        let plan = Plan::new(&descriptor, shape, &GPU).unwrap();
+        let plan = Plan::new(&descriptor, shape, &GPU).unwrap().algorithm(Algorithm::Stepwise).unwrap();
         let (with, without) = (asked(plan.clone()), asked(plan.without_products()));
         assert!(with.gemm_calls >= 5, "{cell:?}: {with:?}");
         assert_eq!((without.gemm_calls, without.launches), (0, with.launches), "{cell:?}: {without:?}");

@@ -97,7 +97,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
 /// Numbers with a name.
 pub type Named = Vec<(String, Vec<f64>)>;
 
-fn run(case: &Case, device: &Device, training: bool) -> Result<Named> {
+pub fn run(case: &Case, device: &Device, training: bool) -> Result<Named> {
     let net = case.options.net(case.seed);
     net.module().to_device(device)?;
     let tape = if training { Tape::new() } else { Tape::no_grad() };

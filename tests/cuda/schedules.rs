@@ -8,7 +8,7 @@ use gatefold::{
 
 use crate::{GPU, gpu, numbers, skipped, softgpu};
 
-const ORDERS: [&str; 5] = ["forward", "reverse", "random:1", "random:2", "random:3"];
+pub const ORDERS: [&str; 5] = ["forward", "reverse", "random:1", "random:2", "random:3"];
 
 type Bits = Vec<(String, Vec<u64>)>;
 

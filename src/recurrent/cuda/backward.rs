@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     super::{Backward, Buf, BufMut, Nonlinearity, Plan, Stream},
-    Cell, Lane, Matrix, Net, ParameterKind, Run, Weights,
+    Cell, Lane, Matrix, Net, ParameterKind, Run, Weights, persistent,
     space::{BackwardSpace, LayerReserve, Space},
 };
 use crate::{
@@ -101,9 +101,14 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>, seed_at: u64
             if place > 0 {
                 pass.lane.wait_for(run.lane(place - 1, 0))?;
             }
-            pass.steps(steps.clone())?;
+            if net.persistent.is_none() {
+                pass.steps(steps.clone())?;
+            }
         }
         let first = run.meet(place)?;
+        if let Some(plan) = &net.persistent {
+            persistent::backward(run, first, &plan.backward, own, space.flags)?;
+        }
         let to = if l == 0 { dx } else { upper(place + 1) };
         if to != 0 && !steps.is_empty() {
             own.iter().try_for_each(|pass| pass.input_gradient(first, steps.clone(), to))?;
@@ -142,22 +147,22 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>, seed_at: u64
 }
 
 /// One layer and direction.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     run: &'a Run<'a>,
     lane: Lane,
-    weights: Weights,
+    pub weights: Weights,
     layer: usize,
-    reverse: bool,
-    gates: u64,
+    pub reverse: bool,
+    pub gates: u64,
     kept: u64,
-    cells: u64,
+    pub cells: u64,
     /// This direction's columns of the layer's output, and of its gradient; dy = 0: none.
-    y: u64,
-    dy: u64,
-    h_first: u64,
-    c_first: u64,
-    dh: u64,
-    dc: u64,
+    pub y: u64,
+    pub dy: u64,
+    pub h_first: u64,
+    pub c_first: u64,
+    pub dh: u64,
+    pub dc: u64,
     scratch: u64,
     projected: u64,
 }

@@ -6,6 +6,7 @@ use super::{
     super::{Buf, Forward, Nonlinearity, Plan, Stream},
     Cell, Lane, Matrix, Net, ParameterKind, Run, Weights,
     order::Order,
+    persistent,
     space::{ForwardSpace, LayerReserve, Space},
 };
 use crate::{
@@ -86,6 +87,7 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) 
         }
     }
     passes.iter().try_for_each(Pass::sum_biases)?;
+    let last_states = (call.hn.address(), call.cn.as_ref().map(|cn| cn.address()));
 
     for (l, k) in run.waves() {
         let steps = net.stretch(order.steps(), k);
@@ -95,13 +97,24 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) 
             if l > 0 {
                 pass.lane.wait_for(run.lane(l - 1, 0))?;
             }
+            if net.persistent.is_some() {
+                pass.input(steps.clone())?;
+                continue;
+            }
             pass.steps(steps.clone())?;
             if k + 1 == net.stretches {
                 // Now, for in inference a layer further on takes over this one's memory.
-                pass.last_states(i, call.hn.address(), call.cn.as_ref().map(|cn| cn.address()))?;
+                pass.last_states(pass.lane, i, last_states)?;
             }
         }
         let first = run.meet(l)?;
+        if let Some(plan) = &net.persistent {
+            let own = &passes[l * net.directions..][..net.directions];
+            persistent::forward(run, first, &plan.forward, own, space.flags)?;
+            for (d, pass) in own.iter().enumerate() {
+                pass.last_states(first, l * net.directions + d, last_states)?;
+            }
+        }
         if let Some(reserve) = &reserve
             && net.dropout > 0.0
             && l + 1 < net.layers
@@ -123,26 +136,26 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) 
 }
 
 /// One layer and direction.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     run: &'a Run<'a>,
     lane: Lane,
-    weights: Weights,
+    pub weights: Weights,
     layer: usize,
-    reverse: bool,
+    pub reverse: bool,
     /// The layer's input `[rows, width]`.
     below: u64,
-    bias: u64,
+    pub bias: u64,
     q: u64,
     pre: u64,
-    gates: u64,
+    pub gates: u64,
     kept: u64,
     /// Training: of all rows. Inference: of the batch, in place.
-    cells: u64,
-    training: bool,
-    h_first: u64,
-    c_first: u64,
+    pub cells: u64,
+    pub training: bool,
+    pub h_first: u64,
+    pub c_first: u64,
     /// This direction's columns of the output.
-    y: u64,
+    pub y: u64,
 }
 
 impl Pass<'_> {
@@ -164,20 +177,33 @@ impl Pass<'_> {
         self.training && self.run.net.dtype == self.run.net.real
     }
 
-    fn steps(&self, steps: Range<usize>) -> Result<()> {
-        if steps.is_empty() {
-            return Ok(());
-        }
+    /// Pre-activations of the rows from `first` on.
+    pub fn pre(&self, first: usize) -> u64 {
+        if self.in_place() { self.run.real_at(self.gates, first * self.run.net.gates) } else { self.pre }
+    }
+
+    /// x W_ih of those steps.
+    fn input(&self, steps: Range<usize>) -> Result<()> {
         let (run, net, order) = (self.run, &self.run.net, &self.run.order);
         let (k, first) = (net.layer_input(self.layer), order.at(steps.start));
-        let rows = order.at(steps.end) - first;
-        let pre = if self.in_place() { run.real_at(self.gates, first * net.gates) } else { self.pre };
+        let (rows, pre) = (order.at(steps.end) - first, self.pre(first));
         let below = Matrix::new(run.at(self.below, first * k), k);
         for (column, row, count) in net.input_gates() {
             let w = Matrix::new(run.at(self.weights.get(ParameterKind::WeightIh), row * k), k).t();
             let to = Matrix::new(run.real_at(pre, column), net.gates);
             run.multiply(self.lane, (rows, count, k), below, w, to, false)?;
         }
+        Ok(())
+    }
+
+    fn steps(&self, steps: Range<usize>) -> Result<()> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        self.input(steps.clone())?;
+        let (run, net, order) = (self.run, &self.run.net, &self.run.order);
+        let first = order.at(steps.start);
+        let pre = self.pre(first);
         for s in 0..steps.len() {
             let t = if self.reverse { steps.end - 1 - s } else { steps.start + s };
             self.step(order, t, run.real_at(pre, (order.at(t) - first) * net.gates))?;
@@ -280,18 +306,18 @@ impl Pass<'_> {
     }
 
     /// hn and cn of this layer and direction.
-    fn last_states(&self, i: usize, hn: u64, cn: Option<u64>) -> Result<()> {
+    fn last_states(&self, lane: Lane, i: usize, (hn, cn): (u64, Option<u64>)) -> Result<()> {
         let (run, net) = (self.run, &self.run.net);
         let (r, hidden) = (net.output, net.hidden);
         // Backwards every sequence ends at step 0, whose rows come first.
         let last = u64::from(!self.reverse);
         let hn = run.at(hn, i * net.batch * r);
         let p = RecurrentStates { count: 1, stride: net.width() as u64, last, ..run.states(self.y, hn, r) };
-        run.move_states(self.lane, "hidden_out", &p)?;
+        run.move_states(lane, "hidden_out", &p)?;
         let Some(cn) = cn else { return Ok(()) };
         let cn = run.at(cn, i * net.batch * hidden);
         let last = if self.training { last } else { 0 };
         let p = RecurrentStates { count: 1, last, ..run.states(self.cells, cn, hidden) };
-        run.move_states(self.lane, "states_out", &p)
+        run.move_states(lane, "states_out", &p)
     }
 }

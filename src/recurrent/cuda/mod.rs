@@ -8,10 +8,13 @@
 //! The two directions run on two lanes. Layers of one direction run as a wavefront where the sequence is long enough to be cut:
 //! a layer begins when the one below has done its first stretch. Gradients of weights are computed aside, while the layer below
 //! goes on. Lanes join at the end.
+//!
+//! Where the plan is persistent, all steps of a layer and both its directions are one launch instead, and there is no wavefront.
 
 mod backward;
 mod forward;
 mod order;
+mod persistent;
 mod space;
 
 use std::ops::Range;
@@ -19,13 +22,17 @@ use std::ops::Range;
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 use order::Order;
+pub(super) use persistent::chosen;
 pub(super) use space::{reserve_len, workspace_len};
 
-use super::{Buf, Cell, Nonlinearity, ParameterKind, Plan, Sequence, Stream};
+use super::{Buf, Cell, Nonlinearity, ParameterKind, PersistentPlan, Plan, Sequence, Stream};
 use crate::{
     cuda::{
         Cuda,
-        recurrent::{ASIDE, Lane, Matrix, RecurrentRows, RecurrentStates},
+        recurrent::{
+            ASIDE, CELL_GRU, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, Lane, Matrix, RecurrentRows,
+            RecurrentStates,
+        },
     },
     dtype::DType,
     error::{Error, Result},
@@ -59,6 +66,8 @@ struct Net {
     real: DType,
     /// Stretches that the steps are cut into.
     stretches: usize,
+    /// All steps of a layer in one launch.
+    persistent: Option<PersistentPlan>,
 }
 
 impl Net {
@@ -66,7 +75,9 @@ impl Net {
         let (d, shape) = (plan.descriptor(), plan.shape());
         let projected = d.proj_size > 0;
         let columns = if d.cell == Cell::Gru { 4 } else { d.cell.gates() };
-        let wave = d.num_layers > 1 && !d.bidirectional;
+        let persistent = plan.choice().persistent().cloned();
+        // A launch of all steps fills the device by itself.
+        let wave = d.num_layers > 1 && !d.bidirectional && persistent.is_none();
         let most = if wave { STRETCHES.min(shape.seq) } else { 1 };
         Net {
             layers: d.num_layers,
@@ -85,6 +96,7 @@ impl Net {
             dtype: d.dtype,
             real: plan.compute_dtype(),
             stretches: (shape.seq * shape.batch / STRETCH).clamp(1, most),
+            persistent,
         }
     }
 
@@ -181,7 +193,7 @@ impl<'a> Run<'a> {
     /// Runs a call whose work is queued by `work`, or replays it: `addresses` is all else that it depends on.
     fn replay(&self, addresses: Vec<u64>, work: impl Fn() -> Result<()>) -> Result<()> {
         let (net, order) = (&self.net, &self.order);
-        let launches = 4 * net.states() * order.steps();
+        let launches = 4 * net.states() * if net.persistent.is_some() { 8 } else { order.steps() };
         if !(self.plan.may_capture() && self.cuda.replays()) {
             return work();
         }
@@ -190,7 +202,7 @@ impl<'a> Run<'a> {
         let sizes = [net.layers, net.directions, net.seq, net.batch, net.input, net.hidden, net.output];
         key.extend(sizes.map(|n| n as u64));
         key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
-        key.push(u64::from(self.plan.has_products()));
+        key.extend([self.plan.has_products(), net.persistent.is_some()].map(u64::from));
         let strides = order.strides.map_or([0; 2], |(step, sequence)| [step as u64, sequence as u64]);
         key.extend(strides.into_iter().chain([order.offsets, order.sequences]));
         if order.offsets != 0 {
@@ -372,12 +384,13 @@ impl<'a> Run<'a> {
 
 fn kind(cell: Cell) -> u64 {
     match cell {
-        Cell::Rnn(Nonlinearity::Tanh) => 0,
-        Cell::Rnn(Nonlinearity::Relu) => 1,
-        Cell::Lstm => 2,
-        Cell::LstmPeephole => 3,
-        Cell::Gru => 4,
-        Cell::GruResetBefore => 5,
+        Cell::Rnn(Nonlinearity::Tanh) => CELL_RNN_TANH.into(),
+        Cell::Rnn(Nonlinearity::Relu) => CELL_RNN_RELU.into(),
+        Cell::Lstm => CELL_LSTM.into(),
+        Cell::LstmPeephole => CELL_LSTM_PEEPHOLE.into(),
+        Cell::Gru => CELL_GRU.into(),
+        // Of which there is no persistent kernel.
+        Cell::GruResetBefore => u64::from(CELL_GRU) + 1,
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct ForwardSpace {
     /// Inference: cell states `[batch, hidden]`, and what training keeps per row.
     pub c: Vec<u64>,
     pub kept: Vec<u64>,
+    /// Of a persistent layer's blocks.
+    pub flags: u64,
     /// Inference, and of the last layer what goes to the caller in another order: outputs `[rows, width]` by layer.
     pub y: Vec<u64>,
 }
@@ -92,6 +94,7 @@ impl ForwardSpace {
             pre,
             c: each(space, unless(training || !net.lstm, batch * net.hidden), c),
             kept: each(space, unless(training, batch * net.kept), t),
+            flags: space.take(net.persistent.as_ref().map_or(0, |plan| plan.forward.flags()), 4),
             y,
         }
     }
@@ -114,6 +117,8 @@ pub(super) struct BackwardSpace {
     pub previous: u64,
     /// Sums over the rows of parts.
     pub sums: u64,
+    /// Of a persistent layer's blocks.
+    pub flags: u64,
 }
 
 impl BackwardSpace {
@@ -134,6 +139,7 @@ impl BackwardSpace {
             projected: each(space, when(net.projected, rows * net.output), t),
             previous: space.take(rows * net.output, t),
             sums: space.take(sums, c),
+            flags: space.take(net.persistent.as_ref().map_or(0, |plan| plan.backward.flags()), 4),
         }
     }
 }

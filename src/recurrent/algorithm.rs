@@ -1,0 +1,155 @@
+//! Which algorithm runs a plan on a GPU: a pure function of network, extents and device.
+
+use std::fmt;
+
+use super::{Descriptor, PersistentPlan, Shape};
+use crate::error::Error;
+
+pub(super) const OP: &str = "recurrent algorithm";
+
+/// How a layer's steps are run on a GPU. The CPU has one way of its own.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Algorithm {
+    /// What [`choose`] says.
+    #[default]
+    Auto,
+    /// A product and a pointwise kernel for each step, whatever the sizes.
+    Stepwise,
+    /// One launch for all steps of a layer, the recurrent weights kept in shared memory: as fast as blocks exchange states, and only
+    /// for networks whose weights fit ([`PersistentPlan`]).
+    Persistent,
+}
+
+/// What a GPU has, as far as the choice depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceProperties {
+    /// Streaming multiprocessors.
+    pub multiprocessors: usize,
+    /// Compute capability, major and minor.
+    pub capability: (u32, u32),
+    /// Bytes of shared memory that a block may ask for.
+    pub shared_per_block: usize,
+    /// 32-bit registers of a multiprocessor.
+    pub registers: usize,
+    /// Whether all blocks of a launch can be promised to run at once.
+    pub cooperative: bool,
+    /// Blocks of a cluster at most; 0 without clusters.
+    pub cluster_blocks: usize,
+}
+
+impl DeviceProperties {
+    /// H200 (SXM).
+    pub const H200: Self = Self::new(132, (9, 0), 227, 16);
+    /// H100 (SXM).
+    pub const H100: Self = Self::new(132, (9, 0), 227, 16);
+    /// A100, of either memory size.
+    pub const A100: Self = Self::new(108, (8, 0), 163, 0);
+    /// L4.
+    pub const L4: Self = Self::new(58, (8, 9), 99, 0);
+    /// T4.
+    pub const T4: Self = Self::new(40, (7, 5), 64, 0);
+    /// GeForce RTX 4090.
+    pub const RTX_4090: Self = Self::new(128, (8, 9), 99, 0);
+
+    const fn new(
+        multiprocessors: usize,
+        capability: (u32, u32),
+        shared_kilobytes: usize,
+        cluster_blocks: usize,
+    ) -> Self {
+        DeviceProperties {
+            multiprocessors,
+            capability,
+            shared_per_block: shared_kilobytes << 10,
+            registers: 65536,
+            cooperative: true,
+            cluster_blocks,
+        }
+    }
+}
+
+/// What runs, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Step by step.
+    Stepwise {
+        /// Why not otherwise.
+        reason: String,
+    },
+    /// All steps in one launch.
+    Persistent {
+        /// How the work is divided.
+        plan: Box<PersistentPlan>,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Choice {
+    /// [`Algorithm::Stepwise`] or [`Algorithm::Persistent`].
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Choice::Stepwise { .. } => Algorithm::Stepwise,
+            Choice::Persistent { .. } => Algorithm::Persistent,
+        }
+    }
+
+    /// Why it was chosen.
+    pub fn reason(&self) -> &str {
+        match self {
+            Choice::Stepwise { reason } | Choice::Persistent { reason, .. } => reason,
+        }
+    }
+
+    /// The persistent plan that was chosen.
+    pub fn persistent(&self) -> Option<&PersistentPlan> {
+        match self {
+            Choice::Stepwise { .. } => None,
+            Choice::Persistent { plan, .. } => Some(plan),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Stepwise { reason } => write!(f, "stepwise: {reason}"),
+            Choice::Persistent { plan, reason } => write!(f, "persistent: {reason}\n{plan}"),
+        }
+    }
+}
+
+/// Up to how many sequences a persistent plan is taken, by hidden size: beyond them a step's products fill the device by themselves,
+/// and reading the weights once for many sequences counts for more than launching once.
+///
+/// From a model of latencies and bandwidths, not from measurements.
+const WINS: [(usize, usize); 3] = [(512, usize::MAX), (1024, 256), (2048, 128)];
+
+/// The algorithm of [`Algorithm::Auto`].
+///
+/// Persistent where it fits ([`PersistentPlan::fit`]), there is more than one step, and a model of its steps says that it wins: up to
+/// 512 units at any batch, 1024 units up to 256 sequences, 2048 units up to 128. No GPU has measured these bounds yet.
+pub fn choose(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) -> Choice {
+    let stepwise = |reason: String| Choice::Stepwise { reason };
+    if shape.seq < 2 {
+        return stepwise("a single step has nothing to keep weights for".into());
+    }
+    let plan = match PersistentPlan::fit(descriptor, shape, device) {
+        Ok(plan) => plan,
+        Err(Error::Unavailable { reason, .. }) => return stepwise(reason),
+        Err(e) => return stepwise(e.to_string()),
+    };
+    let (hidden, batch) = (descriptor.hidden_size, shape.batch);
+    match WINS.iter().find(|(most, _)| hidden <= *most) {
+        Some((most, sequences)) if batch <= *sequences => {
+            let bound =
+                if *sequences == usize::MAX { "any batch".into() } else { format!("up to {sequences} sequences") };
+            let reason = format!("by a model that no GPU has tested, it wins for up to {most} units at {bound}");
+            Choice::Persistent { plan: plan.into(), reason }
+        }
+        _ => stepwise(format!(
+            "by a model that no GPU has tested, {batch} sequences of {hidden} units fill the device step by step"
+        )),
+    }
+}

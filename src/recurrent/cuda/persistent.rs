@@ -1,0 +1,205 @@
+//! All steps of a layer in one launch: whether the device has room for it, and the launches.
+
+use super::{
+    super::{
+        Algorithm, Choice, Descriptor, DeviceProperties, ParameterKind, PersistentPlan, Shape, Tiling, algorithm::OP,
+        choose,
+    },
+    Run,
+    backward::Pass as BackwardPass,
+    forward::Pass as ForwardPass,
+    kind,
+};
+use crate::{
+    cuda::{
+        Cuda,
+        recurrent::{Lane, Parameters, PersistentBackward, PersistentForward, PersistentPass},
+    },
+    dtype::DType,
+    error::{Error, Result},
+};
+
+const ASKED: &str = "it was asked for";
+
+/// The algorithm of a plan on a GPU. A persistent one has been told by the driver that all its blocks fit at once.
+pub(in super::super) fn chosen(
+    algorithm: Algorithm,
+    descriptor: &Descriptor,
+    shape: Shape,
+    ordinal: usize,
+) -> Result<Choice> {
+    let cuda = Cuda::open(OP, ordinal)?;
+    if algorithm == Algorithm::Auto && !cuda.persistent() {
+        return Ok(Choice::Stepwise { reason: "Device::allow_persistent has switched the other off".into() });
+    }
+    let choice = match algorithm {
+        Algorithm::Auto => choose(descriptor, shape, &properties(cuda)),
+        Algorithm::Stepwise => Choice::Stepwise { reason: ASKED.into() },
+        Algorithm::Persistent => {
+            let plan = PersistentPlan::fit(descriptor, shape, &properties(cuda))?.into();
+            Choice::Persistent { plan, reason: ASKED.into() }
+        }
+    };
+    let Some(reason) = choice.persistent().map(|plan| crowded(cuda, descriptor.dtype, plan)).transpose()?.flatten()
+    else {
+        return Ok(choice);
+    };
+    match algorithm {
+        Algorithm::Persistent => {
+            let what = format!("a persistent plan for {descriptor}, {} sequences", shape.batch);
+            Err(Error::Unavailable { op: OP, what, reason })
+        }
+        _ => Ok(Choice::Stepwise { reason }),
+    }
+}
+
+fn properties(cuda: Cuda) -> DeviceProperties {
+    let ((multiprocessors, (major, minor)), limits) = (cuda.size(), cuda.limits());
+    DeviceProperties {
+        multiprocessors,
+        capability: (major as u32, minor as u32),
+        shared_per_block: limits.shared_per_block,
+        registers: limits.registers,
+        cooperative: limits.cooperative,
+        cluster_blocks: if limits.clusters { 16 } else { 0 },
+    }
+}
+
+/// Why the device has no room for all blocks of a launch at once, by the driver's account.
+fn crowded(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<String>> {
+    for (room, tiling) in [
+        (room::<PersistentForward>(cuda, dtype, name(FORWARD, &plan.forward), &plan.forward)?, &plan.forward),
+        (room::<PersistentBackward>(cuda, dtype, name(BACKWARD, &plan.backward), &plan.backward)?, &plan.backward),
+    ] {
+        if room < tiling.blocks() {
+            return Ok(Some(format!("the driver says that {room} blocks fit at once, of {tiling}")));
+        }
+    }
+    Ok(None)
+}
+
+fn room<P: Parameters>(cuda: Cuda, dtype: DType, name: &'static str, tiling: &Tiling) -> Result<usize> {
+    cuda.resident::<P>(name, dtype, tiling.threads(), tiling.shared)
+}
+
+/// The kernels, by the sequences of their tiles.
+const FORWARD: [&str; 3] = ["persistent_forward8", "persistent_forward16", "persistent_forward32"];
+const BACKWARD: [&str; 3] = ["persistent_backward8", "persistent_backward16", "persistent_backward32"];
+
+fn name(names: [&'static str; 3], tiling: &Tiling) -> &'static str {
+    match tiling.tile {
+        8 => names[0],
+        16 => names[1],
+        _ => names[2],
+    }
+}
+
+/// Whether rows of so many bytes may be read 16 at once from those addresses on.
+fn vectors(bytes: [usize; 2], addresses: impl IntoIterator<Item = u64>) -> u64 {
+    u64::from(bytes.iter().all(|n| n.is_multiple_of(16)) && addresses.into_iter().all(|a| a.is_multiple_of(16)))
+}
+
+fn launch<P: Parameters>(
+    lane: Lane,
+    dtype: DType,
+    name: &'static str,
+    tiling: &Tiling,
+    flags: u64,
+    p: &P,
+) -> Result<()> {
+    lane.clear(flags, tiling.flags() * size_of::<u32>())?;
+    lane.launch_together(name, dtype, (tiling.blocks(), tiling.threads(), tiling.shared), p)
+}
+
+/// All steps of a layer's directions, whose pre-activations are there.
+pub(super) fn forward(
+    run: &Run<'_>,
+    lane: Lane,
+    tiling: &Tiling,
+    passes: &[ForwardPass<'_>],
+    flags: u64,
+) -> Result<()> {
+    let (net, order) = (&run.net, &run.order);
+    let Some(first) = passes.first() else { return Ok(()) };
+    let pass = |of: &ForwardPass<'_>| PersistentPass {
+        weight: of.weights.get(ParameterKind::WeightHh),
+        bias: of.bias,
+        peephole: of.weights.get(ParameterKind::WeightPeephole),
+        pre: of.pre(0),
+        gates: of.gates,
+        cells: of.cells,
+        y: of.y,
+        h_first: of.h_first,
+        c_first: of.c_first,
+        reverse: of.reverse.into(),
+        ..PersistentPass::default()
+    };
+    let both = [pass(first), pass(passes.last().unwrap_or(first))];
+    let row = net.hidden * net.size();
+    let p = PersistentForward {
+        pass: both,
+        offsets: order.offsets,
+        flags,
+        steps: order.steps() as u64,
+        batch: net.batch as u64,
+        hidden: net.hidden as u64,
+        stride: net.width() as u64,
+        cell: kind(net.cell),
+        passes: passes.len() as u64,
+        groups: tiling.groups as u64,
+        group: tiling.group as u64,
+        tiles: tiling.tiles as u64,
+        members: tiling.members as u64,
+        units: tiling.units as u64,
+        training: first.training.into(),
+        exact: (!run.cuda.tf32()).into(),
+        vector: vectors([row, row], both.iter().flat_map(|p| [p.weight, p.y, p.h_first])),
+    };
+    launch(lane, net.dtype, name(FORWARD, tiling), tiling, flags, &p)
+}
+
+/// All steps of a layer's directions backward: gates become their gradients, dh and dc those of the first states.
+pub(super) fn backward(
+    run: &Run<'_>,
+    lane: Lane,
+    tiling: &Tiling,
+    passes: &[BackwardPass<'_>],
+    flags: u64,
+) -> Result<()> {
+    let (net, order) = (&run.net, &run.order);
+    let Some(first) = passes.first() else { return Ok(()) };
+    let pass = |of: &BackwardPass<'_>| PersistentPass {
+        weight: of.weights.get(ParameterKind::WeightHh),
+        peephole: of.weights.get(ParameterKind::WeightPeephole),
+        gates: of.gates,
+        cells: of.cells,
+        y: of.y,
+        h_first: of.h_first,
+        c_first: of.c_first,
+        dy: of.dy,
+        dh: of.dh,
+        dc: of.dc,
+        reverse: of.reverse.into(),
+        ..PersistentPass::default()
+    };
+    let both = [pass(first), pass(passes.last().unwrap_or(first))];
+    let p = PersistentBackward {
+        pass: both,
+        offsets: order.offsets,
+        flags,
+        steps: order.steps() as u64,
+        batch: net.batch as u64,
+        hidden: net.hidden as u64,
+        stride: net.width() as u64,
+        cell: kind(net.cell),
+        passes: passes.len() as u64,
+        groups: tiling.groups as u64,
+        group: tiling.group as u64,
+        tiles: tiling.tiles as u64,
+        members: tiling.members as u64,
+        units: tiling.units as u64,
+        exact: (!run.cuda.tf32()).into(),
+        vector: vectors([net.gates * net.size(), net.recurrent_gates() * net.size()], both.iter().map(|p| p.gates)),
+    };
+    launch(lane, net.dtype, name(BACKWARD, tiling), tiling, flags, &p)
+}

@@ -1,0 +1,244 @@
+//! How the work of a persistent plan is divided: which blocks keep which weights, and what that costs by a model.
+
+use std::fmt;
+
+use super::{Descriptor, DeviceProperties, Shape, algorithm::OP};
+use crate::{
+    cell::Cell,
+    dtype::DType,
+    error::{Error, Result},
+};
+
+/// Warps of a block, which share out the depth of a product, and its threads. As in `kernels/persistent.cuh`.
+const WARPS: usize = 8;
+const THREADS: usize = 32 * WARPS;
+/// Units of a block at most, and sequences of a tensor core's tile.
+const UNITS: usize = 16;
+const COLUMNS: usize = 8;
+/// Tiles side by side in one go through the weights.
+const TILES: [usize; 3] = [1, 2, 4];
+
+/// The model, in cycles: what one multiprocessor moves in one, what a product of the tensor cores takes of it, and what passes
+/// between a store in one block and its use in another. Figures of data sheets and of published measurements, not of this code.
+const SHARED_BYTES: usize = 128;
+const L2_BYTES: usize = 40;
+const EXCHANGE: usize = 1400;
+/// What waiting for one more block costs; what a go costs beside what it moves (latencies and barriers); what one more go costs
+/// even where the exchange of the one before hides it.
+const MEMBER: usize = 4;
+const GO: usize = 700;
+const ANOTHER: usize = 150;
+
+/// One pass over the steps, forward or backward, in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tiling {
+    /// Units whose weights a block keeps.
+    pub units: usize,
+    /// Blocks that share out the units: they wait for each other in every step.
+    pub members: usize,
+    /// Groups of sequences, which do not wait for each other.
+    pub groups: usize,
+    /// Sequences of a group, the last of which may have fewer.
+    pub group: usize,
+    /// Sequences in one go through the weights: 8, 16 or 32.
+    pub tile: usize,
+    /// Goes that a group needs for each step; while one is exchanged the next is computed.
+    pub tiles: usize,
+    /// Both directions of a layer run in one launch.
+    pub directions: usize,
+    /// Bytes of dynamic shared memory of a block.
+    pub shared: usize,
+    /// Cycles of a step by the model.
+    pub cycles: usize,
+}
+
+impl Tiling {
+    /// Blocks of the launch, all of which run at once.
+    pub fn blocks(&self) -> usize {
+        self.directions * self.groups * self.members
+    }
+
+    /// Threads of a block.
+    pub const fn threads(&self) -> usize {
+        THREADS
+    }
+
+    /// Flags by which blocks tell that a step is done.
+    pub fn flags(&self) -> usize {
+        self.blocks() * self.tiles
+    }
+}
+
+impl fmt::Display for Tiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} blocks of {THREADS} threads ({} × {} groups × {} blocks of {} units), {} sequences a group in {} of {}, {} bytes of \
+             shared memory",
+            self.blocks(),
+            self.directions,
+            self.groups,
+            self.members,
+            self.units,
+            self.group,
+            self.tiles,
+            self.tile,
+            self.shared,
+        )
+    }
+}
+
+/// What a pass multiplies: rows of `size` bytes a number, forward G H rows of length H, backward H of length G H.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Product {
+    gates: usize,
+    backward: bool,
+    size: usize,
+    directions: usize,
+    hidden: usize,
+    batch: usize,
+}
+
+impl Product {
+    /// The division that the model finds best, if any fits.
+    fn best(&self, device: &DeviceProperties) -> Option<Tiling> {
+        let all = (1..=UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
+        all.filter_map(|(units, tiles)| self.tiling(device, units, tiles)).min_by_key(|t| (t.cycles, t.blocks()))
+    }
+
+    /// With so many units to a block and tiles side by side: as many groups as the device has room for.
+    fn tiling(&self, device: &DeviceProperties, units: usize, side: usize) -> Option<Tiling> {
+        let (members, tile) = (self.hidden.div_ceil(units), side * COLUMNS);
+        let room = device.multiprocessors / (members * self.directions);
+        if room == 0 {
+            return None;
+        }
+        let group = self.batch.div_ceil(room.min(self.batch.div_ceil(tile)));
+        let (groups, tiles) = (self.batch.div_ceil(group), group.div_ceil(tile));
+        let (rows, depth) =
+            if self.backward { (units, self.gates * self.hidden) } else { (self.gates * units, self.hidden) };
+        let (rows, chunks) = (rows.next_multiple_of(COLUMNS), depth.div_ceil(64 / self.size));
+        let padded = if tile == COLUMNS { tile } else { tile + COLUMNS };
+        let weights = chunks * rows * 64;
+        let sums = WARPS * rows * padded * 4;
+        let shared = weights + sums + tiles * side.div_ceil(2) * THREADS * 4;
+        if shared > device.shared_per_block {
+            return None;
+        }
+        // The tensor cores of a multiprocessor: 1024 products of halves a cycle on large cards, 512 on others; half as many of TF32,
+        // of which f32 takes three for one.
+        let slow = if matches!(device.capability, (8, 0) | (9, _) | (10, _)) { 2 } else { 4 };
+        let times = if self.size == 4 { 3 } else { 1 };
+        let tensor = chunks * 2 * rows.div_ceil(16) * side * times * slow;
+        let warps = chunks.div_ceil(chunks.div_ceil(WARPS));
+        let moved = (weights + 2 * warps * rows * tile * 4) / SHARED_BYTES;
+        let read = tile * depth * self.size / L2_BYTES;
+        let go = moved.max(tensor) + read + GO;
+        let cycles = (EXCHANGE + go).max(tiles * go) + ANOTHER * tiles + MEMBER * members;
+        Some(Tiling { units, members, groups, group, tile, tiles, directions: self.directions, shared, cycles })
+    }
+}
+
+/// Both passes at a number of units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Passes {
+    product: Product,
+    device: DeviceProperties,
+}
+
+impl Passes {
+    fn tilings(&self, hidden: usize) -> Option<(Tiling, Tiling)> {
+        let pass = |backward| Product { backward, hidden, ..self.product }.best(&self.device);
+        Some((pass(false)?, pass(true)?))
+    }
+
+    /// Fewer units never fit worse, so the most that do are found by halving.
+    fn largest(&self) -> usize {
+        let (mut fits, mut above) = (0, self.device.multiprocessors * UNITS + 1);
+        while above - fits > 1 {
+            let middle = fits + (above - fits) / 2;
+            if self.tilings(middle).is_some() { fits = middle } else { above = middle }
+        }
+        fits
+    }
+}
+
+/// A persistent run of one shape on one device: how both passes are divided. Printed, it says what it takes of the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersistentPlan {
+    /// The steps forward.
+    pub forward: Tiling,
+    /// The steps backward.
+    pub backward: Tiling,
+    passes: Passes,
+}
+
+impl PersistentPlan {
+    /// Divides the work, where the device has room for all of it at once.
+    ///
+    /// A block keeps the weights of up to 16 units in shared memory: forward their gates' rows of W_hh, backward their columns. The
+    /// blocks that share out the units of a layer, and of both directions, run at the same time, one to a multiprocessor.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with the reason where they do not fit; for f64, projections and the GRU that resets before the product,
+    /// whose steps need two products one after the other; and for devices below compute capability 8.0.
+    pub fn fit(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) -> Result<Self> {
+        descriptor.validate()?;
+        let refuse = |reason: String| {
+            let what = format!("a persistent plan for {descriptor}, {} sequences", shape.batch);
+            Err(Error::Unavailable { op: OP, what, reason })
+        };
+        let (major, minor) = device.capability;
+        if major < 8 {
+            return refuse(format!("compute capability {major}.{minor}: the tensor cores' products need 8.0"));
+        }
+        if !device.cooperative {
+            return refuse("the device cannot promise to run all blocks of a launch at once".into());
+        }
+        if descriptor.dtype == DType::F64 {
+            return refuse("f64: the tensor cores' products are of halves and TF32".into());
+        }
+        if descriptor.proj_size > 0 {
+            return refuse("a projection is a second product in every step".into());
+        }
+        if descriptor.cell == Cell::GruResetBefore {
+            return refuse("a GRU that resets before the product needs a second product in every step".into());
+        }
+        let units = shape.batch.saturating_mul(descriptor.hidden_size);
+        if units == 0 || units >= 1 << 30 || shape.seq >= u32::MAX as usize {
+            return refuse(format!("{} steps of {} sequences cannot be counted in 32 bits", shape.seq, shape.batch));
+        }
+        let product = Product {
+            gates: descriptor.cell.gates(),
+            backward: false,
+            size: descriptor.dtype.size(),
+            directions: descriptor.directions(),
+            hidden: descriptor.hidden_size,
+            batch: shape.batch,
+        };
+        let passes = Passes { product, device: *device };
+        match passes.tilings(descriptor.hidden_size) {
+            Some((forward, backward)) => Ok(PersistentPlan { forward, backward, passes }),
+            None => refuse(format!(
+                "{} hidden units do not fit into {} blocks of {} bytes of shared memory: at most {} would",
+                descriptor.hidden_size,
+                device.multiprocessors,
+                device.shared_per_block,
+                passes.largest()
+            )),
+        }
+    }
+
+    /// The most hidden units that would fit, all else being equal.
+    pub fn largest_hidden(&self) -> usize {
+        self.passes.largest()
+    }
+}
+
+impl fmt::Display for PersistentPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "forward:  {}", self.forward)?;
+        writeln!(f, "backward: {}", self.backward)?;
+        write!(f, "up to {} hidden units would fit", self.largest_hidden())
+    }
+}

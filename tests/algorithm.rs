@@ -1,0 +1,182 @@
+//! Which algorithm runs what: the choices over a grid of networks and devices, as committed, and what plans say of themselves.
+
+use std::fmt::Write;
+
+use gatefold::{
+    DType, Device, Error,
+    recurrent::{
+        Algorithm, Cell, Choice, Descriptor, DeviceProperties, Nonlinearity, PersistentPlan, Plan, Shape, choose,
+    },
+};
+
+const DEVICES: [(&str, DeviceProperties); 6] = [
+    ("H200", DeviceProperties::H200),
+    ("H100", DeviceProperties::H100),
+    ("A100", DeviceProperties::A100),
+    ("L4", DeviceProperties::L4),
+    ("T4", DeviceProperties::T4),
+    ("RTX 4090", DeviceProperties::RTX_4090),
+];
+const CELLS: [(&str, Cell); 6] = [
+    ("rnn", Cell::Rnn(Nonlinearity::Tanh)),
+    ("lstm", Cell::Lstm),
+    ("lstm peephole", Cell::LstmPeephole),
+    ("gru", Cell::Gru),
+    ("gru reset before", Cell::GruResetBefore),
+    ("lstm both ways", Cell::Lstm),
+];
+const TABLE: &str = "tests/fixtures/algorithm_choices.txt";
+
+fn descriptor(cell: Cell, dtype: DType, hidden: usize) -> Descriptor {
+    Descriptor { dtype, ..Descriptor::new(cell, 64, hidden) }
+}
+
+/// A line for each device, cell, dtype and number of units; a column for each batch: `-` stepwise, else blocks forward/backward.
+fn table() -> String {
+    const BATCHES: [usize; 7] = [1, 8, 16, 64, 128, 256, 1024];
+    let mut text = format!("{:9} {:16} {:8} {:>5}", "device", "cell", "dtype", "H");
+    for batch in BATCHES {
+        write!(text, " {:>9}", format!("B={batch}")).unwrap();
+    }
+    for (device, properties) in &DEVICES {
+        for (name, cell) in CELLS {
+            for dtype in [DType::F64, DType::F32, DType::BF16] {
+                for hidden in [64, 100, 256, 512, 768, 1024, 1536, 2048] {
+                    let d =
+                        Descriptor { bidirectional: name.ends_with("both ways"), ..descriptor(cell, dtype, hidden) };
+                    write!(text, "\n{device:9} {name:16} {dtype:8} {hidden:5}").unwrap();
+                    for batch in BATCHES {
+                        let choice = choose(&d, Shape { seq: 100, batch }, properties);
+                        let word = choice
+                            .persistent()
+                            .map_or("-".into(), |plan| format!("{}/{}", plan.forward.blocks(), plan.backward.blocks()));
+                        write!(text, " {word:>9}").unwrap();
+                    }
+                }
+            }
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// `GATEFOLD_WRITE_CHOICES=1` writes the table anew.
+#[test]
+fn choices_are_those_of_the_table() {
+    let got = table();
+    if std::env::var_os("GATEFOLD_WRITE_CHOICES").is_some() {
+        std::fs::write(TABLE, &got).unwrap();
+    }
+    let want = std::fs::read_to_string(TABLE).unwrap();
+    let other = got.lines().zip(want.lines()).find(|(got, want)| got != want);
+    assert_eq!(other, None, "a choice has changed (got, want)");
+    assert_eq!(got.lines().count(), want.lines().count());
+}
+
+/// Whatever is chosen fits: on the device at once, in a block's shared memory, and covers all units and sequences.
+#[test]
+fn what_is_chosen_fits() {
+    for (_, device) in DEVICES {
+        for (_, cell) in CELLS {
+            for dtype in [DType::F32, DType::F16, DType::BF16] {
+                for hidden in (1..300).step_by(7).chain((300..2200).step_by(171)) {
+                    for batch in [1, 3, 8, 17, 32, 100, 511, 2000] {
+                        for bidirectional in [false, true] {
+                            let d = Descriptor { bidirectional, ..descriptor(cell, dtype, hidden) };
+                            let Ok(plan) = PersistentPlan::fit(&d, Shape { seq: 9, batch }, &device) else { continue };
+                            for tiling in [plan.forward, plan.backward] {
+                                assert!(tiling.blocks() <= device.multiprocessors, "{d}: {tiling}");
+                                assert!(tiling.shared <= device.shared_per_block, "{d}: {tiling}");
+                                let (units, members) = (tiling.units, tiling.members);
+                                assert!((1..=16).contains(&units), "{d}: {tiling}");
+                                assert!(units * members >= hidden && units * (members - 1) < hidden, "{d}: {tiling}");
+                                let (groups, group) = (tiling.groups, tiling.group);
+                                assert!(groups * group >= batch && (groups - 1) * group < batch, "{d}: {tiling}");
+                                assert!(tiling.tile * tiling.tiles >= group, "{d}: {tiling}");
+                                assert!(tiling.tile * (tiling.tiles - 1) < group, "{d}: {tiling}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_limit_is_where_it_says() {
+    for (_, device) in DEVICES {
+        for (_, cell) in CELLS {
+            for (dtype, batch) in [(DType::F32, 8), (DType::BF16, 1), (DType::BF16, 64)] {
+                let fit =
+                    |hidden| PersistentPlan::fit(&descriptor(cell, dtype, hidden), Shape { seq: 9, batch }, &device);
+                let Ok(plan) = fit(64) else { continue };
+                let largest = plan.largest_hidden();
+                assert!(fit(largest).is_ok() && fit(largest + 1).is_err(), "{cell:?} {dtype}: {largest}");
+                let refused = fit(largest + 1).unwrap_err().to_string();
+                assert!(refused.contains(&format!("at most {largest} would")), "{refused}");
+            }
+        }
+    }
+    let lstm = descriptor(Cell::Lstm, DType::BF16, 1024);
+    let plan = PersistentPlan::fit(&lstm, Shape { seq: 100, batch: 16 }, &DeviceProperties::H200).unwrap();
+    assert!((1600..1900).contains(&plan.largest_hidden()), "{plan}");
+}
+
+#[test]
+fn reasons() {
+    let shape = Shape { seq: 100, batch: 16 };
+    let reason = |d: &Descriptor, shape, device| choose(d, shape, &device).reason().to_string();
+    let lstm = descriptor(Cell::Lstm, DType::BF16, 256);
+    for (d, device, says) in [
+        (Descriptor { dtype: DType::F64, ..lstm.clone() }, DeviceProperties::H200, "f64"),
+        (Descriptor { proj_size: 32, ..lstm.clone() }, DeviceProperties::H200, "projection"),
+        (descriptor(Cell::GruResetBefore, DType::F32, 64), DeviceProperties::H200, "resets before"),
+        (lstm.clone(), DeviceProperties::T4, "compute capability 7.5"),
+        (lstm.clone(), DeviceProperties { cooperative: false, ..DeviceProperties::H200 }, "at once"),
+        (descriptor(Cell::Lstm, DType::BF16, 4096), DeviceProperties::H200, "4096 hidden units do not fit"),
+    ] {
+        assert!(reason(&d, shape, device).contains(says), "{}", reason(&d, shape, device));
+        let refused = PersistentPlan::fit(&d, shape, &device).unwrap_err();
+        assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains(says), "{refused}");
+    }
+    let one = Shape { seq: 1, batch: 16 };
+    assert!(reason(&lstm, one, DeviceProperties::H200).contains("single step"));
+    let wide = descriptor(Cell::Lstm, DType::BF16, 1024);
+    let many = Shape { seq: 100, batch: 257 };
+    assert!(reason(&wide, many, DeviceProperties::H200).contains("no GPU has tested"));
+    // What Auto leaves to steps may still be asked for.
+    assert!(PersistentPlan::fit(&wide, many, &DeviceProperties::H200).is_ok());
+}
+
+#[test]
+fn printed() {
+    let lstm = descriptor(Cell::Lstm, DType::BF16, 1024);
+    let choice = choose(&lstm, Shape { seq: 100, batch: 64 }, &DeviceProperties::H200);
+    let text = choice.to_string();
+    for part in [
+        "persistent: ",
+        "forward:  ",
+        "backward: ",
+        " blocks of 256 threads",
+        "bytes of shared memory",
+        "hidden units would fit",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    println!("{text}");
+}
+
+#[test]
+fn the_cpu_has_one_algorithm() {
+    let d = descriptor(Cell::Lstm, DType::F32, 8);
+    let plan = Plan::new(&d, Shape { seq: 3, batch: 2 }, &Device::Cpu).unwrap();
+    assert!(
+        matches!(plan.choice(), Choice::Stepwise { reason } if reason.contains("cpu is no GPU")),
+        "{}",
+        plan.choice()
+    );
+    assert_eq!(plan.clone().algorithm(Algorithm::Stepwise).unwrap().choice().algorithm(), Algorithm::Stepwise);
+    let refused = plan.algorithm(Algorithm::Persistent).unwrap_err();
+    assert!(refused.to_string().contains("cpu is no GPU"), "{refused}");
+}
