@@ -1,5 +1,5 @@
 //! What a training program needs around the model: metrics, a progress bar, early stopping, checkpoints, a log for TensorBoard,
-//! charts.
+//! charts, ONNX files.
 //!
 //! These are parts to be used or not, no framework: the loop stays the program's own.
 //!
@@ -46,6 +46,7 @@ mod crc;
 mod events;
 mod histogram;
 mod metrics;
+mod onnx;
 mod progress;
 mod proto;
 mod stopping;
@@ -56,6 +57,7 @@ pub use checkpoint::Checkpoint;
 pub use checkpoints::{Checkpoints, Latest};
 pub use events::{EventWriter, HyperParameter};
 pub use metrics::{Confusion, Mean};
+pub use onnx::{OnnxGraph, OnnxValue};
 pub use progress::Progress;
 pub use stopping::EarlyStopping;
 pub use watch::Watch;

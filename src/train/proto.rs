@@ -1,4 +1,4 @@
-//! Protocol buffers, as far as TensorBoard's events need them to be written.
+//! Protocol buffers, as far as TensorBoard's events and ONNX models need them to be written.
 
 /// A message under construction: fields in the order in which they are added. Zeros are written too; a reader takes them for
 /// what is left out.
