@@ -55,7 +55,7 @@ mod watch;
 pub use chart::Chart;
 pub use checkpoint::Checkpoint;
 pub use checkpoints::{Checkpoints, Latest};
-pub use events::{EventWriter, HyperParameter};
+pub use events::{EventWriter, HyperParameter, read_scalars};
 pub use metrics::{Confusion, Mean};
 pub use onnx::{OnnxGraph, OnnxValue};
 pub use progress::Progress;
