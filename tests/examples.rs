@@ -157,6 +157,42 @@ fn mnist_trains_saves_and_loads() {
     assert!(error.contains("misshaped") && error.contains("rnn.weight_ih_l0"), "{error}");
 }
 
+/// A small model of a small text: it goes on from its checkpoints, and ends as a run that was not stopped.
+#[test]
+fn charlm_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.txt");
+    fs::write(&path, "the dog ate the apple. everybody read that book. ".repeat(800)).unwrap();
+    let once = |arguments: &[&str]| {
+        let mut command = example("charlm");
+        command.current_dir(folder.path()).arg("--data").arg(&path);
+        prints(
+            command
+                .args(["--hidden", "32", "--chunk", "20", "--batch", "8", "--write", "40", "--prompt", "the"])
+                .args(arguments),
+        )
+    };
+    for cell in ["lstm", "gru"] {
+        let whole = once(&["--cell", cell, "--epochs", "4"]);
+        assert!(number_after(&whole, "held-out bits per character") < 1.5, "{whole}");
+        // Without its last checkpoint it is a run that was stopped within the last epoch.
+        let run = ["--cell", cell, "--epochs", "4", "--run", cell];
+        once(&run);
+        let checkpoints = folder.path().join(cell).join("checkpoints");
+        fs::remove_file(checkpoints.join("checkpoint-4-0.safetensors")).unwrap();
+        let resumed = once(&run);
+        assert!(resumed.contains("goes on from"), "{resumed}");
+        let end = |text: &str| {
+            text.split("held out").last().map(|rest| rest.split_once('\n').unwrap().1.to_string()).unwrap()
+        };
+        let (whole, resumed) = (end(&whole), end(&resumed));
+        let without_time = |text: &str| text.lines().filter(|line| !line.contains("trained in")).collect::<String>();
+        assert_eq!(without_time(&whole), without_time(&resumed));
+    }
+    fs::write(&path, "ab").unwrap();
+    assert!(complains(example("charlm").arg("--data").arg(&path)).contains("2 characters, too few"));
+}
+
 /// Small models of a table and of a folder of reviews; one is saved and asked.
 #[test]
 fn sentiment_trains_saves_and_predicts() {
