@@ -157,6 +157,92 @@ fn mnist_trains_saves_and_loads() {
     assert!(error.contains("misshaped") && error.contains("rnn.weight_ih_l0"), "{error}");
 }
 
+/// A small model of a small text: it goes on from its checkpoints, and ends as a run that was not stopped.
+#[test]
+fn charlm_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.txt");
+    fs::write(&path, "the dog ate the apple. everybody read that book. ".repeat(800)).unwrap();
+    let once = |arguments: &[&str]| {
+        let mut command = example("charlm");
+        command.current_dir(folder.path()).arg("--data").arg(&path);
+        prints(
+            command
+                .args(["--hidden", "32", "--chunk", "20", "--batch", "8", "--write", "40", "--prompt", "the"])
+                .args(arguments),
+        )
+    };
+    for cell in ["lstm", "gru"] {
+        let whole = once(&["--cell", cell, "--epochs", "4"]);
+        assert!(number_after(&whole, "held-out bits per character") < 1.5, "{whole}");
+        // Without its last checkpoint it is a run that was stopped within the last epoch.
+        let run = ["--cell", cell, "--epochs", "4", "--run", cell];
+        once(&run);
+        let checkpoints = folder.path().join(cell).join("checkpoints");
+        fs::remove_file(checkpoints.join("checkpoint-4-0.safetensors")).unwrap();
+        let resumed = once(&run);
+        assert!(resumed.contains("goes on from"), "{resumed}");
+        let end = |text: &str| {
+            text.split("held out").last().map(|rest| rest.split_once('\n').unwrap().1.to_string()).unwrap()
+        };
+        let (whole, resumed) = (end(&whole), end(&resumed));
+        let without_time = |text: &str| text.lines().filter(|line| !line.contains("trained in")).collect::<String>();
+        assert_eq!(without_time(&whole), without_time(&resumed));
+    }
+    fs::write(&path, "ab").unwrap();
+    assert!(complains(example("charlm").arg("--data").arg(&path)).contains("2 characters, too few"));
+}
+
+/// Small models of a table and of a folder of reviews; one is saved and asked.
+#[test]
+fn sentiment_trains_saves_and_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let texts = [
+        "a good film, so good",
+        "I liked it",
+        "the best of films",
+        "a bad film, so bad",
+        "I hated it",
+        "the worst of films",
+    ];
+    let label = |i: usize| if i < 3 { "pos" } else { "neg" };
+    let vectors = "4 2\ngood 1 0\nbad -1 0\nbest 1 0.1\nworst -1 0.1\n";
+    fs::write(here.join("vectors.txt"), vectors).unwrap();
+    let rows: Vec<String> = (0..300).map(|i| format!("{}\t{}\n", label(i % 6), texts[i % 6])).collect();
+    fs::write(here.join("table.tsv"), format!("label\ttext\n{}", rows.concat())).unwrap();
+    for part in ["train", "test"] {
+        for i in 0..60 {
+            let reviews = here.join("aclImdb").join(part).join(label(i % 6));
+            fs::create_dir_all(&reviews).unwrap();
+            fs::write(reviews.join(format!("{i}.txt")), texts[i % 6]).unwrap();
+        }
+    }
+    let small = ["--vectors", "vectors.txt", "--hidden", "16", "--batch", "8"];
+    let run = |arguments: &[&str]| prints(example("sentiment").current_dir(here).args(small).args(arguments));
+    let text = run(&["--data", "aclImdb", "--epochs", "1"]);
+    assert!(text.contains("54 texts to train on, 6 to validate, 60 to test"), "{text}");
+    let text = run(&["--data", "table.tsv", "--save", "m.safetensors", "--predict", "so good"]);
+    assert!(text.contains("240 texts to train on, 30 to validate, 30 to test"), "{text}");
+    assert!(
+        text.contains("17 words, 4 of them with vectors of 2") && number_after(&text, "test accuracy") > 0.95,
+        "{text}"
+    );
+    let said = |text: &str| text.lines().last().unwrap().to_string();
+    assert!(said(&text).starts_with("  good  "), "{text}");
+    assert_eq!(said(&run(&["--load", "m.safetensors", "--predict", "so good"])), said(&text));
+    assert!(said(&run(&["--load", "m.safetensors", "--predict", "the worst, so bad"])).starts_with("  bad  "));
+
+    let fails = |arguments: &[&str]| complains(example("sentiment").current_dir(here).args(arguments));
+    assert!(fails(&["--load", "m.safetensors"]).contains("--predict"));
+    assert!(fails(&["--load", "m.safetensors", "--predict", " "]).contains("none empty"));
+    assert!(fails(&["--load", "none", "--predict", "x"]).contains("none"));
+    assert!(fails(&["--data", "table.tsv", "--vectors", "table.tsv"]).contains("table.tsv: line 1, column"));
+    fs::write(here.join("table.tsv"), "label\ttext\nfair\tso so\n").unwrap();
+    assert!(fails(&["--data", "table.tsv"]).contains("row 1: label \"fair\", want pos"));
+    assert!(fails(&["--data", "."]).contains("train/pos"));
+}
+
 #[test]
 fn mnist_repeats_itself() {
     let folder = tempfile::tempdir().unwrap();

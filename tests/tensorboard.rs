@@ -1,14 +1,8 @@
 //! What `EventWriter` writes is read by TensorBoard's own code: numbers, histograms, texts and settings come back.
 //!
-//! Runs where there is a Python with `tensorboard`: in target/tensorboard, where scripts/test puts it, or the one that
-//! `GATEFOLD_TENSORBOARD_PYTHON` names.
+//! Runs where there is a Python with `tensorboard`.
 
-use std::{
-    env, fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
 use gatefold::{
     Device, Philox, Tape, Tensor,
@@ -17,27 +11,17 @@ use gatefold::{
 };
 use serde_json::{Value, json};
 
-fn python() -> Option<PathBuf> {
-    let named = env::var_os("GATEFOLD_TENSORBOARD_PYTHON").map(PathBuf::from);
-    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tensorboard/bin/python");
-    named.or_else(|| usual.exists().then_some(usual))
-}
+#[path = "common/python.rs"]
+mod python;
 
 /// What TensorBoard reads in a folder.
 fn read(python: &Path, folder: &Path) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_events.py");
-    let output = Command::new(python).arg(script).arg(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    python::run(python, "read_events.py", &[folder.to_str().unwrap()])
 }
 
 #[test]
 fn tensorboard_reads_it() {
-    let Some(python) = python() else {
-        // Not by println!, which the harness holds back where a test passes.
-        let line = b"\nskipped: tensorboard_reads_it: no target/tensorboard/bin/python\n";
-        return std::io::stdout().write_all(line).unwrap();
-    };
+    let Some(python) = python::with("tensorboard") else { return };
     let folder = tempfile::tempdir().unwrap();
     let model = Linear::new(2, 1).init(&Device::Cpu, &mut Philox::seed(1)).unwrap();
     let watch = Watch::new(&model, 2).unwrap();

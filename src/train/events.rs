@@ -1,6 +1,7 @@
 //! Event files that TensorBoard shows.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
@@ -8,9 +9,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{crc::crc32c, histogram::Histogram, proto::Message};
+use super::{
+    crc::crc32c,
+    histogram::Histogram,
+    proto::{Field, Message, fields},
+};
 use crate::{
     error::{Error, Result},
+    file,
     tensor::Tensor,
 };
 
@@ -192,6 +198,93 @@ impl EventWriter {
     }
 }
 
+/// The scalars of an event file by tag, as steps and values in their order: those of [`EventWriter`] and of other writers that keep
+/// them as numbers, not as tensors. What a killed run left unfinished at the end is passed over.
+///
+/// ```
+/// use gatefold::train::{Chart, EventWriter, read_scalars};
+/// let folder = std::env::temp_dir().join(format!("gatefold-scalars-{}", std::process::id()));
+/// let mut events = EventWriter::new(&folder)?;
+/// for step in 0..10 {
+///     events.scalar("loss", 1.0 / (step + 1) as f64, step)?;
+/// }
+/// let scalars = read_scalars(events.path())?;
+/// assert_eq!(scalars["loss"][1], (1, 0.5));
+/// let curve = scalars["loss"].iter().map(|&(step, value)| (step as f64, value));
+/// Chart::new("training").axes("step", "loss").line("loss", curve).save(folder.join("loss.svg"))?;
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Error::File`], with the byte, for a file that cannot be read, a record whose checksum is not that of its bytes, and one that
+/// is no event.
+pub fn read_scalars(path: impl AsRef<Path>) -> Result<BTreeMap<String, Vec<(u64, f64)>>> {
+    let (op, path) = ("read_scalars", path.as_ref());
+    let bytes = file::read(op, path)?;
+    scalars(&bytes).map_err(|reason| Error::file(op, path, reason))
+}
+
+fn scalars(bytes: &[u8]) -> Result<BTreeMap<String, Vec<(u64, f64)>>, String> {
+    let mut all: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
+    let mut rest = bytes;
+    loop {
+        let at = bytes.len() - rest.len();
+        let Some((event, after)) = next_record(rest).map_err(|reason| format!("byte {at}: {reason}"))? else {
+            return Ok(all);
+        };
+        rest = after;
+        let mut add = || -> Option<()> {
+            let (mut step, mut found) = (0, Vec::new());
+            for (number, field) in fields(event)? {
+                match (number, field) {
+                    (2, Field::Int(number)) => step = number,
+                    (5, Field::Bytes(summary)) => {
+                        for (number, value) in fields(summary)? {
+                            if let (1, Field::Bytes(value)) = (number, value) {
+                                found.extend(scalar(value)?);
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            found.into_iter().for_each(|(tag, value)| all.entry(tag).or_default().push((step, value)));
+            Some(())
+        };
+        add().ok_or_else(|| format!("byte {at}: not an event"))?;
+    }
+}
+
+/// Tag and number of a summary's value; inside, `None` for one that is no number.
+fn scalar(value: &[u8]) -> Option<Option<(String, f64)>> {
+    let (mut tag, mut number) = (None, None);
+    for (field, content) in fields(value)? {
+        match (field, content) {
+            (1, Field::Bytes(text)) => tag = Some(String::from_utf8(text.to_vec()).ok()?),
+            (2, Field::Fixed32(bytes)) => number = Some(f64::from(f32::from_le_bytes(bytes))),
+            _ => {}
+        }
+    }
+    Some(tag.zip(number))
+}
+
+/// The payload of a record and what follows it; `None` where the bytes end before it does.
+type Record<'a> = Option<(&'a [u8], &'a [u8])>;
+
+fn next_record(bytes: &[u8]) -> Result<Record<'_>, &'static str> {
+    const DAMAGED: &str = "damaged: a checksum is not that of its bytes";
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return Ok(None) };
+    let Some((sum, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+    if *sum != masked(length) {
+        return Err(DAMAGED);
+    }
+    let len = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let Some((event, rest)) = rest.split_at_checked(len) else { return Ok(None) };
+    let Some((sum, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+    if *sum == masked(event) { Ok(Some((event, rest))) } else { Err(DAMAGED) }
+}
+
 /// Metadata of a value: which of TensorBoard's plugins shows it.
 fn plugin(name: &str, content: Message) -> Message {
     Message::new().message(1, Message::new().text(1, name).message(2, content))
@@ -215,17 +308,40 @@ mod tests {
     /// The payloads of the records of a file, each checked; and what is behind the last whole one.
     fn records(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
         let mut all = Vec::new();
-        while let Some((length, rest)) = bytes.split_at_checked(8) {
-            let Some((sum, rest)) = rest.split_at_checked(4) else { break };
-            assert_eq!(sum, masked(length));
-            let len = u64::from_le_bytes(length.try_into().unwrap()) as usize;
-            let Some((event, rest)) = rest.split_at_checked(len) else { break };
-            let Some((sum, rest)) = rest.split_at_checked(4) else { break };
-            assert_eq!(sum, masked(event));
+        while let Some((event, rest)) = next_record(bytes).unwrap() {
             all.push(event);
             bytes = rest;
         }
         (all, bytes)
+    }
+
+    #[test]
+    fn scalars_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = EventWriter::new(folder.path()).unwrap();
+        events.hyper_parameters(&[("lr", 0.1.into())], &["a"]).unwrap();
+        events.scalar("a", 0.5, 7).unwrap();
+        events.text("t", "text", 7).unwrap();
+        events.histogram("h", &Tensor::new([1f32, 2.0], &Device::Cpu).unwrap(), 7).unwrap();
+        events.scalar("b", -1.0, 1 << 40).unwrap();
+        events.scalar("a", 0.25, 8).unwrap();
+        let bytes = fs::read(events.path()).unwrap();
+        let want = BTreeMap::from([("a".to_string(), vec![(7, 0.5), (8, 0.25)]), ("b".into(), vec![(1 << 40, -1.0)])]);
+        assert_eq!(read_scalars(events.path()).unwrap(), want);
+        // A file that was cut off anywhere is the beginning of the whole one; one with a changed byte is refused.
+        for len in 0..bytes.len() {
+            let found = scalars(&bytes[..len]).unwrap();
+            assert!(found.iter().all(|(tag, values)| want[tag].starts_with(values)));
+        }
+        for at in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1 << (at % 8);
+            assert!(scalars(&bytes).unwrap_err().contains("damaged"));
+        }
+        let noise =
+            [&3u64.to_le_bytes()[..], &masked(&3u64.to_le_bytes()), b"\x08\xff\xff", &masked(b"\x08\xff\xff")].concat();
+        assert_eq!(scalars(&noise).unwrap_err(), "byte 0: not an event");
+        assert!(read_scalars(folder.path()).is_err());
     }
 
     #[test]

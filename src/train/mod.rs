@@ -1,5 +1,5 @@
 //! What a training program needs around the model: metrics, a progress bar, early stopping, checkpoints, a log for TensorBoard,
-//! charts; and what keeps a GPU busy: captured steps, batches that arrive beside the work.
+//! charts, ONNX files; and what keeps a GPU busy: captured steps, batches that arrive beside the work.
 //!
 //! These are parts to be used or not, no framework: the loop stays the program's own.
 //!
@@ -47,6 +47,7 @@ mod crc;
 mod events;
 mod histogram;
 mod metrics;
+mod onnx;
 mod prefetch;
 mod progress;
 mod proto;
@@ -57,8 +58,9 @@ pub use captured_step::CapturedStep;
 pub use chart::Chart;
 pub use checkpoint::Checkpoint;
 pub use checkpoints::{Checkpoints, Latest};
-pub use events::{EventWriter, HyperParameter};
+pub use events::{EventWriter, HyperParameter, read_scalars};
 pub use metrics::{Confusion, Mean};
+pub use onnx::{OnnxGraph, OnnxValue};
 pub use prefetch::Prefetch;
 pub use progress::Progress;
 pub use stopping::EarlyStopping;

@@ -1,0 +1,347 @@
+//! Trained models as ONNX files, for runtimes elsewhere.
+
+use std::path::Path;
+
+use super::proto::Message;
+use crate::{
+    DType,
+    error::{Error, Result},
+    file,
+    nn::{Embedding, Gru, Linear, Lstm, Module, Nonlinearity, Rnn, StateDict},
+    recurrent::{Cell, Descriptor},
+    tensor::Tensor,
+};
+
+const OP: &str = "OnnxGraph";
+/// Of the operators; their forms here are those of version 14.
+const OPSET: u64 = 14;
+const IR_VERSION: u64 = 8;
+/// Element types of ONNX.
+const FLOAT: u64 = 1;
+const INT32: u64 = 6;
+const INT64: u64 = 7;
+
+/// What a model computes in evaluation mode, written down call by call as its `forward` is, with the parameters of the moment.
+///
+/// ```
+/// use gatefold::{Device, Philox, nn::{Embedding, Linear, Lstm}, train::OnnxGraph};
+/// let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+/// let embedding = Embedding::new(9, 6).init(&device, &mut rng)?;
+/// let lstm = Lstm::new(6, 8).bidirectional(true).batch_first(true).init(&device, &mut rng)?;
+/// let score = Linear::new(16, 3).init(&device, &mut rng)?;
+///
+/// let mut graph = OnnxGraph::new();
+/// let words = graph.integers("words", &["batch", "steps"]);
+/// let lengths = graph.lengths("lengths", "batch");
+/// let x = graph.embedding(&words, &embedding)?;
+/// let (_, h, _) = graph.lstm(&x, Some(&lengths), &lstm)?;
+/// let (forward, reverse) = (graph.select(&h, 0, -2), graph.select(&h, 0, -1));
+/// let both = graph.concat(&[&forward, &reverse], 1);
+/// let scores = graph.linear(&both, &score)?;
+/// let probabilities = graph.softmax(&scores, -1);
+/// graph.output("probabilities", &probabilities);
+/// # let path = std::env::temp_dir().join(format!("gatefold-{}.onnx", std::process::id()));
+/// graph.save(&path)?;
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Parameters are written as f32 whatever their dtype. Dropout is left out, as in evaluation mode.
+#[derive(Debug, Default)]
+pub struct OnnxGraph {
+    nodes: Vec<Message>,
+    initializers: Vec<Message>,
+    inputs: Vec<Message>,
+    outputs: Vec<Message>,
+    names: usize,
+}
+
+/// What an input or a node of a graph gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnnxValue(String);
+
+impl OnnxGraph {
+    /// Without nodes.
+    pub fn new() -> Self {
+        OnnxGraph::default()
+    }
+
+    /// An input of int64. An extent is a number, such as `"12"`, or the name of one that is known later.
+    pub fn integers(&mut self, name: &str, extents: &[&str]) -> OnnxValue {
+        self.input(name, INT64, extents)
+    }
+
+    /// An input of f32.
+    pub fn floats(&mut self, name: &str, extents: &[&str]) -> OnnxValue {
+        self.input(name, FLOAT, extents)
+    }
+
+    /// An input of int32 with the length of each sequence.
+    pub fn lengths(&mut self, name: &str, batch: &str) -> OnnxValue {
+        self.input(name, INT32, &[batch])
+    }
+
+    fn input(&mut self, name: &str, kind: u64, extents: &[&str]) -> OnnxValue {
+        let shape = extents.iter().fold(Message::new(), |shape, extent| {
+            shape.message(
+                1,
+                match extent.parse() {
+                    Ok(number) => Message::new().int(1, number),
+                    Err(_) => Message::new().text(2, extent),
+                },
+            )
+        });
+        let tensor = Message::new().int(1, kind).message(2, shape);
+        self.inputs.push(Message::new().text(1, name).message(2, Message::new().message(1, tensor)));
+        OnnxValue(name.into())
+    }
+
+    /// Makes a value, of f32, an output.
+    pub fn output(&mut self, name: &str, value: &OnnxValue) {
+        self.nodes.push(node("Identity", &[value], &[&OnnxValue(name.into())], &[]));
+        let tensor = Message::new().int(1, FLOAT);
+        self.outputs.push(Message::new().text(1, name).message(2, Message::new().message(1, tensor)));
+    }
+
+    /// [`Embedding::forward`].
+    ///
+    /// # Errors
+    /// What the device met.
+    pub fn embedding(&mut self, indices: &OnnxValue, module: &Embedding) -> Result<OnnxValue> {
+        let table = self.parameter(&module.weight().value())?;
+        Ok(self.one("Gather", &[&table, indices], &[]))
+    }
+
+    /// [`Linear::forward`].
+    ///
+    /// # Errors
+    /// What the device met.
+    pub fn linear(&mut self, x: &OnnxValue, module: &Linear) -> Result<OnnxValue> {
+        let weight = self.parameter(&module.weight().value().transpose(0, 1)?)?;
+        let product = self.one("MatMul", &[x, &weight], &[]);
+        match module.bias() {
+            None => Ok(product),
+            Some(bias) => {
+                let bias = self.parameter(&bias.value())?;
+                Ok(self.one("Add", &[&product, &bias], &[]))
+            }
+        }
+    }
+
+    /// [`Rnn::forward`], or with lengths [`Rnn::forward_lengths`], of a batch: outputs and the last hidden state.
+    ///
+    /// # Errors
+    /// What the device met.
+    pub fn rnn(&mut self, x: &OnnxValue, lengths: Option<&OnnxValue>, module: &Rnn) -> Result<(OnnxValue, OnnxValue)> {
+        let (y, h, _) = self.recurrent(x, lengths, module, module.descriptor(), module.batch_first())?;
+        Ok((y, h))
+    }
+
+    /// [`Gru::forward`], or with lengths [`Gru::forward_lengths`], of a batch: outputs and the last hidden state.
+    ///
+    /// # Errors
+    /// What the device met.
+    pub fn gru(&mut self, x: &OnnxValue, lengths: Option<&OnnxValue>, module: &Gru) -> Result<(OnnxValue, OnnxValue)> {
+        let (y, h, _) = self.recurrent(x, lengths, module, module.descriptor(), module.batch_first())?;
+        Ok((y, h))
+    }
+
+    /// [`Lstm::forward`], or with lengths [`Lstm::forward_lengths`], of a batch: outputs, the last hidden and the last cell state.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an LSTM with a projection, which ONNX has not; what the device met.
+    pub fn lstm(
+        &mut self,
+        x: &OnnxValue,
+        lengths: Option<&OnnxValue>,
+        module: &Lstm,
+    ) -> Result<(OnnxValue, OnnxValue, OnnxValue)> {
+        let (y, h, c) = self.recurrent(x, lengths, module, module.descriptor(), module.batch_first())?;
+        Ok((y, h.clone(), c.unwrap_or(h)))
+    }
+
+    /// The part of an index of an axis, which may count from the end; the axis goes.
+    pub fn select(&mut self, x: &OnnxValue, axis: i64, index: i64) -> OnnxValue {
+        let index = self.initializer(INT64, &[], &index.to_le_bytes());
+        self.one("Gather", &[x, &index], &[("axis", Attribute::Int(axis))])
+    }
+
+    /// Values one after the other along an axis.
+    pub fn concat(&mut self, parts: &[&OnnxValue], axis: i64) -> OnnxValue {
+        self.one("Concat", parts, &[("axis", Attribute::Int(axis))])
+    }
+
+    /// Softmax over an axis.
+    pub fn softmax(&mut self, x: &OnnxValue, axis: i64) -> OnnxValue {
+        self.one("Softmax", &[x], &[("axis", Attribute::Int(axis))])
+    }
+
+    /// Logarithm of the softmax over an axis.
+    pub fn log_softmax(&mut self, x: &OnnxValue, axis: i64) -> OnnxValue {
+        self.one("LogSoftmax", &[x], &[("axis", Attribute::Int(axis))])
+    }
+
+    /// The logistic function.
+    pub fn sigmoid(&mut self, x: &OnnxValue) -> OnnxValue {
+        self.one("Sigmoid", &[x], &[])
+    }
+
+    /// Writes the model, all or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a graph without outputs, or one of 2 GiB, where the format ends; [`Error::File`].
+    pub fn save(self, path: impl AsRef<Path>) -> Result<()> {
+        if self.outputs.is_empty() {
+            return Err(Error::argument(OP, "no output", "at least one"));
+        }
+        let add = |graph: Message, field, all: Vec<Message>| all.into_iter().fold(graph, |g, m| g.message(field, m));
+        let graph = add(Message::new(), 1, self.nodes).text(2, "gatefold");
+        let graph = add(add(add(graph, 5, self.initializers), 11, self.inputs), 12, self.outputs);
+        let model = Message::new().int(1, IR_VERSION).text(2, "gatefold").text(3, env!("CARGO_PKG_VERSION"));
+        let bytes = model.message(7, graph).message(8, Message::new().text(1, "").int(2, OPSET)).into_bytes();
+        if bytes.len() >= 1 << 31 {
+            return Err(Error::argument(OP, format!("a model of {} bytes", bytes.len()), "less than 2 GiB"));
+        }
+        file::write("OnnxGraph::save", path.as_ref(), &bytes)
+    }
+
+    /// Layer by layer, for ONNX's nodes are single layers; time comes first in them.
+    fn recurrent(
+        &mut self,
+        x: &OnnxValue,
+        lengths: Option<&OnnxValue>,
+        module: &dyn Module,
+        descriptor: &Descriptor,
+        batch_first: bool,
+    ) -> Result<(OnnxValue, OnnxValue, Option<OnnxValue>)> {
+        if descriptor.proj_size > 0 {
+            let got = format!("an LSTM with proj_size {}", descriptor.proj_size);
+            return Err(Error::argument(OP, got, "one without a projection, which ONNX has not"));
+        }
+        // Our blocks of rows in ONNX's order: i o f c; z r h; and peepholes i o f.
+        let (op, order): (_, &[usize]) = match descriptor.cell {
+            Cell::Lstm | Cell::LstmPeephole => ("LSTM", &[0, 3, 1, 2]),
+            Cell::Gru | Cell::GruResetBefore => ("GRU", &[1, 0, 2]),
+            Cell::Rnn(_) => ("RNN", &[0]),
+        };
+        let directions = if descriptor.bidirectional { 2 } else { 1 };
+        let mut attributes = vec![
+            ("hidden_size", Attribute::Int(descriptor.hidden_size as i64)),
+            ("direction", Attribute::Text(if directions == 2 { "bidirectional" } else { "forward" })),
+        ];
+        match descriptor.cell {
+            Cell::Gru => attributes.push(("linear_before_reset", Attribute::Int(1))),
+            Cell::Rnn(Nonlinearity::Relu) => {
+                attributes.push(("activations", Attribute::Texts(vec!["Relu"; directions])))
+            }
+            _ => {}
+        }
+        let (state, none) = (module.state_dict(), OnnxValue(String::new()));
+        let swap = [("perm", Attribute::Ints(vec![1, 0, 2]))];
+        let mut x = if batch_first { self.one("Transpose", &[x], &swap) } else { x.clone() };
+        let (mut hidden, mut cells) = (Vec::new(), Vec::new());
+        for layer in 0..descriptor.num_layers {
+            let gather = |name: &str, order: &[usize]| stacked(&state, name, layer, directions, order);
+            let weights = [("weight_ih", order), ("weight_hh", order)];
+            let [w, r] = weights.map(|(name, order)| self.rows(gather(name, order)));
+            let b = if descriptor.bias {
+                let (a, b) = (gather("bias_ih", order)?, gather("bias_hh", order)?);
+                self.parameter(&Tensor::concat(&[&a, &b], 1)?)?
+            } else {
+                none.clone()
+            };
+            let mut inputs = vec![x, w?, r?, b, lengths.cloned().unwrap_or(none.clone())];
+            if descriptor.cell == Cell::LstmPeephole {
+                // No initial states; peepholes are the eighth input.
+                inputs.extend([none.clone(), none.clone(), self.rows(gather("weight_peephole", &[0, 2, 1]))?]);
+            }
+            let mut outputs = vec![self.name(), self.name()];
+            hidden.push(outputs[1].clone());
+            if descriptor.cell.has_cell_state() {
+                outputs.push(self.name());
+                cells.push(outputs[2].clone());
+            }
+            let (ins, outs): (Vec<_>, Vec<_>) = (inputs.iter().collect(), outputs.iter().collect());
+            self.nodes.push(node(op, &ins, &outs, &attributes));
+            // (T, D, B, H) → (T, B, D·H)
+            let y = self.one("Transpose", &[&outputs[0]], &[("perm", Attribute::Ints(vec![0, 2, 1, 3]))]);
+            let shape: Vec<u8> = [0i64, 0, -1].iter().flat_map(|extent| extent.to_le_bytes()).collect();
+            let shape = self.initializer(INT64, &[3], &shape);
+            x = self.one("Reshape", &[&y, &shape], &[]);
+        }
+        if batch_first {
+            x = self.one("Transpose", &[&x], &swap);
+        }
+        let h = self.concat(&hidden.iter().collect::<Vec<_>>(), 0);
+        let c = (!cells.is_empty()).then(|| self.concat(&cells.iter().collect::<Vec<_>>(), 0));
+        Ok((x, h, c))
+    }
+
+    fn rows(&mut self, tensor: Result<Tensor>) -> Result<OnnxValue> {
+        self.parameter(&tensor?)
+    }
+
+    fn parameter(&mut self, tensor: &Tensor) -> Result<OnnxValue> {
+        let values = tensor.to_dtype(DType::F32)?.to_vec::<f32>()?;
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        Ok(self.initializer(FLOAT, tensor.dims(), &bytes))
+    }
+
+    fn initializer(&mut self, kind: u64, dims: &[usize], bytes: &[u8]) -> OnnxValue {
+        let name = self.name();
+        let tensor = dims.iter().fold(Message::new(), |tensor, &extent| tensor.int(1, extent as u64));
+        self.initializers.push(tensor.int(2, kind).text(8, &name.0).bytes(9, bytes));
+        name
+    }
+
+    /// A node of one output.
+    fn one(&mut self, op: &str, inputs: &[&OnnxValue], attributes: &[(&str, Attribute)]) -> OnnxValue {
+        let output = self.name();
+        self.nodes.push(node(op, inputs, &[&output], attributes));
+        output
+    }
+
+    /// A name that no input of a sensible name has.
+    fn name(&mut self) -> OnnxValue {
+        self.names += 1;
+        OnnxValue(format!("gatefold.{}", self.names))
+    }
+}
+
+/// The parameters of a layer's directions `(D, rows, …)`, their blocks of rows in another order.
+fn stacked(state: &StateDict, name: &str, layer: usize, directions: usize, order: &[usize]) -> Result<Tensor> {
+    let of = |direction: usize| {
+        let name = format!("{name}_l{layer}{}", if direction == 1 { "_reverse" } else { "" });
+        let tensor = state.get(&name).ok_or_else(|| Error::argument(OP, "other parameters", &name))?;
+        let rows = tensor.dims()[0] / order.len();
+        let blocks = order.iter().map(|block| tensor.narrow(0, block * rows, rows)).collect::<Result<Vec<_>>>()?;
+        Tensor::concat(&blocks.iter().collect::<Vec<_>>(), 0)
+    };
+    let all = (0..directions).map(of).collect::<Result<Vec<_>>>()?;
+    Tensor::stack(&all.iter().collect::<Vec<_>>(), 0)
+}
+
+#[derive(Debug, Clone)]
+enum Attribute {
+    Int(i64),
+    Ints(Vec<i64>),
+    Text(&'static str),
+    Texts(Vec<&'static str>),
+}
+
+fn node(op: &str, inputs: &[&OnnxValue], outputs: &[&OnnxValue], attributes: &[(&str, Attribute)]) -> Message {
+    let node = inputs.iter().fold(Message::new(), |node, input| node.text(1, &input.0));
+    let node = outputs.iter().fold(node, |node, output| node.text(2, &output.0)).text(4, op);
+    attributes.iter().fold(node, |node, (name, value)| {
+        let attribute = Message::new().text(1, name);
+        node.message(
+            5,
+            match value {
+                Attribute::Int(value) => attribute.int(3, *value as u64).int(20, 2),
+                Attribute::Text(value) => attribute.text(4, value).int(20, 3),
+                Attribute::Ints(values) => values.iter().fold(attribute, |a, &value| a.int(8, value as u64)).int(20, 7),
+                Attribute::Texts(values) => values.iter().fold(attribute, |a, value| a.text(9, value)).int(20, 8),
+            },
+        )
+    })
+}

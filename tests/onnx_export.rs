@@ -1,0 +1,156 @@
+//! What `OnnxGraph` writes computes in ONNX Runtime what the modules compute here.
+//!
+//! Runs where there is a Python with `onnxruntime`.
+
+use std::path::Path;
+
+use gatefold::{
+    DType, Device, Error, Philox, Result, Tape, Tensor, Var,
+    nn::{Embedding, Gru, Linear, Lstm, Module, Nonlinearity, Rnn},
+    train::{OnnxGraph, OnnxValue},
+};
+
+#[path = "common/python.rs"]
+mod python;
+
+/// The outputs of a model in ONNX Runtime: shapes and values by name.
+fn runtime(python: &Path, model: &Path, inputs: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    let outputs = python::run(python, "run_onnx.py", &[model.to_str().unwrap(), &inputs.to_string()]);
+    outputs.as_object().unwrap().clone()
+}
+
+fn nested(tensor: &Tensor) -> serde_json::Value {
+    let values = match tensor.dtype() {
+        DType::I64 => serde_json::json!(tensor.to_vec::<i64>().unwrap()),
+        _ => serde_json::json!(tensor.to_f64_vec().unwrap()),
+    };
+    serde_json::json!({"shape": tensor.dims(), "values": values})
+}
+
+/// f32 in another order of sums: within 2⁻²⁰ of values around 1, about eight roundings.
+const TOLERANCE: f64 = 1e-6;
+
+fn compare(name: &str, got: &serde_json::Value, want: &Tensor) {
+    let shape: Vec<usize> = serde_json::from_value(got["shape"].clone()).unwrap();
+    let values: Vec<f64> = serde_json::from_value(got["values"].clone()).unwrap();
+    assert_eq!(shape, want.dims(), "{name}");
+    let far = values.iter().zip(want.to_f64_vec().unwrap()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(far <= TOLERANCE, "{name}: {far}");
+}
+
+#[test]
+fn every_network_with_and_without_lengths() {
+    let Some(python) = python::with("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+    type Export = Box<dyn Fn(&mut OnnxGraph, &OnnxValue, Option<&OnnxValue>) -> Result<Vec<OnnxValue>>>;
+    type Forward = Box<dyn Fn(&Var, Option<&[usize]>) -> Result<Vec<Var>>>;
+    let mut networks: Vec<(String, bool, Export, Forward)> = Vec::new();
+    macro_rules! network {
+        ($config:expr, $method:ident, $batch_first:expr, |$state:ident| $parts:expr) => {{
+            let module = std::rc::Rc::new($config.batch_first($batch_first).init(&device, &mut rng).unwrap());
+            module.eval();
+            let other = module.clone();
+            networks.push((
+                module.repr(),
+                $batch_first,
+                Box::new(move |graph, x, lengths| {
+                    Ok(<[OnnxValue; _]>::from(graph.$method(x, lengths, &module)?).to_vec())
+                }),
+                Box::new(move |x, lengths| {
+                    let (y, $state) = match lengths {
+                        Some(lengths) => other.forward_lengths(x, lengths, None)?,
+                        None => other.forward(x, None)?,
+                    };
+                    Ok([vec![y], $parts].concat())
+                }),
+            ));
+        }};
+    }
+    for batch_first in [false, true] {
+        network!(Rnn::new(3, 5).num_layers(2).bidirectional(true), rnn, batch_first, |h| vec![h]);
+        network!(Rnn::new(3, 5).nonlinearity(Nonlinearity::Relu).bias(false), rnn, batch_first, |h| vec![h]);
+        network!(Gru::new(3, 5).num_layers(2).bidirectional(true).dropout(0.5), gru, batch_first, |h| vec![h]);
+        network!(Gru::new(3, 5).reset_after(false), gru, batch_first, |h| vec![h]);
+        network!(Lstm::new(3, 5).num_layers(3).bidirectional(true), lstm, batch_first, |s| vec![s.h, s.c]);
+        network!(Lstm::new(3, 5).bias(false), lstm, batch_first, |s| vec![s.h, s.c]);
+        network!(Lstm::new(3, 5).num_layers(2).peephole(true).bidirectional(true), lstm, batch_first, |s| vec![
+            s.h, s.c
+        ]);
+    }
+    for (name, batch_first, export, forward) in &networks {
+        for lengths in [None, Some([4, 7, 1, 2])] {
+            let (shape, extents) =
+                if *batch_first { ([4, 7, 3], ["batch", "steps", "3"]) } else { ([7, 4, 3], ["steps", "batch", "3"]) };
+            let x = Tensor::normal(shape, 0.0, 1.0, DType::F32, &device, &mut rng).unwrap();
+            let mut graph = OnnxGraph::new();
+            let input = graph.floats("x", &extents);
+            let given = lengths.map(|_| graph.lengths("lengths", "batch"));
+            let outputs = export(&mut graph, &input, given.as_ref()).unwrap();
+            outputs.iter().enumerate().for_each(|(i, output)| graph.output(&format!("y{i}"), output));
+            graph.save(&path).unwrap();
+            let mut inputs = serde_json::json!({"x": nested(&x)});
+            if let Some(lengths) = &lengths {
+                inputs["lengths"] = serde_json::json!({"shape": [4], "values": lengths});
+            }
+            let got = runtime(&python, &path, inputs);
+            let lengths = lengths.map(|lengths| lengths.map(|length| length as usize));
+            let want = forward(&Tape::no_grad().constant(x), lengths.as_ref().map(|l| &l[..])).unwrap();
+            assert_eq!(got.len(), want.len());
+            for (i, want) in want.iter().enumerate() {
+                compare(&format!("{name} y{i}"), &got[&format!("y{i}")], want.tensor());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_classifier_of_texts() {
+    let Some(python) = python::with("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let (device, mut rng) = (Device::Cpu, Philox::seed(2));
+    let embedding = Embedding::new(9, 6).init(&device, &mut rng).unwrap();
+    let lstm = Lstm::new(6, 8).num_layers(2).bidirectional(true).batch_first(true).init(&device, &mut rng).unwrap();
+    let (score, tag) = (Linear::new(16, 3), Linear::new(16, 4).bias(false));
+    let (score, tag) = (score.init(&device, &mut rng).unwrap(), tag.init(&device, &mut rng).unwrap());
+
+    let mut graph = OnnxGraph::new();
+    let words = graph.integers("words", &["batch", "steps"]);
+    let lengths = graph.lengths("lengths", "batch");
+    let x = graph.embedding(&words, &embedding).unwrap();
+    let (y, h, _) = graph.lstm(&x, Some(&lengths), &lstm).unwrap();
+    let (forward, reverse) = (graph.select(&h, 0, -2), graph.select(&h, 0, -1));
+    let both = graph.concat(&[&forward, &reverse], 1);
+    let scores = graph.linear(&both, &score).unwrap();
+    let (softmax, sigmoid) = (graph.softmax(&scores, -1), graph.sigmoid(&scores));
+    let tags = graph.linear(&y, &tag).unwrap();
+    let tags = graph.log_softmax(&tags, -1);
+    graph.output("softmax", &softmax);
+    graph.output("sigmoid", &sigmoid);
+    graph.output("tags", &tags);
+    graph.save(&path).unwrap();
+
+    let words = Tensor::new([[1i64, 2, 3, 8, 0], [4, 5, 0, 0, 0]], &device).unwrap();
+    let inputs = serde_json::json!({"words": nested(&words), "lengths": {"shape": [2], "values": [4, 2]}});
+    let got = runtime(&python, &path, inputs);
+    let x = embedding.forward(&Tape::no_grad(), &words).unwrap();
+    let (y, last) = lstm.forward_lengths(&x, &[4, 2], None).unwrap();
+    let both = Var::concat(&[&last.h.select(0, -2).unwrap(), &last.h.select(0, -1).unwrap()], 1).unwrap();
+    let scores = score.forward(&both).unwrap();
+    compare("softmax", &got["softmax"], scores.softmax(-1).unwrap().tensor());
+    compare("sigmoid", &got["sigmoid"], scores.sigmoid().unwrap().tensor());
+    compare("tags", &got["tags"], tag.forward(&y).unwrap().log_softmax(-1).unwrap().tensor());
+}
+
+#[test]
+fn refuses() {
+    let lstm = Lstm::new(3, 5).proj_size(2).init(&Device::Cpu, &mut Philox::seed(1)).unwrap();
+    let mut graph = OnnxGraph::new();
+    let x = graph.floats("x", &["steps", "batch", "3"]);
+    assert!(matches!(graph.lstm(&x, None, &lstm), Err(Error::Argument { .. })));
+    assert!(matches!(OnnxGraph::new().save("/nowhere/x.onnx"), Err(Error::Argument { .. })));
+    graph.output("y", &x);
+    assert!(matches!(graph.save("/no/such/folder/x.onnx"), Err(Error::File { .. })));
+}

@@ -1,0 +1,18 @@
+"""Runs an ONNX model in ONNX Runtime: inputs as JSON in, outputs as JSON out."""
+
+import json
+import sys
+
+import numpy
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+kinds = {"tensor(float)": numpy.float32, "tensor(int64)": numpy.int64, "tensor(int32)": numpy.int32}
+given = json.loads(sys.argv[2])
+inputs = {
+    i.name: numpy.array(given[i.name]["values"], dtype=kinds[i.type]).reshape(given[i.name]["shape"])
+    for i in session.get_inputs()
+}
+names = [output.name for output in session.get_outputs()]
+outputs = zip(names, session.run(names, inputs))
+print(json.dumps({name: {"shape": y.shape, "values": y.ravel().tolist()} for name, y in outputs}))
