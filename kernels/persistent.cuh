@@ -70,11 +70,11 @@ struct Member {
     }
 };
 
-// The rows of a step: where they begin and how many there are.
-template <class P>
+// The rows of a step: where they begin and how many there are; none beyond the steps.
 struct Rows {
     uint64_t first;
     unsigned count;
+    template <class P>
     __device__ __forceinline__ Rows(const P& p, int64_t step) {
         if (step < 0 || step >= int64_t(p.steps)) first = 0, count = 0;
         else if (p.offsets) {

@@ -50,10 +50,12 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     __syncthreads();
 
     // Against the recurrence; behind the last step once more, for the gradients of the first states.
+    const int64_t back = pass.reverse ? 1 : -1;
+    int64_t t = pass.reverse ? 0 : int64_t(p.steps) - 1;
+    Rows done(p, -1), now(p, t);
     for (unsigned s = 0; s <= unsigned(p.steps); ++s) {
-        const int64_t t = pass.reverse ? int64_t(s) : int64_t(p.steps) - 1 - s, back = pass.reverse ? 1 : -1;
-        const bool last = s == unsigned(p.steps);
-        const Rows<PersistentBackward> now(p, last ? -1 : t), before(p, last ? -1 : t + back), done(p, s ? t - back : -1);
+        t += back;
+        const Rows before(p, t);
         for (unsigned tile = 0; tile < unsigned(p.tiles); ++tile) {
             const unsigned begin = me.first + tile * columns;
             if (begin >= me.last) break;
@@ -133,6 +135,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             if (count) release(me.flags + tile * p.members + me.index, s + 1);
             else __syncthreads();
         }
+        done = now, now = before;
     }
 }
 

@@ -65,9 +65,12 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
     const Unit<T> unit(p, pass, me.first_unit + own.unit, own.unit < me.units);
     __syncthreads();
 
+    const int64_t forth = pass.reverse ? -1 : 1;
+    int64_t t = pass.reverse ? int64_t(p.steps) - 1 : 0;
+    Rows before(p, -1), now(p, t);
     for (unsigned s = 0; s < unsigned(p.steps); ++s) {
-        const int64_t t = pass.reverse ? int64_t(p.steps) - 1 - s : s, back = pass.reverse ? 1 : -1;
-        const Rows<PersistentForward> now(p, t), before(p, s ? t + back : -1), next(p, t - back);
+        t += forth;
+        const Rows next(p, t);
         for (unsigned tile = 0; tile < unsigned(p.tiles); ++tile) {
             const unsigned begin = me.first + tile * columns;
             if (begin >= me.last) break;
@@ -138,6 +141,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 }
             }
         }
+        before = now, now = next;
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use gatefold::{
     DType, Device, Error,
     recurrent::{
-        Algorithm, Cell, Choice, Descriptor, DeviceProperties, Nonlinearity, PersistentPlan, Plan, Shape, choose,
+        Algorithm, Cell, Choice, Descriptor, DeviceProperties, Nonlinearity, PersistentPlan, Plan, Shape, Tiling,
+        choose,
     },
 };
 
@@ -47,9 +48,13 @@ fn table() -> String {
                     write!(text, "\n{device:9} {name:16} {dtype:8} {hidden:5}").unwrap();
                     for batch in BATCHES {
                         let choice = choose(&d, Shape { seq: 100, batch }, properties);
-                        let word = choice
-                            .persistent()
-                            .map_or("-".into(), |plan| format!("{}/{}", plan.forward.blocks(), plan.backward.blocks()));
+                        let word = match &choice {
+                            Choice::Persistent { plan, backward: true, .. } => {
+                                format!("{}/{}", plan.forward.blocks(), plan.backward.blocks())
+                            }
+                            Choice::Persistent { plan, .. } => format!("{}/-", plan.forward.blocks()),
+                            _ => "-".into(),
+                        };
                         write!(text, " {word:>9}").unwrap();
                     }
                 }
@@ -143,10 +148,13 @@ fn reasons() {
     let one = Shape { seq: 1, batch: 16 };
     assert!(reason(&lstm, one, DeviceProperties::H200).contains("single step"));
     let wide = descriptor(Cell::Lstm, DType::BF16, 1024);
-    let many = Shape { seq: 100, batch: 257 };
-    assert!(reason(&wide, many, DeviceProperties::H200).contains("no GPU has tested"));
+    let of = |batch| choose(&wide, Shape { seq: 100, batch }, &DeviceProperties::H200);
+    assert!(matches!(of(16), Choice::Persistent { backward: true, .. }), "{}", of(16));
+    assert!(matches!(of(128), Choice::Persistent { backward: false, .. }), "{}", of(128));
+    let many = of(2000);
+    assert!(matches!(many, Choice::Stepwise { .. }) && many.reason().contains("no GPU has tested"), "{many}");
     // What Auto leaves to steps may still be asked for.
-    assert!(PersistentPlan::fit(&wide, many, &DeviceProperties::H200).is_ok());
+    assert!(PersistentPlan::fit(&wide, Shape { seq: 100, batch: 2000 }, &DeviceProperties::H200).is_ok());
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn printed() {
     let choice = choose(&lstm, Shape { seq: 100, batch: 64 }, &DeviceProperties::H200);
     let text = choice.to_string();
     for part in [
-        "persistent: ",
+        "persistent forward, stepwise backward: ",
         "forward:  ",
         "backward: ",
         " blocks of 256 threads",
@@ -179,4 +187,44 @@ fn the_cpu_has_one_algorithm() {
     assert_eq!(plan.clone().algorithm(Algorithm::Stepwise).unwrap().choice().algorithm(), Algorithm::Stepwise);
     let refused = plan.algorithm(Algorithm::Persistent).unwrap_err();
     assert!(refused.to_string().contains("cpu is no GPU"), "{refused}");
+}
+
+/// The tables of `docs/kernels.md`, line by line.
+#[test]
+fn documented() {
+    let doc = std::fs::read_to_string("docs/kernels.md").unwrap();
+    let mut text = String::from("| | LSTM bf16 | LSTM f32 | GRU bf16 | Elman bf16 |\n|---|---|---|---|---|\n");
+    let networks = [
+        (Cell::Lstm, DType::BF16),
+        (Cell::Lstm, DType::F32),
+        (Cell::Gru, DType::BF16),
+        (Cell::Rnn(Nonlinearity::Tanh), DType::BF16),
+    ];
+    for (device, properties) in DEVICES.iter().filter(|(name, _)| !["H100", "T4"].contains(name)) {
+        write!(text, "| {device} |").unwrap();
+        for (cell, dtype) in networks {
+            let shape = Shape { seq: 100, batch: 16 };
+            let plan = PersistentPlan::fit(&descriptor(cell, dtype, 64), shape, properties).unwrap();
+            write!(text, " {} |", plan.largest_hidden()).unwrap();
+        }
+        text.push('\n');
+    }
+    text += "| H | B=1 forward, backward | B=16 | B=64 | B=128 |\n|---|---|---|---|---|\n";
+    for hidden in [128, 256, 512, 768, 1024, 1536] {
+        write!(text, "| {hidden} |").unwrap();
+        for batch in [1, 16, 64, 128] {
+            let shape = Shape { seq: 100, batch };
+            let plan =
+                PersistentPlan::fit(&descriptor(Cell::Lstm, DType::BF16, hidden), shape, &DeviceProperties::H200);
+            let plan = plan.unwrap();
+            let micros = |cycles: usize| cycles as f64 / 1755.0;
+            let pass = |t: &Tiling| format!("{:.1} ({:.1})", micros(t.cycles), micros(t.stepwise_cycles));
+            write!(text, " {}, {} |", pass(&plan.forward), pass(&plan.backward)).unwrap();
+        }
+        text.push('\n');
+    }
+    println!("{text}");
+    for line in text.lines() {
+        assert!(doc.lines().any(|l| l == line), "docs/kernels.md has no line {line}");
+    }
 }

@@ -24,7 +24,13 @@ bool set_up_shared(Region& region, size_t bytes) {
     size_t rounded = (bytes + shared_alignment - 1) / shared_alignment * shared_alignment;
     size_t pages = (rounded + page - 1) / page * page + page;  // one more, so that what lies before is watched too
     if (pages != region.page_bytes) {
-        if (region.pages) munmap(region.pages - page, region.page_bytes + 2 * page);
+        if (region.pages) {
+#if defined(__SANITIZE_ADDRESS__)
+            // Whoever is given these addresses next may use them.
+            ASAN_UNPOISON_MEMORY_REGION(region.pages, region.page_bytes);
+#endif
+            munmap(region.pages - page, region.page_bytes + 2 * page);
+        }
         void* at = mmap(nullptr, pages + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at == MAP_FAILED) return false;
         region.pages = static_cast<char*>(at) + page, region.page_bytes = pages;

@@ -38,6 +38,8 @@ unsafe impl<T> Sync for Handle<T> {}
 pub struct Modules {
     modules: Mutex<HashMap<&'static str, Handle<sys::CUmodule>>>,
     functions: RwLock<HashMap<Name, Handle<sys::CUfunction>>>,
+    /// Blocks that fit at once, of a function with so many threads and so much shared memory.
+    resident: RwLock<HashMap<(Name, u32, usize), usize>>,
 }
 
 impl Modules {
@@ -183,8 +185,14 @@ impl Context {
         threads: u32,
         shared: usize,
     ) -> Result<usize> {
+        let key = ((name, suffix), threads, shared);
+        if let Some(blocks) = self.modules.resident.read().unwrap_or_else(|e| e.into_inner()).get(&key) {
+            return Ok(*blocks);
+        }
         let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.resident(name, function, threads, shared)
+        let blocks = self.handles.resident(name, function, threads, shared)?;
+        self.modules.resident.write().unwrap_or_else(|e| e.into_inner()).insert(key, blocks);
+        Ok(blocks)
     }
 }
 

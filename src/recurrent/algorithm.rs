@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Descriptor, PersistentPlan, Shape};
+use super::{Descriptor, PersistentPlan, Shape, Tiling};
 use crate::error::Error;
 
 pub(super) const OP: &str = "recurrent algorithm";
@@ -77,10 +77,12 @@ pub enum Choice {
         /// Why not otherwise.
         reason: String,
     },
-    /// All steps in one launch.
+    /// All steps in one launch: forward, and where `backward` says so backward.
     Persistent {
         /// How the work is divided.
         plan: Box<PersistentPlan>,
+        /// Whether backward too; else that goes step by step.
+        backward: bool,
         /// Why.
         reason: String,
     },
@@ -102,6 +104,16 @@ impl Choice {
         }
     }
 
+    /// How the steps of a pass are divided, where they are one launch.
+    #[cfg(feature = "cuda")]
+    pub(super) fn tiling(&self, of_backward: bool) -> Option<Tiling> {
+        match self {
+            Choice::Persistent { plan, .. } if !of_backward => Some(plan.forward),
+            Choice::Persistent { plan, backward: true, .. } => Some(plan.backward),
+            _ => None,
+        }
+    }
+
     /// The persistent plan that was chosen.
     pub fn persistent(&self) -> Option<&PersistentPlan> {
         match self {
@@ -115,21 +127,18 @@ impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Choice::Stepwise { reason } => write!(f, "stepwise: {reason}"),
-            Choice::Persistent { plan, reason } => write!(f, "persistent: {reason}\n{plan}"),
+            Choice::Persistent { plan, backward, reason } => {
+                let only = if *backward { "" } else { " forward, stepwise backward" };
+                write!(f, "persistent{only}: {reason}\n{plan}")
+            }
         }
     }
 }
 
-/// Up to how many sequences a persistent plan is taken, by hidden size: beyond them a step's products fill the device by themselves,
-/// and reading the weights once for many sequences counts for more than launching once.
-///
-/// From a model of latencies and bandwidths, not from measurements.
-const WINS: [(usize, usize); 3] = [(512, usize::MAX), (1024, 256), (2048, 128)];
-
 /// The algorithm of [`Algorithm::Auto`].
 ///
-/// Persistent where it fits ([`PersistentPlan::fit`]), there is more than one step, and a model of its steps says that it wins: up to
-/// 512 units at any batch, 1024 units up to 256 sequences, 2048 units up to 128. No GPU has measured these bounds yet.
+/// Persistent where it fits ([`PersistentPlan::fit`]), there is more than one step, and a model of latencies and bandwidths says that
+/// it wins: forward, or forward and backward, for a step backward exchanges more. No GPU has tested the model yet.
 pub fn choose(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) -> Choice {
     let stepwise = |reason: String| Choice::Stepwise { reason };
     if shape.seq < 2 {
@@ -140,16 +149,13 @@ pub fn choose(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) 
         Err(Error::Unavailable { reason, .. }) => return stepwise(reason),
         Err(e) => return stepwise(e.to_string()),
     };
-    let (hidden, batch) = (descriptor.hidden_size, shape.batch);
-    match WINS.iter().find(|(most, _)| hidden <= *most) {
-        Some((most, sequences)) if batch <= *sequences => {
-            let bound =
-                if *sequences == usize::MAX { "any batch".into() } else { format!("up to {sequences} sequences") };
-            let reason = format!("by a model that no GPU has tested, it wins for up to {most} units at {bound}");
-            Choice::Persistent { plan: plan.into(), reason }
-        }
-        _ => stepwise(format!(
-            "by a model that no GPU has tested, {batch} sequences of {hidden} units fill the device step by step"
-        )),
+    let wins = |t: &Tiling| t.cycles < t.stepwise_cycles;
+    let says = |name, t: &Tiling| format!("{} cycles a step {name} and {} step by step", t.cycles, t.stepwise_cycles);
+    let both = format!("{}, {}", says("forward", &plan.forward), says("backward", &plan.backward));
+    let reason = format!("a model that no GPU has tested says {both}");
+    if wins(&plan.forward) {
+        Choice::Persistent { backward: wins(&plan.backward), plan: plan.into(), reason }
+    } else {
+        stepwise(reason)
     }
 }

@@ -28,6 +28,8 @@ const EXCHANGE: usize = 1400;
 const MEMBER: usize = 4;
 const GO: usize = 700;
 const ANOTHER: usize = 150;
+/// Step by step: what a product and a pointwise kernel cost however little they do (2.6 to 6 µs were measured of such pairs).
+const LAUNCHES: usize = 7000;
 
 /// One pass over the steps, forward or backward, in blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,6 +52,8 @@ pub struct Tiling {
     pub shared: usize,
     /// Cycles of a step by the model.
     pub cycles: usize,
+    /// Cycles of a step that is run by a product and a pointwise kernel of its own.
+    pub stepwise_cycles: usize,
 }
 
 impl Tiling {
@@ -135,7 +139,22 @@ impl Product {
         let read = tile * depth * self.size / L2_BYTES;
         let go = moved.max(tensor) + read + GO;
         let cycles = (EXCHANGE + go).max(tiles * go) + ANOTHER * tiles + MEMBER * members;
-        Some(Tiling { units, members, groups, group, tile, tiles, directions: self.directions, shared, cycles })
+        let (directions, stepwise_cycles) = (self.directions, self.stepwise(device));
+        Some(Tiling { units, members, groups, group, tile, tiles, directions, shared, cycles, stepwise_cycles })
+    }
+
+    /// The model of a step by itself: two launches, and the product, which is bound by reading the weights from L2 or by arithmetic.
+    fn stepwise(&self, device: &DeviceProperties) -> usize {
+        let weights = self.directions * self.gates * self.hidden * self.hidden;
+        // Multiplications of a library's product in a cycle of a multiprocessor: about two fifths of what its units can do.
+        let rate = match device.capability {
+            _ if self.size == 4 => 100,
+            (9 | 10, _) => 800,
+            (8, 0) => 400,
+            _ => 200,
+        };
+        let all = device.multiprocessors;
+        LAUNCHES + (weights * self.size / (L2_BYTES * all)).max(weights * self.batch / (rate * all))
     }
 }
 

@@ -98,6 +98,24 @@ fn wide() {
     }
 }
 
+/// Where the model says that only the steps forward win, one plan runs them in one launch and those backward by themselves.
+#[test]
+fn forward_alone() {
+    if !gpu() {
+        return;
+    }
+    let options = Options { dtype: DType::BF16, layers: 2, ..Options::new(Kind::Lstm, 5, 768) };
+    let case = Case { options, steps: 2, lengths: vec![2; 64], form: Form::Full, given: true, seed: 1 };
+    let plan = Plan::new(&descriptor(&case), Shape { seq: 2, batch: 64 }, &GPU).unwrap();
+    match plan.choice() {
+        Choice::Persistent { backward: false, .. } => {}
+        other => return skipped(&format!("this device divides it otherwise: {other}")),
+    }
+    let on = |algorithm| run(&case, Given::ALL, Place::by(algorithm, algorithm));
+    let got = on(Algorithm::Auto);
+    compare(&case, &on(STEPWISE), &got, &got);
+}
+
 fn lstm(hidden: usize, sequences: usize, lengths: bool) -> Case {
     let options = Options { dtype: DType::BF16, bidirectional: true, ..Options::new(Kind::Lstm, 3, hidden) };
     let steps = 5;

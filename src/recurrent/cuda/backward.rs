@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, call: Backward<'_>) -> Result<()> {
-    let net = Net::of(plan);
+    let net = Net::of(plan, true);
     let space = BackwardSpace::new(&net, &mut Space::new(call.workspace.address()));
     let run = Run::new(plan, net, ordinal, stream, call.sequence, space.common.tables)?;
     let own = |b: Option<u64>| b.unwrap_or(0);
@@ -106,8 +106,8 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>, seed_at: u64
             }
         }
         let first = run.meet(place)?;
-        if let Some(plan) = &net.persistent {
-            persistent::backward(run, first, &plan.backward, own, space.flags)?;
+        if let Some(tiling) = &net.persistent {
+            persistent::backward(run, first, tiling, own, space.flags)?;
         }
         let to = if l == 0 { dx } else { upper(place + 1) };
         if to != 0 && !steps.is_empty() {

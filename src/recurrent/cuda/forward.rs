@@ -16,7 +16,7 @@ use crate::{
 
 pub(in super::super) fn forward(plan: &Plan, ordinal: usize, stream: &Stream, call: Forward<'_>) -> Result<()> {
     let training = call.reserve.is_some();
-    let net = Net::of(plan);
+    let net = Net::of(plan, false);
     let space = ForwardSpace::new(&net, training, &mut Space::new(call.workspace.address()));
     let run = Run::new(plan, net, ordinal, stream, call.sequence, space.common.tables)?;
     let own = |b: Option<u64>| b.unwrap_or(0);
@@ -108,9 +108,9 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) 
             }
         }
         let first = run.meet(l)?;
-        if let Some(plan) = &net.persistent {
+        if let Some(tiling) = &net.persistent {
             let own = &passes[l * net.directions..][..net.directions];
-            persistent::forward(run, first, &plan.forward, own, space.flags)?;
+            persistent::forward(run, first, tiling, own, space.flags)?;
             for (d, pass) in own.iter().enumerate() {
                 pass.last_states(first, l * net.directions + d, last_states)?;
             }

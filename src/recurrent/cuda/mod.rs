@@ -25,7 +25,7 @@ use order::Order;
 pub(super) use persistent::chosen;
 pub(super) use space::{reserve_len, workspace_len};
 
-use super::{Buf, Cell, Nonlinearity, ParameterKind, PersistentPlan, Plan, Sequence, Stream};
+use super::{Buf, Cell, Nonlinearity, ParameterKind, Plan, Sequence, Stream, Tiling};
 use crate::{
     cuda::{
         Cuda,
@@ -67,15 +67,16 @@ struct Net {
     /// Stretches that the steps are cut into.
     stretches: usize,
     /// All steps of a layer in one launch.
-    persistent: Option<PersistentPlan>,
+    persistent: Option<Tiling>,
 }
 
 impl Net {
-    fn of(plan: &Plan) -> Net {
+    /// Of a call forward or backward.
+    fn of(plan: &Plan, backward: bool) -> Net {
         let (d, shape) = (plan.descriptor(), plan.shape());
         let projected = d.proj_size > 0;
         let columns = if d.cell == Cell::Gru { 4 } else { d.cell.gates() };
-        let persistent = plan.choice().persistent().cloned();
+        let persistent = plan.choice().tiling(backward);
         // A launch of all steps fills the device by itself.
         let wave = d.num_layers > 1 && !d.bidirectional && persistent.is_none();
         let most = if wave { STRETCHES.min(shape.seq) } else { 1 };

@@ -37,7 +37,7 @@ pub(in super::super) fn chosen(
         Algorithm::Stepwise => Choice::Stepwise { reason: ASKED.into() },
         Algorithm::Persistent => {
             let plan = PersistentPlan::fit(descriptor, shape, &properties(cuda))?.into();
-            Choice::Persistent { plan, reason: ASKED.into() }
+            Choice::Persistent { plan, backward: true, reason: ASKED.into() }
         }
     };
     let Some(reason) = choice.persistent().map(|plan| crowded(cuda, descriptor.dtype, plan)).transpose()?.flatten()

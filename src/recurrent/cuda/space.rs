@@ -94,7 +94,7 @@ impl ForwardSpace {
             pre,
             c: each(space, unless(training || !net.lstm, batch * net.hidden), c),
             kept: each(space, unless(training, batch * net.kept), t),
-            flags: space.take(net.persistent.as_ref().map_or(0, |plan| plan.forward.flags()), 4),
+            flags: space.take(net.persistent.map_or(0, |tiling| tiling.flags()), 4),
             y,
         }
     }
@@ -139,7 +139,7 @@ impl BackwardSpace {
             projected: each(space, when(net.projected, rows * net.output), t),
             previous: space.take(rows * net.output, t),
             sums: space.take(sums, c),
-            flags: space.take(net.persistent.as_ref().map_or(0, |plan| plan.backward.flags()), 4),
+            flags: space.take(net.persistent.map_or(0, |tiling| tiling.flags()), 4),
         }
     }
 }
@@ -182,13 +182,14 @@ fn len(net: &Net, fill: impl FnOnce(&mut Space)) -> usize {
 }
 
 pub(in super::super) fn workspace_len(plan: &Plan) -> usize {
-    let net = Net::of(plan);
+    let net = Net::of(plan, false);
     let forward = |training| len(&net, |space| drop(ForwardSpace::new(&net, training, space)));
+    let net = Net::of(plan, true);
     let backward = len(&net, |space| drop(BackwardSpace::new(&net, space)));
     forward(false).max(forward(true)).max(backward)
 }
 
 pub(in super::super) fn reserve_len(plan: &Plan) -> usize {
-    let net = Net::of(plan);
+    let net = Net::of(plan, false);
     len(&net, |space| drop(LayerReserve::all(&net, space)))
 }
