@@ -190,7 +190,8 @@ impl Axis {
     }
 
     fn part(&self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low)
+        // Halves again.
+        (value / 2.0 - self.low / 2.0) / (self.high / 2.0 - self.low / 2.0)
     }
 
     fn ticks(&self) -> Vec<(f64, String)> {
@@ -245,6 +246,12 @@ mod tests {
         let svg = std::fs::read_to_string(path).unwrap();
         assert_eq!((svg.matches("<rect").count(), svg.matches("fill-opacity=\"0.500\"").count()), (5, 2));
         assert!(confusion.save_svg(folder.path()).is_err());
+    }
+
+    #[test]
+    fn the_greatest_numbers_are_drawn() {
+        let svg = Chart::new("t").line("l", [(1.7798605613562224e308, f64::MIN), (0.0, f64::MAX)]).svg().unwrap();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
     proptest! {
