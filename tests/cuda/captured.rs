@@ -401,7 +401,8 @@ fn inputs_that_are_results() -> Result<()> {
             body(&net)([x, y], optimizer)
         })
     };
-    (run()?, run()?);
+    run()?;
+    run()?;
     let error = run().unwrap_err().to_string();
     assert!(error.contains("keeps its inputs"), "{error}");
     Ok(())
