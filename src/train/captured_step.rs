@@ -49,7 +49,8 @@ const OP: &str = "CapturedStep";
 /// # What is recorded
 /// What the device does. What the host does in the closure happens when the step is recorded, and not in a replay, but for masks that
 /// modules draw and for the optimizer's learning rates, momenta and count of steps, which are those of each call. So a step that
-/// changes with training or evaluation mode, frozen parameters, or numbers that the closure computes needs a new recording:
+/// changes with training or evaluation mode, frozen parameters, [`Device::allow_tf32`](crate::Device::allow_tf32), the factors of a
+/// [`GradScaler`](crate::optim::GradScaler), or numbers that the closure computes needs a new recording:
 /// [`reset`](Self::reset). A step cannot be recorded that reads from the device (`item`, `to_vec`, `clip_grad_norm`; use
 /// `clip_grad_norm_async`), brings something to it, draws random numbers but by a module, or runs a recurrent layer on lengths that
 /// differ, whose launches depend on them: that is an `Err`, and nothing has run.
