@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 CELLS, PRECISIONS = ("LSTM", "GRU", "RNN tanh"), ("f32", "TF32", "f16", "bf16")
-COMPARED = ("gatefold graph", "cuDNN standard", "cuDNN persist static", "cuDNN persist dynamic")
+COMPARED = ("gatefold graph", "gatefold persistent", "cuDNN standard", "cuDNN persist static", "cuDNN persist dynamic")
 
 
 def run(command, folder, *arguments):
@@ -60,7 +60,8 @@ def main(command):
         status, output, report = run(command, folder, "--tolerance", "0", "--only", "LSTM bf16")
         check(status == 1 and any("cuDNN standard: " in what and " is off by " in what for what in report["wrong"]), f"exit status {status}: {report['wrong']}", output)
         timed = {row["contender"] for row in report["rows"] if row["group"] == "sequence"}
-        check(timed == {"gatefold stepwise", "gatefold graph"}, f"{timed} were timed")
+        # The persistent kernels add in another order; where nothing rounds differently they too agree bit for bit.
+        check({"gatefold stepwise", "gatefold graph"} == timed - {"gatefold persistent"}, f"{timed} were timed")
 
         # No time: everything is left out, and listed.
         status, output, report = run(command, folder, "--seconds", "0")
