@@ -1,27 +1,32 @@
-//! Matrix products: one micro-kernel per instruction set, operands packed into panels.
+//! Matrix products: one micro-kernel per instruction set, both operands packed.
 //!
 //! The micro-kernel keeps a tile of up to MR rows and 2 vectors of columns of c in registers and walks k: one broadcast of a
 //! and two vector loads of b per row. b is packed into panels of 2 vectors' width, k-major, padded with zeros (the layout of
-//! K. Goto & R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008). Every element of c is the same
-//! chain of fused multiply-adds over k wherever its tile falls, so results depend neither on the number of threads nor on
-//! the other rows.
+//! K. Goto & R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008), and a into tiles of MR rows, k-major too: rows
+//! that lie a power of two apart would share one set of the first cache. A block of KC × 2 vectors of b stays there while all tiles
+//! of a pass over it and fetch the next block meanwhile. Every element of c is the same chain of fused multiply-adds over k wherever
+//! its tile falls, so results depend neither on the number of threads nor on the other rows.
 
 use std::cell::RefCell;
 
 use super::{
     Buffer,
     real::{Real, Store},
-    simd::{Isa, isa},
+    simd::{Isa, isa, vectorize},
     split,
 };
 use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
 
-/// Extent of k in one pass: a panel of b is KC × 2 vectors and stays in L1.
-const KC: usize = 256;
+/// Extent of k in one pass: a block of b, KC × 2 vectors, and the next one share the first cache (32 KiB in all).
+const KC: usize = 128;
+/// Extent of k that is packed at a time.
+const KP: usize = 256;
 /// Columns of b packed at a time.
 const NC: usize = 2048;
 /// Rows of a packed at a time.
 const MC: usize = 96;
+/// Fewer columns than this are few.
+const NARROW: usize = 64;
 /// Below this many multiply-adds a product stays on the calling thread.
 const PARALLEL: usize = 1 << 19;
 
@@ -88,7 +93,7 @@ impl<T> MatMut<T> {
     }
 }
 
-/// What a micro-kernel does with its tile of c.
+/// What a micro-kernel does with its tile of c, and what it fetches meanwhile.
 #[derive(Clone, Copy)]
 struct Tile<T> {
     alpha: T,
@@ -96,10 +101,15 @@ struct Tile<T> {
     beta: T,
     /// Columns of c that exist, of the panels' width.
     columns: usize,
+    /// Elements from a panel to the next, for kernels of several.
+    stride: usize,
+    /// What to fetch into the first cache: `lines` lines of 64 bytes for every two steps of k. Need not be readable.
+    ahead: *const T,
+    lines: usize,
 }
 
-/// `c[0..M, 0..columns] = alpha · a[0..M, 0..k] × panel + beta · c`
-type Micro<T> = unsafe fn(k: usize, a: Mat<T>, panel: *const T, c: MatMut<T>, tile: Tile<T>);
+/// `c[0..M, 0..columns] = alpha · a[0..M, 0..k] × panel + beta · c`, a k-major
+type Micro<T> = unsafe fn(k: usize, a: *const T, panel: *const T, c: MatMut<T>, tile: &Tile<T>);
 
 /// The micro-kernels of one type and instruction set: `kernels[rows - 1]`.
 pub struct Set<T: 'static> {
@@ -116,62 +126,96 @@ pub struct Set<T: 'static> {
 pub trait GemmReal: Real {
     /// Those of this processor.
     fn set() -> &'static Set<Self>;
+
+    /// Asks for the line at `at`, which need not be readable.
+    #[inline(always)]
+    fn fetch(at: *const Self) {
+        #[cfg(target_arch = "x86_64")]
+        x86::fetch(at);
+        let _ = at;
+    }
+
+    /// Eight rows, `stride` apart, of eight numbers to eight runs of eight, `step` apart and one behind the other in time.
+    ///
+    /// # Safety
+    /// `from` holds the rows, `to` has room behind each run for eight.
+    #[inline(always)]
+    unsafe fn transpose8(from: *const Self, stride: usize, to: *mut Self, step: usize) {
+        for p in 0..8 {
+            for i in 0..8 {
+                // SAFETY: the caller's rows and runs.
+                unsafe { *to.add(p * step + i) = *from.add(i * stride + p) };
+            }
+        }
+    }
 }
 
 macro_rules! micro {
-    ($name:ident, $t:ty, $w:literal, [$($feature:literal)?], $v:ty, $load:expr, $splat:expr, $fma:expr, $store:expr, $zero:expr) => {
+    ($name:ident, $t:ty, $w:literal, [$($feature:literal)?], $v:ty, $load:expr, $load_some:expr, $splat:expr, $fma:expr,
+     $store:expr, $store_some:expr, $zero:expr, $fetch:expr) => {
         /// Tile of `M` rows × `P` panels of two vectors.
         ///
         /// # Safety
-        /// The processor has the instruction set; a holds M × k elements, the panels k × 2 vectors each and lie k × 2 vectors
+        /// The processor has the instruction set; a holds k × M elements, the panels k × 2 vectors each and lie `tile.stride`
         /// apart, c holds M rows of `tile.columns`.
         $(#[target_feature(enable = $feature)])?
-        unsafe fn $name<const M: usize, const P: usize>(k: usize, a: Mat<$t>, panel: *const $t, c: MatMut<$t>, tile: Tile<$t>) {
+        unsafe fn $name<const M: usize, const P: usize>(k: usize, a: *const $t, panel: *const $t, c: MatMut<$t>, tile: &Tile<$t>) {
             const W: usize = $w;
-            // SAFETY: loads and stores stay inside what the caller promised; a partial tile goes through `spill`.
+            // SAFETY: loads and stores stay inside what the caller promised; what does not exist is masked.
             unsafe {
                 let mut acc: [[[$v; 2]; P]; M] = [[[$zero; 2]; P]; M];
-                let mut pa = a.ptr;
-                let mut pb = panel;
-                for _ in 0..k {
-                    for p in 0..P {
-                        let at = pb.add(p * k * 2 * W);
-                        let b0 = $load(at);
-                        let b1 = $load(at.add(W));
-                        for i in 0..M {
-                            let x = $splat(pa.add(i * a.rs));
-                            acc[i][p][0] = $fma(x, b0, acc[i][p][0]);
-                            acc[i][p][1] = $fma(x, b1, acc[i][p][1]);
+                if tile.beta != 0.0 {
+                    for i in 0..M {
+                        for v in 0..2 * P {
+                            $fetch(c.ptr.wrapping_add(i * c.ld + v * W));
                         }
                     }
-                    pa = pa.wrapping_add(a.cs);
-                    pb = pb.add(2 * W);
                 }
-                let whole = tile.columns >= P * 2 * W;
-                for i in 0..M {
-                    let mut spill = [0 as $t; 128];
-                    let row = c.at(i, 0);
-                    for p in 0..P {
-                        for half in 0..2 {
-                            let offset = (p * 2 + half) * W;
-                            let mut v = acc[i][p][half];
-                            if whole && tile.alpha == 1.0 {
-                                if tile.beta == 1.0 {
-                                    v = $fma(v, $splat(&1.0), $load(row.add(offset)));
-                                } else if tile.beta != 0.0 {
-                                    v = $fma($load(row.add(offset)), $splat(&tile.beta), v);
-                                }
-                                $store(row.add(offset), v);
-                            } else {
-                                $store(spill.as_mut_ptr().add(offset), v);
+                macro_rules! step {
+                    ($pa:expr, $pb:expr) => {
+                        for p in 0..P {
+                            let at = $pb.add(p * tile.stride);
+                            let b0 = $load(at);
+                            let b1 = $load(at.add(W));
+                            for i in 0..M {
+                                let x = $splat($pa.add(i));
+                                acc[i][p][0] = $fma(x, b0, acc[i][p][0]);
+                                acc[i][p][1] = $fma(x, b1, acc[i][p][1]);
                             }
                         }
+                    };
+                }
+                let (mut pa, mut pb, mut ahead) = (a, panel, tile.ahead);
+                for _ in 0..k / 2 {
+                    for _ in 0..tile.lines {
+                        $fetch(ahead);
+                        ahead = ahead.wrapping_add(64 / size_of::<$t>());
                     }
-                    if !(whole && tile.alpha == 1.0) {
-                        for j in 0..tile.columns.min(P * 2 * W) {
-                            let value = tile.alpha * spill[j];
-                            let at = row.add(j);
-                            *at = if tile.beta == 0.0 { value } else { tile.beta.mul_add(*at, value) };
+                    step!(pa, pb);
+                    step!(pa.add(M), pb.add(2 * W));
+                    pa = pa.add(2 * M);
+                    pb = pb.add(4 * W);
+                }
+                if k % 2 == 1 {
+                    step!(pa, pb);
+                }
+                for i in 0..M {
+                    for v in 0..2 * P {
+                        let mut value = acc[i][v / 2][v % 2];
+                        if tile.alpha != 1.0 {
+                            value = $fma(value, $splat(&tile.alpha), $zero);
+                        }
+                        let at = c.ptr.wrapping_add(i * c.ld + v * W);
+                        // Columns of this vector that exist.
+                        let some = tile.columns.saturating_sub(v * W);
+                        if tile.beta != 0.0 {
+                            let before = if some >= W { $load(at) } else { $load_some(at, some) };
+                            value = $fma(before, $splat(&tile.beta), value);
+                        }
+                        if some >= W {
+                            $store(at, value);
+                        } else {
+                            $store_some(at, some, value);
                         }
                     }
                 }
@@ -195,7 +239,54 @@ macro_rules! set {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Mat, MatMut, Set, Tile};
+    use super::{MatMut, Set, Tile};
+
+    #[inline(always)]
+    pub fn fetch<T>(at: *const T) {
+        // SAFETY: a hint, which no address makes fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+
+    /// The mask of the first n of eight.
+    #[target_feature(enable = "avx2")]
+    fn first_f32(n: usize) -> __m256i {
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+    }
+
+    /// The mask of the first n of four.
+    #[target_feature(enable = "avx2")]
+    fn first_f64(n: usize) -> __m256i {
+        _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3))
+    }
+
+    /// See [`super::GemmReal::transpose8`].
+    ///
+    /// # Safety
+    /// As there; the processor has AVX.
+    #[target_feature(enable = "avx")]
+    pub unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, step: usize) {
+        // SAFETY: the caller's rows and runs.
+        unsafe {
+            let row = |i: usize| _mm256_loadu_ps(from.add(i * stride));
+            let pair = |i: usize| (_mm256_unpacklo_ps(row(i), row(i + 1)), _mm256_unpackhi_ps(row(i), row(i + 1)));
+            let four = |i: usize| {
+                let ((a, b), (c, d)) = (pair(i), pair(i + 2));
+                [
+                    _mm256_shuffle_ps::<0x44>(a, c),
+                    _mm256_shuffle_ps::<0xee>(a, c),
+                    _mm256_shuffle_ps::<0x44>(b, d),
+                    _mm256_shuffle_ps::<0xee>(b, d),
+                ]
+            };
+            let (low, high) = (four(0), four(4));
+            for p in 0..4 {
+                _mm256_storeu_ps(to.add(p * step), _mm256_permute2f128_ps::<0x20>(low[p], high[p]));
+            }
+            for p in 0..4 {
+                _mm256_storeu_ps(to.add((p + 4) * step), _mm256_permute2f128_ps::<0x31>(low[p], high[p]));
+            }
+        }
+    }
 
     micro!(
         avx512_f32,
@@ -204,10 +295,13 @@ mod x86 {
         ["avx512f"],
         __m512,
         _mm512_loadu_ps,
+        |x: *const f32, n: usize| _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, x),
         |x: *const f32| _mm512_set1_ps(*x),
         _mm512_fmadd_ps,
         _mm512_storeu_ps,
-        _mm512_setzero_ps()
+        |x: *mut f32, n: usize, v| _mm512_mask_storeu_ps(x, ((1u32 << n) - 1) as u16, v),
+        _mm512_setzero_ps(),
+        fetch
     );
     micro!(
         avx512_f64,
@@ -216,10 +310,13 @@ mod x86 {
         ["avx512f"],
         __m512d,
         _mm512_loadu_pd,
+        |x: *const f64, n: usize| _mm512_maskz_loadu_pd(((1u32 << n) - 1) as u8, x),
         |x: *const f64| _mm512_set1_pd(*x),
         _mm512_fmadd_pd,
         _mm512_storeu_pd,
-        _mm512_setzero_pd()
+        |x: *mut f64, n: usize, v| _mm512_mask_storeu_pd(x, ((1u32 << n) - 1) as u8, v),
+        _mm512_setzero_pd(),
+        fetch
     );
     micro!(
         avx2_f32,
@@ -228,10 +325,13 @@ mod x86 {
         ["avx2,fma"],
         __m256,
         _mm256_loadu_ps,
+        |x: *const f32, n: usize| _mm256_maskload_ps(x, first_f32(n)),
         |x: *const f32| _mm256_set1_ps(*x),
         _mm256_fmadd_ps,
         _mm256_storeu_ps,
-        _mm256_setzero_ps()
+        |x: *mut f32, n: usize, v| _mm256_maskstore_ps(x, first_f32(n), v),
+        _mm256_setzero_ps(),
+        fetch
     );
     micro!(
         avx2_f64,
@@ -240,14 +340,17 @@ mod x86 {
         ["avx2,fma"],
         __m256d,
         _mm256_loadu_pd,
+        |x: *const f64, n: usize| _mm256_maskload_pd(x, first_f64(n)),
         |x: *const f64| _mm256_set1_pd(*x),
         _mm256_fmadd_pd,
         _mm256_storeu_pd,
-        _mm256_setzero_pd()
+        |x: *mut f64, n: usize, v| _mm256_maskstore_pd(x, first_f64(n), v),
+        _mm256_setzero_pd(),
+        fetch
     );
 
-    set!(AVX512_F32, f32, avx512_f32, 16, [1 2 3 4 5 6 7 8 9 10 11 12]);
-    set!(AVX512_F64, f64, avx512_f64, 8, [1 2 3 4 5 6 7 8 9 10 11 12]);
+    set!(AVX512_F32, f32, avx512_f32, 16, [1 2 3 4 5 6 7 8]);
+    set!(AVX512_F64, f64, avx512_f64, 8, [1 2 3 4 5 6 7 8]);
     set!(AVX2_F32, f32, avx2_f32, 8, [1 2 3 4 5 6]);
     set!(AVX2_F64, f64, avx2_f64, 4, [1 2 3 4 5 6]);
 
@@ -257,7 +360,7 @@ mod x86 {
 
 /// Arrays of four that the compiler maps onto what the target has (SSE, NEON).
 mod portable {
-    use super::{Mat, MatMut, Set, Tile};
+    use super::{MatMut, Set, Tile};
 
     macro_rules! portable {
         ($name:ident, $t:ty, $table:ident) => {
@@ -268,11 +371,14 @@ mod portable {
                 [],
                 [$t; 4],
                 |x: *const $t| x.cast::<[$t; 4]>().read_unaligned(),
+                |x: *const $t, n: usize| std::array::from_fn(|i| if i < n { *x.add(i) } else { 0.0 }),
                 |x: *const $t| [*x; 4],
                 // Fused, so that every instruction set gives an element the same chain of roundings.
                 |x: [$t; 4], y: [$t; 4], z: [$t; 4]| std::array::from_fn(|i| x[i].mul_add(y[i], z[i])),
                 |at: *mut $t, v: [$t; 4]| at.cast::<[$t; 4]>().write_unaligned(v),
-                [0 as $t; 4]
+                |at: *mut $t, n: usize, v: [$t; 4]| (0..n).for_each(|i| *at.add(i) = v[i]),
+                [0 as $t; 4],
+                |_: *const $t| ()
             );
             set!($table, $t, $name, 4, [1 2 3 4]);
         };
@@ -291,6 +397,20 @@ impl GemmReal for f32 {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => x86::F32.1,
             _ => portable::F32,
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, step: usize) {
+        if isa() >= Isa::Avx2 {
+            // SAFETY: the caller's; AVX2 includes AVX.
+            unsafe { x86::transpose8(from, stride, to, step) }
+        } else {
+            for (p, i) in (0..8).flat_map(|p| (0..8).map(move |i| (p, i))) {
+                // SAFETY: the caller's rows and runs.
+                unsafe { *to.add(p * step + i) = *from.add(i * stride + p) };
+            }
         }
     }
 }
@@ -331,9 +451,19 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
                     std::ptr::copy_nonoverlapping(b.at(top + p, first + j0), to.add(p * nr), columns);
                 }
             } else {
-                // b is read along k, eight columns at a time, so that each line of the panel is written while it is in L1.
+                let mut whole = (0, 0);
+                if b.rs == 1 {
+                    // Eight columns at a time.
+                    whole = (k / 8 * 8, columns / 8 * 8);
+                    for p in (0..whole.0).step_by(8) {
+                        for j in (0..whole.1).step_by(8) {
+                            T::transpose8(b.at(top + p, first + j0 + j), b.cs, to.add(p * nr + j), nr);
+                        }
+                    }
+                }
+                // b is read along k, so that each line of the panel is written while it is in L1.
                 for p0 in (0..k).step_by(16) {
-                    for j in 0..columns {
+                    for j in if p0 + 16 <= whole.0 { whole.1 } else { 0 }..columns {
                         let from = b.at(top + p0, first + j0 + j);
                         for p in 0..16.min(k - p0) {
                             *to.add((p0 + p) * nr + j) = *from.add(p * b.rs);
@@ -360,6 +490,82 @@ fn tiles(m: usize, mr: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).map(move |i| (i * height + i.min(extra), height + usize::from(i < extra))).filter(|t| t.1 > 0)
 }
 
+/// Elements that [`pack_rows`] may write for m × k.
+pub fn packed_rows_len(m: usize, k: usize) -> usize {
+    // A run of fewer than eight is stored as eight; the next covers what is too many.
+    m * k + 8
+}
+
+/// Packs m rows of a into tiles, k-major: the tile of rows i… begins at i · k.
+///
+/// # Safety
+/// a holds m × k; `to` has room for [`packed_rows_len`].
+unsafe fn pack_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, to: *mut T) {
+    if a.rs == 1 {
+        // Column by column: a line of a column holds the numbers of several tiles, and columns may lie a power of two apart.
+        return vectorize(
+            #[inline(always)]
+            || {
+                let all_eight = T::set().mr == 8 && m.is_multiple_of(8);
+                for p in 0..k {
+                    for line in (0..m).step_by(64 / size_of::<T>()) {
+                        T::fetch(a.ptr.wrapping_add((p + 8) * a.cs + line));
+                    }
+                    // SAFETY: as below; a column ends where m does.
+                    unsafe {
+                        let (from, to) = (a.ptr.add(p * a.cs), to.add(p * 8));
+                        if all_eight {
+                            for i in (0..m).step_by(8) {
+                                to.add(i * k)
+                                    .cast::<[T; 8]>()
+                                    .write_unaligned(from.add(i).cast::<[T; 8]>().read_unaligned());
+                            }
+                            continue;
+                        }
+                        let to = to.sub(p * 8);
+                        for (i, height) in tiles(m, T::set().mr) {
+                            for r in 0..height {
+                                *to.add(i * k + p * height + r) = *from.add(i + r);
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    }
+    for (i, height) in tiles(m, T::set().mr) {
+        // SAFETY: each tile writes its own stretch, and up to eight elements more, which the next tile (or the slack) covers.
+        unsafe {
+            let (from, to) = (a.ptr.add(i * a.rs), to.add(i * k));
+            let mut p = 0;
+            if a.cs == 1 {
+                // Rows below the tile are read too, and their numbers overwritten, where a has them.
+                if i + 8 <= m {
+                    while p + 8 <= k {
+                        T::transpose8(from.add(p), a.rs, to.add(p * height), height);
+                        p += 8;
+                    }
+                } else if height < 8 {
+                    while p + 8 <= k {
+                        let mut rows = [T::ZERO; 64];
+                        for r in 0..height {
+                            std::ptr::copy_nonoverlapping(from.add(r * a.rs + p), rows.as_mut_ptr().add(r * 8), 8);
+                        }
+                        T::transpose8(rows.as_ptr(), 8, to.add(p * height), height);
+                        p += 8;
+                    }
+                }
+            }
+            while p < k {
+                for r in 0..height {
+                    *to.add(p * height + r) = *from.add(r * a.rs + p * a.cs);
+                }
+                p += 1;
+            }
+        }
+    }
+}
+
 /// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread: a is m × k with rows `lda` apart, b packed by [`pack`], c m × n with
 /// rows `ldc` apart. Panics when a slice is too short: a bug of the caller in this crate.
 pub fn gemm_packed<T: GemmReal>(
@@ -372,18 +578,27 @@ pub fn gemm_packed<T: GemmReal>(
     assert!(b.len() >= packed_len::<T>(k, n), "a packed operand of other extents");
     let (a, c) = (Mat::new(a, m, lda, k, 1), MatMut::new(c, m, n, ldc));
     let beta = if accumulate { T::ONE } else { T::ZERO };
-    // SAFETY: the slices were checked to hold the extents, and c is borrowed alone.
-    unsafe { block((m, n, k), a, b.as_ptr(), c, T::ONE, beta) }
+    if m == 1 {
+        // SAFETY: the slices were checked to hold the extents, and c is borrowed alone; one row is a packed one.
+        return unsafe { block((m, n, k), a.ptr, b.as_ptr(), c, T::ONE, beta) };
+    }
+    with_space(&ROWS, |space| {
+        let packed = scratch::<T>(space, packed_rows_len(m, k));
+        // SAFETY: as above; the scratch has the room.
+        unsafe {
+            pack_rows((m, k), a, packed.as_mut_ptr());
+            block((m, n, k), packed.as_ptr(), b.as_ptr(), c, T::ONE, beta);
+        }
+    });
 }
 
-/// The two inner loops: panels of b, tiles of a.
+/// The inner loops: panels of b, blocks of k, tiles of a.
 ///
 /// # Safety
-/// a holds m × k and c m × n elements, which nobody else writes; `b` are the panels of k × n.
-#[inline]
+/// `a` are the tiles of m × k, `b` the panels of k × n; c holds m × n elements, which nobody else writes.
 unsafe fn block<T: GemmReal>(
     (m, n, k): (usize, usize, usize),
-    a: Mat<T>,
+    a: *const T,
     b: *const T,
     c: MatMut<T>,
     alpha: T,
@@ -391,23 +606,39 @@ unsafe fn block<T: GemmReal>(
 ) {
     let set = T::set();
     let nr = set.nr;
+    // The tiles share the lines of the next block of b; one tile alone leaves that to the processor.
+    let tile_count = m.div_ceil(set.mr);
+    let lines = 2 * nr * size_of::<T>() / 64;
+    let lines = if tile_count == 1 { 0 } else { lines.div_ceil(tile_count) };
     let mut j = 0;
     while j < n {
-        // SAFETY: tiles lie inside m × n and panels inside the packed operand.
-        unsafe {
-            let panel = b.add(j * k);
-            if m == 1 && n - j >= 4 * nr {
-                (set.wide)(k, a, panel, MatMut { ptr: c.ptr.add(j), ld: c.ld }, Tile { alpha, beta, columns: 4 * nr });
-                j += 4 * nr;
-                continue;
-            }
-            for (i, height) in tiles(m, set.mr) {
-                let a = Mat { ptr: a.ptr.add(i * a.rs), ..a };
-                let c = MatMut { ptr: c.ptr.add(i * c.ld + j), ld: c.ld };
-                (set.kernels[height - 1])(k, a, panel, c, Tile { alpha, beta, columns: nr.min(n - j) });
+        let wide = m == 1 && n - j >= 4 * nr;
+        let width = if wide { 4 * nr } else { nr };
+        for k0 in (0..k).step_by(KC) {
+            let depth = KC.min(k - k0);
+            let beta = if k0 == 0 { beta } else { T::ONE };
+            // SAFETY: tiles lie inside m × n and panels inside the packed operand; what is fetched ahead is not read.
+            unsafe {
+                let panel = b.add(j * k + k0 * nr);
+                let columns = width.min(n - j);
+                let mut tile =
+                    Tile { alpha, beta, columns, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
+                if wide {
+                    (set.wide)(depth, a.add(k0), panel, MatMut { ptr: c.ptr.add(j), ld: c.ld }, &tile);
+                    continue;
+                }
+                let behind = panel.wrapping_add(2 * depth * nr);
+                for (i, height) in tiles(m, set.mr) {
+                    let c = MatMut { ptr: c.ptr.add(i * c.ld + j), ld: c.ld };
+                    (set.kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile);
+                    tile.ahead = tile.ahead.wrapping_add(depth / 2 * lines * 64 / size_of::<T>());
+                    if tile.ahead >= behind {
+                        tile.lines = 0;
+                    }
+                }
             }
         }
-        j += nr;
+        j += width;
     }
 }
 
@@ -415,6 +646,7 @@ thread_local! {
     /// Packing space, kept between calls: a steady state allocates nothing.
     static PANELS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
     static ROWS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    static TRANSPOSED: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lends a thread's packing space. It is taken out meanwhile: a thread that waits for others may start on another product.
@@ -451,12 +683,29 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         }
         return;
     }
+    if n < NARROW && m > 2 * n && a.rs == 1 && b.cs == 1 {
+        // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums.
+        return with_space(&TRANSPOSED, |space| {
+            let ct = scratch::<T>(space, n * m);
+            let (at, bt) = (Mat { rs: a.cs, cs: 1, ..a }, Mat { rs: 1, cs: b.rs, ..b });
+            product((n, m, k), bt, at, MatMut::new(ct, n, m, m), alpha, T::ZERO);
+            for i in 0..m {
+                for j in 0..n {
+                    // SAFETY: inside c, which this call alone writes.
+                    unsafe {
+                        let at = c.at(i, j);
+                        *at = if beta == T::ZERO { ct[j * m + i] } else { beta.fma(*at, ct[j * m + i]) };
+                    }
+                }
+            }
+        });
+    }
     let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
     with_space(&PANELS, |packed_b| {
         for j0 in (0..n).step_by(NC) {
             let columns = NC.min(n - j0);
-            for k0 in (0..k).step_by(KC) {
-                let depth = KC.min(k - k0);
+            for k0 in (0..k).step_by(KP) {
+                let depth = KP.min(k - k0);
                 let panels = scratch::<T>(packed_b, packed_len::<T>(depth, columns));
                 pack_parallel(b, k0, depth, j0, columns, panels, threads);
                 let beta = if k0 == 0 { beta } else { T::ONE };
@@ -512,39 +761,16 @@ unsafe fn rows_of<T: GemmReal>(
     alpha: T,
     beta: T,
 ) {
-    // Rows of a with neighbouring k are read as they lie; otherwise they are packed, MR at a time, k-major.
-    if a.cs == 1 {
-        // SAFETY: inside a and c, as promised.
-        unsafe {
-            for i in (i0..i1).step_by(MC) {
-                let height = MC.min(i1 - i);
-                let a = Mat { ptr: a.at(i, k0), ..a };
-                let c = MatMut { ptr: c.at(i, j0), ld: c.ld };
-                block((height, columns, depth), a, panels.as_ptr(), c, alpha, beta);
-            }
-        }
-        return;
-    }
     with_space(&ROWS, |space| {
-        let packed = scratch::<T>(space, MC * depth);
+        let packed = scratch::<T>(space, packed_rows_len(MC, depth));
         for i in (i0..i1).step_by(MC) {
             let height = MC.min(i1 - i);
-            // SAFETY: inside a and c, as promised; the packed block is height × depth with rows `height` apart along k.
+            // SAFETY: inside a and c, as promised, and inside the scratch.
             unsafe {
-                for p in 0..depth {
-                    let from = a.at(i, k0 + p);
-                    let to = packed.as_mut_ptr().add(p * height);
-                    if a.rs == 1 {
-                        std::ptr::copy_nonoverlapping(from, to, height);
-                    } else {
-                        for r in 0..height {
-                            *to.add(r) = *from.add(r * a.rs);
-                        }
-                    }
-                }
-                let a = Mat { ptr: packed.as_ptr(), rs: 1, cs: height };
+                let a = Mat { ptr: a.at(i, k0), ..a };
+                pack_rows((height, depth), a, packed.as_mut_ptr());
                 let c = MatMut { ptr: c.at(i, j0), ld: c.ld };
-                block((height, columns, depth), a, panels.as_ptr(), c, alpha, beta);
+                block((height, columns, depth), packed.as_ptr(), panels.as_ptr(), c, alpha, beta);
             }
         }
     });

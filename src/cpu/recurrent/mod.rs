@@ -587,37 +587,48 @@ pub fn parameter_gradients<T: GemmReal>(k: &Kept<'_, T>, to: Gradients<'_, T>, a
         product((g, i, rows), a, Mat::new(k.x, rows, i, i, 1), MatMut::new(ih, g, i, i), T::ONE, beta);
     }
     if let Some(hh) = to.hh {
-        // h before each step, in the order of the rows.
-        let states = &mut states[..rows * r];
-        for t in 0..k.steps.len() {
-            for b in 0..k.steps.active(t) {
-                let from = match k.steps.before(t, b, e.reverse) {
-                    Some(row) => &k.y[row * k.stride + k.column..][..r],
-                    None => &k.h0[b * r..][..r],
-                };
-                states[(k.steps.offset(t) + b) * r..][..r].copy_from_slice(from);
-            }
-        }
         let direct = e.direct();
-        let b = Mat::new(states, rows, r, r, 1);
-        product(
-            (direct, r, rows),
-            Mat::new(k.gates, direct, 1, rows, g),
-            b,
-            MatMut::new(hh, direct, r, r),
-            T::ONE,
-            beta,
-        );
-        let hh = &mut hh[direct * r..];
-        match e.cell {
-            Cell::Gru => {
-                product((h, r, rows), Mat::new(k.extra, h, 1, rows, h), b, MatMut::new(hh, h, r, r), T::ONE, beta)
+        let (hh_direct, hh_other) = hh.split_at_mut(direct * r);
+        // dW (+)= dgatesᵀ h, for the rows of a range and the h before each of them.
+        let mut add_rows = |first: usize, count: usize, before: Mat<T>, beta: T| {
+            let a = Mat::new(&k.gates[first * g..], direct, 1, count, g);
+            product((direct, r, count), a, before, MatMut::new(hh_direct, direct, r, r), T::ONE, beta);
+            match e.cell {
+                Cell::Gru => {
+                    let a = Mat::new(&k.extra[first * h..], h, 1, count, h);
+                    product((h, r, count), a, before, MatMut::new(hh_other, h, r, r), T::ONE, beta);
+                }
+                Cell::GruResetBefore => {
+                    let a = Mat::new(&k.gates[first * g + direct..], h, 1, count, g);
+                    let before = Mat::new(&k.extra[first * h..], count, r, r, 1);
+                    product((h, r, count), a, before, MatMut::new(hh_other, h, r, r), T::ONE, beta);
+                }
+                _ => {}
             }
-            Cell::GruResetBefore => {
-                let a = Mat::new(&k.gates[direct..], h, 1, rows, g);
-                product((h, r, rows), a, Mat::new(k.extra, rows, r, r, 1), MatMut::new(hh, h, r, r), T::ONE, beta);
+        };
+        let batch = k.steps.batch();
+        if rows == k.steps.len() * batch {
+            // All sequences are of one length: the h before a row stands in y, a step away; but for the first step's, h0.
+            let others = rows - batch;
+            let (first, rest, y) = if e.reverse { (others, 0, batch) } else { (0, batch, 0) };
+            add_rows(first, batch, Mat::new(k.h0, batch, r, r, 1), beta);
+            if others > 0 {
+                let y = &k.y[y * k.stride + k.column..];
+                add_rows(rest, others, Mat::new(y, others, k.stride, r, 1), T::ONE);
             }
-            _ => {}
+        } else {
+            // h before each step, in the order of the rows.
+            let states = &mut states[..rows * r];
+            for t in 0..k.steps.len() {
+                for b in 0..k.steps.active(t) {
+                    let from = match k.steps.before(t, b, e.reverse) {
+                        Some(row) => &k.y[row * k.stride + k.column..][..r],
+                        None => &k.h0[b * r..][..r],
+                    };
+                    states[(k.steps.offset(t) + b) * r..][..r].copy_from_slice(from);
+                }
+            }
+            add_rows(0, rows, Mat::new(states, rows, r, r, 1), beta);
         }
     }
     if let Some(bias) = to.bias_ih {
