@@ -477,9 +477,9 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
 
 /// Packs a whole k × n operand for [`gemm_packed`].
 pub fn pack<T: GemmReal>(b: Mat<T>, k: usize, n: usize, to: &mut [T]) {
-    assert!(to.len() >= packed_len::<T>(k, n), "packing outside its slice");
-    // SAFETY: the length was checked, and b was made for a k × n operand.
-    unsafe { pack_into(b, 0, k, 0, n, to.as_mut_ptr()) }
+    let len = packed_len::<T>(k, n);
+    assert!(to.len() >= len, "packing outside its slice");
+    pack_parallel(b, 0, k, 0, n, &mut to[..len], rayon::current_num_threads());
 }
 
 /// Splits `m` rows into tiles of nearly equal height, at most `mr` each.
@@ -566,28 +566,56 @@ unsafe fn pack_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, to: *mut T) 
     }
 }
 
+/// Rows of a and of c for one [`gemm_packed`].
+#[derive(Clone, Copy)]
+pub struct Rows<T> {
+    m: usize,
+    a: Mat<T>,
+    c: MatMut<T>,
+}
+
+impl<T: Copy> Rows<T> {
+    /// m rows of a, k long and `lda` apart, and m rows of c, n long and `ldc` apart. Panics when a slice is too short: a bug of the caller
+    /// in this crate.
+    pub fn new((m, n, k): (usize, usize, usize), (a, lda): (&[T], usize), (c, ldc): (&mut [T], usize)) -> Self {
+        Rows { m, a: Mat::new(a, m, lda, k, 1), c: MatMut::new(c, m, n, ldc) }
+    }
+}
+
 /// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread: a is m × k with rows `lda` apart, b packed by [`pack`], c m × n with
-/// rows `ldc` apart. Panics when a slice is too short: a bug of the caller in this crate.
+/// rows `ldc` apart. Panics when a slice is too short.
 pub fn gemm_packed<T: GemmReal>(
     (m, n, k): (usize, usize, usize),
-    (a, lda): (&[T], usize),
+    a: (&[T], usize),
     b: &[T],
-    (c, ldc): (&mut [T], usize),
+    c: (&mut [T], usize),
     accumulate: bool,
 ) {
+    // SAFETY: the slices are borrowed for the call, c alone.
+    unsafe { gemm_packed_rows((n, k), &[Rows::new((m, n, k), a, c)], b, accumulate) }
+}
+
+/// [`gemm_packed`] for rows that lie in several places: each block of b is used for all of them.
+///
+/// # Safety
+/// The slices that the rows were made of are still there, and no other thread uses those of c.
+pub unsafe fn gemm_packed_rows<T: GemmReal>((n, k): (usize, usize), rows: &[Rows<T>], b: &[T], accumulate: bool) {
     assert!(b.len() >= packed_len::<T>(k, n), "a packed operand of other extents");
-    let (a, c) = (Mat::new(a, m, lda, k, 1), MatMut::new(c, m, n, ldc));
     let beta = if accumulate { T::ONE } else { T::ZERO };
-    if m == 1 {
-        // SAFETY: the slices were checked to hold the extents, and c is borrowed alone; one row is a packed one.
-        return unsafe { block((m, n, k), a.ptr, b.as_ptr(), c, T::ONE, beta) };
+    if let [Rows { m: 1, a, .. }] = rows {
+        // SAFETY: the rows were checked to hold the extents; one row is a packed one.
+        return unsafe { block((n, k), rows, a.ptr, b.as_ptr(), T::ONE, beta) };
     }
     with_space(&ROWS, |space| {
-        let packed = scratch::<T>(space, packed_rows_len(m, k));
+        let packed = scratch::<T>(space, packed_rows_len(rows.iter().map(|r| r.m).sum(), k));
+        let mut at = 0;
         // SAFETY: as above; the scratch has the room.
         unsafe {
-            pack_rows((m, k), a, packed.as_mut_ptr());
-            block((m, n, k), packed.as_ptr(), b.as_ptr(), c, T::ONE, beta);
+            for r in rows {
+                pack_rows((r.m, k), r.a, packed[at..].as_mut_ptr());
+                at += r.m * k;
+            }
+            block((n, k), rows, packed.as_ptr(), b.as_ptr(), T::ONE, beta);
         }
     });
 }
@@ -595,24 +623,18 @@ pub fn gemm_packed<T: GemmReal>(
 /// The inner loops: panels of b, blocks of k, tiles of a.
 ///
 /// # Safety
-/// `a` are the tiles of m × k, `b` the panels of k × n; c holds m × n elements, which nobody else writes.
-unsafe fn block<T: GemmReal>(
-    (m, n, k): (usize, usize, usize),
-    a: *const T,
-    b: *const T,
-    c: MatMut<T>,
-    alpha: T,
-    beta: T,
-) {
+/// `a` are the tiles of all rows, k long, one behind the other, `b` the panels of k × n; nobody else writes the rows of c, n long.
+unsafe fn block<T: GemmReal>((n, k): (usize, usize), rows: &[Rows<T>], a: *const T, b: *const T, alpha: T, beta: T) {
     let set = T::set();
     let nr = set.nr;
     // The tiles share the lines of the next block of b; one tile alone leaves that to the processor.
-    let tile_count = m.div_ceil(set.mr);
+    let tile_count: usize = rows.iter().map(|r| r.m.div_ceil(set.mr)).sum();
     let lines = 2 * nr * size_of::<T>() / 64;
-    let lines = if tile_count == 1 { 0 } else { lines.div_ceil(tile_count) };
+    let lines = if tile_count <= 1 { 0 } else { lines.div_ceil(tile_count) };
+    let single = matches!(rows, [Rows { m: 1, .. }]);
     let mut j = 0;
     while j < n {
-        let wide = m == 1 && n - j >= 4 * nr;
+        let wide = single && n - j >= 4 * nr;
         let width = if wide { 4 * nr } else { nr };
         for k0 in (0..k).step_by(KC) {
             let depth = KC.min(k - k0);
@@ -624,17 +646,22 @@ unsafe fn block<T: GemmReal>(
                 let mut tile =
                     Tile { alpha, beta, columns, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
                 if wide {
+                    let c = rows[0].c;
                     (set.wide)(depth, a.add(k0), panel, MatMut { ptr: c.ptr.add(j), ld: c.ld }, &tile);
                     continue;
                 }
                 let behind = panel.wrapping_add(2 * depth * nr);
-                for (i, height) in tiles(m, set.mr) {
-                    let c = MatMut { ptr: c.ptr.add(i * c.ld + j), ld: c.ld };
-                    (set.kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile);
-                    tile.ahead = tile.ahead.wrapping_add(depth / 2 * lines * 64 / size_of::<T>());
-                    if tile.ahead >= behind {
-                        tile.lines = 0;
+                let mut a = a;
+                for r in rows {
+                    for (i, height) in tiles(r.m, set.mr) {
+                        let c = MatMut { ptr: r.c.ptr.add(i * r.c.ld + j), ld: r.c.ld };
+                        (set.kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile);
+                        tile.ahead = tile.ahead.wrapping_add(depth / 2 * lines * 64 / size_of::<T>());
+                        if tile.ahead >= behind {
+                            tile.lines = 0;
+                        }
                     }
+                    a = a.add(r.m * k);
                 }
             }
         }
@@ -770,7 +797,7 @@ unsafe fn rows_of<T: GemmReal>(
                 let a = Mat { ptr: a.at(i, k0), ..a };
                 pack_rows((height, depth), a, packed.as_mut_ptr());
                 let c = MatMut { ptr: c.at(i, j0), ld: c.ld };
-                block((height, columns, depth), packed.as_ptr(), panels.as_ptr(), c, alpha, beta);
+                block((columns, depth), &[Rows { m: height, a, c }], packed.as_ptr(), panels.as_ptr(), alpha, beta);
             }
         }
     });

@@ -8,8 +8,8 @@ use crate::cpu::{
     random::dropout_slice,
     real::{Real, Store},
     recurrent::{
-        self as layer, Extents, Gradients, Kept, Steps, Weights, fill_bias, input_gradient, input_product,
-        pack_backward, pack_forward, parameter_gradients,
+        self as layer, Extents, Gradients, Kept, Steps, Weights, fill_bias, input_gradient, pack_backward,
+        pack_forward, parameter_gradients, stretch,
     },
     split::{Shared, tasks},
 };
@@ -77,6 +77,11 @@ impl Net {
         self.directions * self.output
     }
 
+    /// Rows of gates that are there at a time in inference.
+    fn gate_rows(&self, rows: usize) -> usize {
+        rows.min(stretch(self.batch) * self.batch)
+    }
+
     /// Cells kept per row.
     fn cells(&self) -> usize {
         if self.lstm { self.hidden } else { 0 }
@@ -95,7 +100,9 @@ fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
 }
 
 fn pack_lens(plan: &Plan) -> (usize, usize) {
-    let e = extents(plan, 0, 0);
+    // Layers above the first may have a wider input.
+    let mut e = extents(plan, 0, 0);
+    e.input = (0..plan.descriptor().num_layers).map(|l| plan.descriptor().layer_input_size(l)).fold(0, usize::max);
     if plan.compute_dtype() == DType::F64 {
         (e.forward_pack_len::<f64>(), e.backward_pack_len::<f64>())
     } else {
@@ -112,7 +119,7 @@ pub(super) fn workspace_len(plan: &Plan) -> usize {
     let states = d * (align(net.batch * net.output) + align(net.batch * net.hidden));
     let forward = parameters + d * (align(4 * net.hidden) + align(forward_pack)) + states;
     let inference = align(rows * net.input)
-        + d * (align(rows * net.gates) + align(net.batch * net.extra))
+        + d * (align(net.gate_rows(rows) * net.gates) + align(net.batch * net.extra))
         + 2 * align(rows * net.width());
     let backward = 2 * parameters
         + d * align(backward_pack)
@@ -377,9 +384,9 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
     let mut c = pair(&mut space, directions, net.batch * net.hidden);
     let staging = if training { &mut reserve } else { &mut space }.take(rows * net.input);
     let x = packed_rows::<S>(order, call.x.host::<S>(), net.input, staging);
-    // Inference: one layer's gates, and two outputs that take turns.
+    // Inference: the gates of a stretch of steps, and two outputs that take turns.
     let inference = |len: usize| if training { 0 } else { len };
-    let mut gates = pair(&mut space, directions, inference(rows * net.gates));
+    let mut gates = pair(&mut space, directions, inference(net.gate_rows(rows) * net.gates));
     let mut extra = pair(&mut space, directions, inference(net.batch * net.extra));
     let mut outputs = [space.take(inference(rows * net.width())), space.take(inference(rows * net.width()))];
     let (h0, c0) = (call.h0.map(Buf::host::<S>), call.c0.map(Buf::host::<S>));
@@ -409,7 +416,6 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
             }
             fill_bias(&e, &weights[d], bias[d]);
             pack_forward(&e, &weights[d], packed[d]);
-            input_product(&e, rows, input, weights[d].ih, layer_gates[d]);
         }
         let (shared_gates, shared_extra) = (shared(layer_gates), shared(layer_extra));
         let (shared_h, shared_c, shared_y) = (shared(&mut h), shared(&mut c), Shared::new(y));
@@ -421,6 +427,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
                 weights: weights[d],
                 zero: h0.is_none(),
                 training,
+                x: input,
                 gates: shared_gates[d],
                 extra: shared_extra[d],
                 cells: cells[d],

@@ -8,7 +8,7 @@
 mod rows;
 
 use super::{
-    gemm::{GemmReal, Mat, MatMut, gemm_packed, pack, packed_len, product},
+    gemm::{GemmReal, Mat, MatMut, Rows, gemm_packed, gemm_packed_rows, pack, packed_len, product},
     simd::vectorize,
     split::Shared,
 };
@@ -180,6 +180,7 @@ impl Extents {
         packed_len::<T>(self.output, self.direct())
             + packed_len::<T>(self.output, other)
             + if self.projected() { packed_len::<T>(self.hidden, self.output) } else { 0 }
+            + packed_len::<T>(self.input, self.gates())
     }
 
     /// Room for the packed weights of a backward pass.
@@ -200,7 +201,9 @@ pub struct Forward<'a, T> {
     pub zero: bool,
     /// Keeps what the backward pass needs.
     pub training: bool,
-    /// `(rows, G·H)`: activations afterwards.
+    /// `(rows, I)`
+    pub x: &'a [T],
+    /// `(rows, G·H)` in training: activations afterwards. Otherwise as many rows as [`stretch`] steps have, at most.
     pub gates: Shared<T>,
     /// `(rows, H)` in training, `(B, H)` otherwise; empty where [`Extents::extra`] is 0.
     pub extra: Shared<T>,
@@ -235,18 +238,20 @@ pub fn fill_bias<T: GemmReal>(extents: &Extents, weights: &Weights<'_, T>, to: &
     }
 }
 
-/// Packs W_hhᵀ (and W_hrᵀ) for the forward steps.
+/// Packs W_hhᵀ, W_hrᵀ where there is one, and W_ihᵀ for the forward steps.
 pub fn pack_forward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, to: &mut [T]) {
     let (r, direct, other) = (e.output, e.direct(), e.gates() - e.direct());
     let (first, rest) = to.split_at_mut(packed_len::<T>(r, direct));
     pack(Mat::new(weights.hh, r, 1, direct, r), r, direct, first);
-    let (second, third) = rest.split_at_mut(packed_len::<T>(r, other));
+    let (second, rest) = rest.split_at_mut(packed_len::<T>(r, other));
     if other > 0 {
         pack(Mat::new(&weights.hh[direct * r..], r, 1, other, r), r, other, second);
     }
+    let (third, fourth) = rest.split_at_mut(if e.projected() { packed_len::<T>(e.hidden, r) } else { 0 });
     if let Some(hr) = weights.hr {
         pack(Mat::new(hr, e.hidden, 1, r, e.hidden), e.hidden, r, third);
     }
+    pack(Mat::new(weights.ih, e.input, 1, e.gates(), e.input), e.input, e.gates(), fourth);
 }
 
 /// Packs W_hh (and W_hr) for the backward steps.
@@ -263,14 +268,56 @@ pub fn pack_backward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, to: &mu
     }
 }
 
-/// gates = x W_ihᵀ for all rows at once.
-pub fn input_product<T: GemmReal>(e: &Extents, rows: usize, x: &[T], w_ih: &[T], gates: &mut [T]) {
-    let (g, i) = (e.gates(), e.input);
-    let (a, b) = (Mat::new(x, rows, i, i, 1), Mat::new(w_ih, i, 1, g, i));
-    product((rows, g, i), a, b, MatMut::new(gates, rows, g, g), T::ONE, T::ZERO);
+/// Steps whose products with W_ih a forward pass makes at once: their rows are enough to make fetching the weights worthwhile, and few
+/// enough that the gates are still in the second cache when the recurrence comes to them.
+pub fn stretch(batch: usize) -> usize {
+    192usize.div_ceil(batch.max(1)).clamp(1, STRETCH)
 }
 
+/// The longest [`stretch`].
+const STRETCH: usize = 32;
+
 impl<T: GemmReal> Forward<'_, T> {
+    /// gates = x W_ihᵀ for the sequences `first..last` of `count` steps from the s-th. The row with which `gates` begins.
+    fn input_product(&self, s: usize, count: usize, (first, last): (usize, usize), w_ih: &[T]) -> usize {
+        let (i, g) = (self.extents.input, self.extents.gates());
+        let end = (s + count).min(self.steps.len());
+        let (low, high) = if self.extents.reverse { (self.steps.len() - end, self.steps.len() - s) } else { (s, end) };
+        let base = if self.training { 0 } else { self.steps.offset(low) };
+        // Rows that lie behind each other go together: all of a stretch where this is all of the batch.
+        let mut rows = [None; STRETCH];
+        let mut filled = 0;
+        let mut open: Option<(usize, usize)> = None;
+        let mut close = |(from, count): (usize, usize)| {
+            // SAFETY: rows of the sequences first..last, which this task alone touches.
+            let gates = unsafe { self.gates.part((from - base) * g, count * g) };
+            rows[filled] = Some(Rows::new((count, g, i), (&self.x[from * i..], i), (gates, g)));
+            filled += 1;
+        };
+        for t in low..high {
+            let n = self.steps.active(t).min(last).saturating_sub(first);
+            let from = self.steps.offset(t) + first;
+            match &mut open {
+                _ if n == 0 => {}
+                Some((start, count)) if *start + *count == from => *count += n,
+                _ => {
+                    if let Some(rows) = open.replace((from, n)) {
+                        close(rows);
+                    }
+                }
+            }
+        }
+        let Some(last_rows) = open else { return base };
+        close(last_rows);
+        let mut given = [rows[0].expect("the first is there"); STRETCH];
+        for (given, row) in given.iter_mut().zip(rows.iter().flatten()) {
+            *given = *row;
+        }
+        // SAFETY: the gates' memory is borrowed for this pass, and this task's alone.
+        unsafe { gemm_packed_rows((g, i), &given[..filled], w_ih, false) };
+        base
+    }
+
     /// Takes the sequences `first..last` through all steps. Called with disjoint ranges by several threads.
     pub fn run(&self, first: usize, last: usize) {
         let e = &self.extents;
@@ -278,9 +325,16 @@ impl<T: GemmReal> Forward<'_, T> {
         let direct = e.direct();
         let other = g - direct;
         let (w_direct, rest) = self.packed.split_at(packed_len::<T>(r, direct));
-        let (w_other, w_hr) = rest.split_at(packed_len::<T>(r, other));
+        let (w_other, rest) = rest.split_at(packed_len::<T>(r, other));
+        let (w_hr, w_ih) = rest.split_at(if e.projected() { packed_len::<T>(h_units, r) } else { 0 });
         let peep = self.weights.peephole.unwrap_or(&[]);
+        let stretch = stretch(self.steps.batch());
+        // Without training, the first row in `gates` is that of the stretch's first step.
+        let mut base = 0;
         for s in 0..self.steps.len() {
+            if s.is_multiple_of(stretch) {
+                base = self.input_product(s, stretch, (first, last), w_ih);
+            }
             let t = self.steps.step(s, e.reverse);
             let n = self.steps.active(t).min(last).saturating_sub(first);
             if n == 0 {
@@ -291,7 +345,7 @@ impl<T: GemmReal> Forward<'_, T> {
             // SAFETY: all of these are rows of the sequences first..last, which this task alone touches.
             let (gates, h, c, extra) = unsafe {
                 (
-                    self.gates.part(row * g, n * g),
+                    self.gates.part((row - base) * g, n * g),
                     self.h.part(first * r, n * r),
                     if e.cell.has_cell_state() { self.c.part(first * h_units, n * h_units) } else { &mut [] },
                     if e.extra() > 0 { self.extra.part(extra_row * h_units, n * h_units) } else { &mut [] },
