@@ -39,6 +39,7 @@ impl<'a, T> Space<'a, T> {
 struct Net {
     layers: usize,
     directions: usize,
+    seq: usize,
     batch: usize,
     input: usize,
     hidden: usize,
@@ -58,6 +59,7 @@ impl Net {
         Net {
             layers: d.num_layers,
             directions: d.directions(),
+            seq: plan.shape().seq,
             batch: plan.shape().batch,
             input: d.input_size,
             hidden: d.hidden_size,
@@ -78,8 +80,8 @@ impl Net {
     }
 
     /// Rows of gates that are there at a time in inference.
-    fn gate_rows(&self, rows: usize) -> usize {
-        rows.min(stretch(self.batch) * self.batch)
+    fn gate_rows(&self) -> usize {
+        stretch(self.batch).min(self.seq) * self.batch
     }
 
     /// Cells kept per row.
@@ -119,7 +121,7 @@ pub(super) fn workspace_len(plan: &Plan) -> usize {
     let states = d * (align(net.batch * net.output) + align(net.batch * net.hidden));
     let forward = parameters + d * (align(4 * net.hidden) + align(forward_pack)) + states;
     let inference = align(rows * net.input)
-        + d * (align(net.gate_rows(rows) * net.gates) + align(net.batch * net.extra))
+        + d * (align(net.gate_rows() * net.gates) + align(net.batch * net.extra))
         + 2 * align(rows * net.width());
     let backward = 2 * parameters
         + d * align(backward_pack)
@@ -386,7 +388,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
     let x = packed_rows::<S>(order, call.x.host::<S>(), net.input, staging);
     // Inference: the gates of a stretch of steps, and two outputs that take turns.
     let inference = |len: usize| if training { 0 } else { len };
-    let mut gates = pair(&mut space, directions, inference(net.gate_rows(rows) * net.gates));
+    let mut gates = pair(&mut space, directions, inference(net.gate_rows() * net.gates));
     let mut extra = pair(&mut space, directions, inference(net.batch * net.extra));
     let mut outputs = [space.take(inference(rows * net.width())), space.take(inference(rows * net.width()))];
     let (h0, c0) = (call.h0.map(Buf::host::<S>), call.c0.map(Buf::host::<S>));

@@ -278,44 +278,49 @@ pub fn stretch(batch: usize) -> usize {
 const STRETCH: usize = 32;
 
 impl<T: GemmReal> Forward<'_, T> {
-    /// gates = x W_ihᵀ for the sequences `first..last` of `count` steps from the s-th. The row with which `gates` begins.
-    fn input_product(&self, s: usize, count: usize, (first, last): (usize, usize), w_ih: &[T]) -> usize {
+    /// The row in `gates` of step t's first sequence. Without training a step's place in its stretch decides, whatever lengths there
+    /// are: another task may be a stretch ahead.
+    fn gates_row(&self, t: usize) -> usize {
+        if self.training {
+            return self.steps.offset(t);
+        }
+        let s = if self.extents.reverse { self.steps.len() - 1 - t } else { t };
+        s % stretch(self.steps.batch()) * self.steps.batch()
+    }
+
+    /// gates = x W_ihᵀ for the sequences `first..last` of a stretch from the s-th step.
+    fn input_product(&self, s: usize, (first, last): (usize, usize), w_ih: &[T]) {
         let (i, g) = (self.extents.input, self.extents.gates());
-        let end = (s + count).min(self.steps.len());
-        let (low, high) = if self.extents.reverse { (self.steps.len() - end, self.steps.len() - s) } else { (s, end) };
-        let base = if self.training { 0 } else { self.steps.offset(low) };
-        // Rows that lie behind each other go together: all of a stretch where this is all of the batch.
         let mut rows = [None; STRETCH];
         let mut filled = 0;
-        let mut open: Option<(usize, usize)> = None;
-        let mut close = |(from, count): (usize, usize)| {
+        // Rows of x and of the gates that lie behind each other go together.
+        let mut open: Option<(usize, usize, usize)> = None;
+        let mut close = |(x, row, count): (usize, usize, usize)| {
             // SAFETY: rows of the sequences first..last, which this task alone touches.
-            let gates = unsafe { self.gates.part((from - base) * g, count * g) };
-            rows[filled] = Some(Rows::new((count, g, i), (&self.x[from * i..], i), (gates, g)));
+            let gates = unsafe { self.gates.part(row * g, count * g) };
+            rows[filled] = Some(Rows::new((count, g, i), (&self.x[x * i..], i), (gates, g)));
             filled += 1;
         };
-        for t in low..high {
+        for s in s..(s + stretch(self.steps.batch())).min(self.steps.len()) {
+            let t = self.steps.step(s, self.extents.reverse);
             let n = self.steps.active(t).min(last).saturating_sub(first);
-            let from = self.steps.offset(t) + first;
+            let (x, row) = (self.steps.offset(t) + first, self.gates_row(t) + first);
             match &mut open {
                 _ if n == 0 => {}
-                Some((start, count)) if *start + *count == from => *count += n,
+                Some((from, to, count)) if *from + *count == x && *to + *count == row => *count += n,
                 _ => {
-                    if let Some(rows) = open.replace((from, n)) {
+                    if let Some(rows) = open.replace((x, row, n)) {
                         close(rows);
                     }
                 }
             }
         }
-        let Some(last_rows) = open else { return base };
+        let Some(last_rows) = open else { return };
         close(last_rows);
         let mut given = [rows[0].expect("the first is there"); STRETCH];
-        for (given, row) in given.iter_mut().zip(rows.iter().flatten()) {
-            *given = *row;
-        }
-        // SAFETY: the gates' memory is borrowed for this pass, and this task's alone.
+        given.iter_mut().zip(rows.into_iter().flatten()).for_each(|(given, rows)| *given = rows);
+        // SAFETY: the gates' memory is borrowed for this pass, and these rows are this task's alone.
         unsafe { gemm_packed_rows((g, i), &given[..filled], w_ih, false) };
-        base
     }
 
     /// Takes the sequences `first..last` through all steps. Called with disjoint ranges by several threads.
@@ -329,11 +334,9 @@ impl<T: GemmReal> Forward<'_, T> {
         let (w_hr, w_ih) = rest.split_at(if e.projected() { packed_len::<T>(h_units, r) } else { 0 });
         let peep = self.weights.peephole.unwrap_or(&[]);
         let stretch = stretch(self.steps.batch());
-        // Without training, the first row in `gates` is that of the stretch's first step.
-        let mut base = 0;
         for s in 0..self.steps.len() {
             if s.is_multiple_of(stretch) {
-                base = self.input_product(s, stretch, (first, last), w_ih);
+                self.input_product(s, (first, last), w_ih);
             }
             let t = self.steps.step(s, e.reverse);
             let n = self.steps.active(t).min(last).saturating_sub(first);
@@ -345,7 +348,7 @@ impl<T: GemmReal> Forward<'_, T> {
             // SAFETY: all of these are rows of the sequences first..last, which this task alone touches.
             let (gates, h, c, extra) = unsafe {
                 (
-                    self.gates.part((row - base) * g, n * g),
+                    self.gates.part((self.gates_row(t) + first) * g, n * g),
                     self.h.part(first * r, n * r),
                     if e.cell.has_cell_state() { self.c.part(first * h_units, n * h_units) } else { &mut [] },
                     if e.extra() > 0 { self.extra.part(extra_row * h_units, n * h_units) } else { &mut [] },
