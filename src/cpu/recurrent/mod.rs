@@ -5,14 +5,19 @@
 //! there is nothing to wait for between steps. Per step there is one product with the packed recurrent weights and
 //! one pass over the gates; nothing is allocated.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod rows;
 
 use super::{
     gemm::{GemmReal, Mat, MatMut, Rows, gemm_packed, gemm_packed_rows, pack, packed_len, product},
-    simd::vectorize,
+    simd::{Isa, isa, vectorize},
     split::Shared,
 };
-use crate::cell::{Cell, Nonlinearity};
+use crate::{
+    cell::{Cell, Nonlinearity},
+    dtype::DType,
+};
 
 /// Which sequences are there at each step.
 #[derive(Debug, Default)]
@@ -91,6 +96,28 @@ impl Steps {
         }
         b
     }
+}
+
+/// All rows of an LSTM's step by code written for this processor and type, if there is some. `raw` is σ(o) ∘ tanh(c).
+fn lstm_rows<T: GemmReal>(
+    gates: &mut [T],
+    bias: &[T],
+    peephole: Option<&[T]>,
+    c: &mut [T],
+    raw: &mut [T],
+    units: usize,
+) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() == Isa::Avx512 {
+        let peephole = peephole.map(bytemuck::cast_slice);
+        let (gates, c, raw) =
+            (bytemuck::cast_slice_mut(gates), bytemuck::cast_slice_mut(c), bytemuck::cast_slice_mut(raw));
+        // SAFETY: the processor has it.
+        unsafe { avx512::lstm(gates, bytemuck::cast_slice(bias), peephole, c, raw, units) };
+        return true;
+    }
+    let _ = (gates, bias, peephole, c, raw, units);
+    false
 }
 
 /// Calls `row(0)` … `row(n − 1)` as vector code; see [`vectorize`].
@@ -411,19 +438,21 @@ impl<T: GemmReal> Forward<'_, T> {
                 ),
                 Cell::Lstm | Cell::LstmPeephole => {
                     let raw = if e.projected() { &mut *extra } else { &mut *h };
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            let (gates, c) = (at_mut(gates, b, g), at_mut(c, b, h_units));
-                            let h = at_mut(raw, b, h_units);
-                            if e.cell == Cell::LstmPeephole {
-                                rows::lstm::<T, true>(gates, self.bias, peep, c, h);
-                            } else {
-                                rows::lstm::<T, false>(gates, self.bias, peep, c, h);
-                            }
-                        },
-                    );
+                    if !lstm_rows(gates, self.bias, self.weights.peephole, c, raw, h_units) {
+                        each(
+                            n,
+                            #[inline(always)]
+                            |b| {
+                                let (gates, c) = (at_mut(gates, b, g), at_mut(c, b, h_units));
+                                let h = at_mut(raw, b, h_units);
+                                if e.cell == Cell::LstmPeephole {
+                                    rows::lstm::<T, true>(gates, self.bias, peep, c, h);
+                                } else {
+                                    rows::lstm::<T, false>(gates, self.bias, peep, c, h);
+                                }
+                            },
+                        );
+                    }
                     if e.projected() {
                         gemm_packed((n, r, h_units), (extra, h_units), w_hr, (h, r), false);
                     }

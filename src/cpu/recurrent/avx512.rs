@@ -1,0 +1,169 @@
+//! The LSTM's forward pass over rows, in AVX-512: reciprocals by an estimate and one Newton step, powers of two by `vscalefps`. A
+//! division of sixteen numbers takes as long as eight products do.
+
+use std::arch::x86_64::*;
+
+/// eˣ for x from −105 to 89, which others are taken for; NaN stays NaN. The polynomial is that of `Real::exp`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn exp(x: __m512) -> __m512 {
+    let set = |v: f32| _mm512_set1_ps(v);
+    // NaN as the second operand is what min and max give back.
+    let x = _mm512_min_ps(set(89.0), _mm512_max_ps(set(-105.0), x));
+    let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(_mm512_mul_ps(
+        x,
+        set(std::f32::consts::LOG2_E),
+    ));
+    let r = _mm512_fmadd_ps(n, set(-0.693_359_4), x);
+    let r = _mm512_fmadd_ps(n, set(2.121_944_4e-4), r);
+    let p = set(1.987_569_2e-4);
+    let p = _mm512_fmadd_ps(p, r, set(1.398_2e-3));
+    let p = _mm512_fmadd_ps(p, r, set(8.333_452e-3));
+    let p = _mm512_fmadd_ps(p, r, set(4.166_579_6e-2));
+    let p = _mm512_fmadd_ps(p, r, set(1.666_666_5e-1));
+    let p = _mm512_fmadd_ps(p, r, set(0.5));
+    let y = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(p, r), r, r), set(1.0));
+    _mm512_scalef_ps(y, n)
+}
+
+/// 1 / d for d from 1 to 10³⁷.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn reciprocal(d: __m512) -> __m512 {
+    let y = _mm512_rcp14_ps(d);
+    _mm512_fmadd_ps(_mm512_fnmadd_ps(d, y, _mm512_set1_ps(1.0)), y, y)
+}
+
+/// 1 / (1 + e⁻ˣ); below −85, where that is under 2 · 10⁻³⁷, zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn sigmoid(x: __m512) -> __m512 {
+    let low = _mm512_set1_ps(-85.0);
+    let held = _mm512_max_ps(low, x);
+    let d = _mm512_add_ps(exp(_mm512_sub_ps(_mm512_setzero_ps(), held)), _mm512_set1_ps(1.0));
+    // Not less: NaN as well.
+    _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, low), reciprocal(d))
+}
+
+/// tanh x, as `Real::tanh` has it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn tanh(x: __m512) -> __m512 {
+    let set = |v: f32| _mm512_set1_ps(v);
+    let a = _mm512_min_ps(set(40.0), _mm512_abs_ps(x));
+    let z = _mm512_mul_ps(x, x);
+    let p = set(-5.704_988_7e-3);
+    let p = _mm512_fmadd_ps(p, z, set(2.063_909e-2));
+    let p = _mm512_fmadd_ps(p, z, set(-5.373_971_6e-2));
+    let p = _mm512_fmadd_ps(p, z, set(1.333_144_2e-1));
+    let p = _mm512_fmadd_ps(p, z, set(-3.333_328e-1));
+    let small = _mm512_fmadd_ps(_mm512_mul_ps(p, z), a, a);
+    let part = reciprocal(_mm512_add_ps(exp(_mm512_add_ps(a, a)), set(1.0)));
+    let large = _mm512_fnmadd_ps(set(2.0), part, set(1.0));
+    let y = _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, set(0.625)), large, small);
+    let sign = _mm512_and_ps(x, set(-0.0));
+    _mm512_or_ps(_mm512_andnot_ps(set(-0.0), y), sign)
+}
+
+/// `rows::lstm` for the rows of `gates` (4·H each), `c` and `h` (H each); with peepholes where there are some.
+///
+/// # Safety
+/// The processor has AVX-512 F and DQ.
+#[target_feature(enable = "avx512f,avx512dq")]
+pub unsafe fn lstm(
+    gates: &mut [f32],
+    bias: &[f32],
+    peephole: Option<&[f32]>,
+    c: &mut [f32],
+    h: &mut [f32],
+    units: usize,
+) {
+    let n = units;
+    assert!(bias.len() >= 4 * n && peephole.is_none_or(|p| p.len() >= 3 * n), "biases of other extents");
+    assert!(c.len() == h.len() && gates.len() == 4 * h.len() && h.len().is_multiple_of(n), "rows of other extents");
+    for ((gates, c), h) in gates.chunks_exact_mut(4 * n).zip(c.chunks_exact_mut(n)).zip(h.chunks_exact_mut(n)) {
+        for j in (0..n).step_by(16) {
+            let mask = if n - j >= 16 { 0xffff } else { (1u16 << (n - j)) - 1 };
+            // SAFETY: the mask ends with the unit n, up to which every row and gate reaches; the lengths were checked.
+            unsafe {
+                let load = |p: *const f32| _mm512_maskz_loadu_ps(mask, p);
+                let gate =
+                    |k: usize| _mm512_add_ps(load(gates.as_ptr().add(k * n + j)), load(bias.as_ptr().add(k * n + j)));
+                let (mut i, mut f, g, mut o) = (gate(0), gate(1), gate(2), gate(3));
+                let before = load(c.as_ptr().add(j));
+                if let Some(p) = peephole {
+                    i = _mm512_fmadd_ps(load(p.as_ptr().add(j)), before, i);
+                    f = _mm512_fmadd_ps(load(p.as_ptr().add(n + j)), before, f);
+                }
+                let (i, f, g) = (sigmoid(i), sigmoid(f), tanh(g));
+                let cell = _mm512_fmadd_ps(f, before, _mm512_mul_ps(i, g));
+                if let Some(p) = peephole {
+                    o = _mm512_fmadd_ps(load(p.as_ptr().add(2 * n + j)), cell, o);
+                }
+                let o = sigmoid(o);
+                for (k, value) in [i, f, g, o].into_iter().enumerate() {
+                    _mm512_mask_storeu_ps(gates.as_mut_ptr().add(k * n + j), mask, value);
+                }
+                _mm512_mask_storeu_ps(c.as_mut_ptr().add(j), mask, cell);
+                _mm512_mask_storeu_ps(h.as_mut_ptr().add(j), mask, _mm512_mul_ps(o, tanh(cell)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{
+        real::Real,
+        simd::{Isa, isa},
+    };
+
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn sixteen(f: impl Fn(__m512) -> __m512, x: &[f32; 16]) -> [f32; 16] {
+        let mut y = [0.0; 16];
+        // SAFETY: sixteen numbers each.
+        unsafe { _mm512_storeu_ps(y.as_mut_ptr(), f(_mm512_loadu_ps(x.as_ptr()))) };
+        y
+    }
+
+    fn ulps(got: f32, want: f64) -> f64 {
+        let nearest = (want as f32).abs();
+        (got as f64 - want).abs() / (f32::from_bits(nearest.to_bits() + 1) - nearest) as f64
+    }
+
+    /// As exact as the functions that they replace.
+    #[test]
+    fn within_two_ulps_and_exact_at_the_ends() {
+        if isa() < Isa::Avx512 {
+            println!("skipped: no AVX-512");
+            return;
+        }
+        // SAFETY: the processor has it.
+        let (sigmoids, tanhs) =
+            unsafe { (|x: &[f32; 16]| sixteen(|x| sigmoid(x), x), |x: &[f32; 16]| sixteen(|x| tanh(x), x)) };
+        let (mut worst_sigmoid, mut worst_tanh) = (0f64, 0f64);
+        for k in 0..40_000 {
+            let x: [f32; 16] = std::array::from_fn(|i| -80.0 + (k * 16 + i) as f32 * (160.0 / 640_000.0));
+            for (x, y) in x.into_iter().zip(sigmoids(&x)) {
+                worst_sigmoid = worst_sigmoid.max(ulps(y, 1.0 / (1.0 + (-x as f64).exp())));
+            }
+            for scale in [1.0, 1.0 / 16.0] {
+                let x = x.map(|x| x * scale);
+                for (x, y) in x.into_iter().zip(tanhs(&x)) {
+                    worst_tanh = worst_tanh.max(ulps(y, (x as f64).tanh()));
+                }
+            }
+        }
+        assert!(worst_sigmoid <= 2.5 && worst_tanh <= 2.0, "{worst_sigmoid} and {worst_tanh} ulp");
+        let ends = [f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, f32::NAN, 1e30, -1e30, -100.0];
+        let x: [f32; 16] = std::array::from_fn(|i| ends[i % 8]);
+        let (s, t) = (sigmoids(&x), tanhs(&x));
+        assert_eq!(s[..4], [1.0, 0.0, 0.5, 0.5]);
+        assert_eq!((s[5], s[6], s[7]), (1.0, 0.0, 0.0));
+        assert_eq!(t[..4], [1.0, -1.0, 0.0, 0.0]);
+        assert!(t[3].is_sign_negative() && s[4].is_nan() && t[4].is_nan());
+        assert_eq!((t[5], t[6], t[7]), (1.0, -1.0, -1.0));
+        let _ = Real::tanh(0f32);
+    }
+}
