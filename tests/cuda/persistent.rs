@@ -64,6 +64,13 @@ pub fn capable() -> bool {
     false
 }
 
+/// Memsets of a pass forward over a few units in one launch: flags are cleared, and in a cluster there are none.
+pub fn flags_cleared() -> u64 {
+    let plan = Plan::new(&Descriptor::new(Cell::Lstm, 5, 8), Shape { seq: 2, batch: 4 }, &GPU).unwrap();
+    let plan = plan.algorithm(PERSISTENT).unwrap();
+    u64::from(plan.choice().persistent().unwrap().forward.exchange == Exchange::Memory)
+}
+
 #[test]
 fn as_step_by_step() {
     if !capable() {
