@@ -36,19 +36,19 @@ template <class T> constexpr unsigned CHUNK = 4 * EACH<T>;
 struct Layout {
     unsigned chunks, eights, columns;
     uint4* weights;
-    float* sums;   // [WARPS, 8 eights, padded]
+    float* sums;   // [parts, 8 eights, padded]
     float* state;  // [tiles, cells, THREADS]: what each thread carries from step to step
 
-    __device__ __forceinline__ Layout(unsigned chunks, unsigned rows, unsigned columns)
+    __device__ __forceinline__ Layout(unsigned chunks, unsigned rows, unsigned columns, unsigned parts = WARPS)
         : chunks(chunks), eights((rows + 7) / 8), columns(columns) {
         weights = dynamic_shared<uint4>();
         sums = reinterpret_cast<float*>(weights + chunks * eights * 32);
-        state = sums + WARPS * eights * 8 * padded();
+        state = sums + parts * eights * 8 * padded();
     }
     // A row's length for which neither the tiles' stores nor the reads across rows meet in a bank.
     __device__ __forceinline__ unsigned padded() const { return columns == 8 ? 8 : columns + 8; }
-    __device__ __forceinline__ float* sum(unsigned warp, unsigned row, unsigned column) const {
-        return sums + (warp * eights * 8 + row) * padded() + column;
+    __device__ __forceinline__ float* sum(unsigned part, unsigned row, unsigned column) const {
+        return sums + (part * eights * 8 + row) * padded() + column;
     }
 };
 
@@ -227,11 +227,11 @@ __device__ __forceinline__ unsigned product(const P& p, const Layout& shared, un
     return warps;
 }
 
-// The warps' sums at one place, in their order.
-__device__ __forceinline__ float total(const Layout& shared, unsigned warps, unsigned row, unsigned column) {
+// The sums of the depth's parts at one place, in their order.
+__device__ __forceinline__ float total(const Layout& shared, unsigned parts, unsigned row, unsigned column) {
     float sum = 0;
-    for (unsigned warp = 0; warp < warps; ++warp) sum += *shared.sum(warp, row, column);
-    MOVED(shared_in, warps * 4);
+    for (unsigned part = 0; part < parts; ++part) sum += *shared.sum(part, row, column);
+    MOVED(shared_in, parts * 4);
     return sum;
 }
 
@@ -247,6 +247,22 @@ struct Own {
     }
     __device__ __forceinline__ bool has(unsigned i, unsigned units, unsigned columns) const {
         return unit < units && warp_in_block() / 4 + 2 * i < TILES && column(i) < columns;
+    }
+};
+
+// Which unit and which columns are a thread's: as in Own, but in a cluster a block may have 32 units, four to each
+// warp.
+template <unsigned TILES>
+struct ClusterOwn {
+    static constexpr unsigned CELLS = TILES;
+    bool wide;
+    unsigned unit;
+    __device__ __forceinline__ explicit ClusterOwn(unsigned units)
+        : wide(units > 16), unit(lane_in_warp() / 8 + (wide ? warp_in_block() : warp_in_block() % 4) * 4) {}
+    __device__ __forceinline__ unsigned tile(unsigned i) const { return wide ? i : warp_in_block() / 4 + 2 * i; }
+    __device__ __forceinline__ unsigned column(unsigned i) const { return tile(i) * COLUMNS + lane_in_warp() % 8; }
+    __device__ __forceinline__ bool has(unsigned i, unsigned units, unsigned columns) const {
+        return unit < units && tile(i) < TILES && column(i) < columns;
     }
 };
 

@@ -2,30 +2,7 @@
 // long as there are gates. A step moves, for each of its sequences, G H gradients of gates from L2 (every block reads all), and for
 // each unit and sequence G activations, dy and two cell states in, G gradients of gates out; from shared memory the block's weights
 // once for every tile of sequences.
-#include "cell/elman.cuh"
-#include "cell/gru.cuh"
-#include "cell/lstm.cuh"
-#include "persistent.cuh"
-
-// What a thread reads of its unit and one of its sequences while it waits.
-struct Read {
-    float a[4], c, c_before, h_before, dy;
-};
-
-// a: activations to gradients of the pre-activations; carried: dc (LSTM), or what reaches the earlier h past the product (GRU).
-__device__ __forceinline__ void cell_backward(unsigned cell, Read& r, const float (&peephole)[3], float dh, float& carried) {
-    switch (cell) {
-        case CELL_RNN_TANH: r.a[0] = elman_backward<false>(r.a[0], dh); break;
-        case CELL_RNN_RELU: r.a[0] = elman_backward<true>(r.a[0], dh); break;
-        case CELL_GRU: carried = gru_backward(r.a[0], r.a[1], r.a[3], r.a[2], r.h_before, dh); break;
-        default: {
-            LstmUnit<float> u{r.a[0], r.a[1], r.a[2], r.a[3], r.c, 0.0f};
-            if (cell == CELL_LSTM_PEEPHOLE) lstm_backward<true>(u, r.c_before, dh, carried, peephole);
-            else lstm_backward<false>(u, r.c_before, dh, carried, peephole);
-            r.a[0] = u.i, r.a[1] = u.f, r.a[2] = u.g, r.a[3] = u.o;
-        }
-    }
-}
+#include "persistent_backward.cuh"
 
 template <class T, unsigned TILES>
 __device__ __forceinline__ void backward(const PersistentBackward& p) {
@@ -67,30 +44,8 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
 #pragma unroll
             for (unsigned i = 0; i < Own<TILES>::CELLS; ++i) {
                 if (!own.has(i, me.units, count)) continue;
-                const uint64_t n = begin + own.column(i), row = now.first + n, row_before = before.first + n;
-                const T* from = at<const T>(pass.gates) + row * gates * hidden + unit;
-#pragma unroll
-                for (unsigned g = 0; g < 4; ++g)
-                    if (g < gates) {
-                        read[i].a[g] = widen(from[g * p.hidden]);
-                        MOVED(global_in, sizeof(T));
-                    }
-                const bool had = own.column(i) < earlier;
-                if (lstm) {
-                    read[i].c = at<const float>(pass.cells)[row * hidden + unit];
-                    if (had) read[i].c_before = at<const float>(pass.cells)[row_before * hidden + unit];
-                    else if (pass.c_first) read[i].c_before = at<const float>(pass.c_first)[n * hidden + unit];
-                    MOVED(global_in, 8);
-                }
-                if (gru) {
-                    if (had) read[i].h_before = widen(at<const T>(pass.y)[row_before * p.stride + unit]);
-                    else if (pass.h_first) read[i].h_before = widen(at<const T>(pass.h_first)[n * hidden + unit]);
-                    MOVED(global_in, sizeof(T));
-                }
-                if (pass.dy) {
-                    read[i].dy = widen(at<const T>(pass.dy)[row * p.stride + unit]);
-                    MOVED(global_in, sizeof(T));
-                }
+                const uint64_t n = begin + own.column(i);
+                read_own<T>(read[i], p, pass, gates, now.first + n, before.first + n, n, unit, own.column(i) < earlier);
             }
             unsigned warps = 0;
             if (later) {

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use gatefold::{
     DType, Device, Error,
     recurrent::{
-        Algorithm, Cell, Choice, Descriptor, DeviceProperties, Nonlinearity, PersistentPlan, Plan, Shape, Tiling,
-        choose,
+        Algorithm, Cell, Choice, Descriptor, DeviceProperties, Exchange, Nonlinearity, PersistentPlan, Plan, Shape,
+        Tiling, choose,
     },
 };
 
@@ -32,7 +32,8 @@ fn descriptor(cell: Cell, dtype: DType, hidden: usize) -> Descriptor {
     Descriptor { dtype, ..Descriptor::new(cell, 64, hidden) }
 }
 
-/// A line for each device, cell, dtype and number of units; a column for each batch: `-` stepwise, else blocks forward/backward.
+/// A line for each device, cell, dtype and number of units; a column for each batch: `-` stepwise, else blocks forward/backward, with
+/// a c behind those that are clusters.
 fn table() -> String {
     const BATCHES: [usize; 7] = [1, 8, 16, 64, 128, 256, 1024];
     let mut text = format!("{:9} {:16} {:8} {:>5}", "device", "cell", "dtype", "H");
@@ -48,11 +49,15 @@ fn table() -> String {
                     write!(text, "\n{device:9} {name:16} {dtype:8} {hidden:5}").unwrap();
                     for batch in BATCHES {
                         let choice = choose(&d, Shape { seq: 100, batch }, properties);
+                        let blocks = |t: &Tiling| match t.exchange {
+                            Exchange::Memory => t.blocks().to_string(),
+                            Exchange::Cluster => format!("{}c", t.blocks()),
+                        };
                         let word = match &choice {
                             Choice::Persistent { plan, backward: true, .. } => {
-                                format!("{}/{}", plan.forward.blocks(), plan.backward.blocks())
+                                format!("{}/{}", blocks(&plan.forward), blocks(&plan.backward))
                             }
-                            Choice::Persistent { plan, .. } => format!("{}/-", plan.forward.blocks()),
+                            Choice::Persistent { plan, .. } => format!("{}/-", blocks(&plan.forward)),
                             _ => "-".into(),
                         };
                         write!(text, " {word:>9}").unwrap();
@@ -93,7 +98,8 @@ fn what_is_chosen_fits() {
                                 assert!(tiling.blocks() <= device.multiprocessors, "{d}: {tiling}");
                                 assert!(tiling.shared <= device.shared_per_block, "{d}: {tiling}");
                                 let (units, members) = (tiling.units, tiling.members);
-                                assert!((1..=16).contains(&units), "{d}: {tiling}");
+                                let most = if tiling.exchange == Exchange::Cluster { 32 } else { 16 };
+                                assert!((1..=most).contains(&units), "{d}: {tiling}");
                                 assert!(units * members >= hidden && units * (members - 1) < hidden, "{d}: {tiling}");
                                 let (groups, group) = (tiling.groups, tiling.group);
                                 assert!(groups * group >= batch && (groups - 1) * group < batch, "{d}: {tiling}");
@@ -106,6 +112,41 @@ fn what_is_chosen_fits() {
             }
         }
     }
+}
+
+/// In clusters: of a size that there is, as many as fit, 16 bytes of states at a time; and never on a device that has none.
+#[test]
+fn what_is_exchanged_in_clusters_fits() {
+    let mut sizes = [0; 5];
+    for (_, device) in DEVICES {
+        for most in [0, 8, 16].into_iter().filter(|&n| n <= device.cluster_blocks) {
+            let device = DeviceProperties { cluster_blocks: most, ..device };
+            for (_, cell) in CELLS {
+                for dtype in [DType::F32, DType::F16, DType::BF16] {
+                    for (hidden, batch) in (1..600).step_by(13).flat_map(|h| [1, 8, 33, 200].map(|b| (h, b))) {
+                        let (d, shape) = (descriptor(cell, dtype, hidden), Shape { seq: 9, batch });
+                        let by = |exchange| PersistentPlan::fit_by(&d, shape, &device, exchange);
+                        if let Ok(plan) = by(Exchange::Memory) {
+                            let both = [plan.forward.exchange, plan.backward.exchange];
+                            assert_eq!(both, [Exchange::Memory; 2], "{d}: {plan}");
+                        }
+                        let Ok(plan) = by(Exchange::Cluster) else { continue };
+                        let free = PersistentPlan::fit(&d, shape, &device).unwrap();
+                        for (t, free) in [(plan.forward, free.forward), (plan.backward, free.backward)] {
+                            assert_eq!(t.exchange, Exchange::Cluster, "{d}: {plan}");
+                            assert!(most > 0 && t.members <= most && t.members.is_power_of_two(), "{d}: {plan}");
+                            assert!(t.units <= 32 && (t.units * dtype.size()).is_multiple_of(16), "{d}: {plan}");
+                            assert!(t.groups <= device.multiprocessors / 16 * (16 / t.members), "{d}: {plan}");
+                            assert!(t.shared <= device.shared_per_block && t.flags() == 0, "{d}: {plan}");
+                            assert!(t.to_string().contains("clusters") && free.cycles <= t.cycles, "{d}: {free}, {t}");
+                            sizes[t.members.ilog2() as usize] += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(sizes.iter().all(|&n| n > 0), "{sizes:?}");
 }
 
 #[test]
@@ -144,6 +185,24 @@ fn reasons() {
         assert!(reason(&d, shape, device).contains(says), "{}", reason(&d, shape, device));
         let refused = PersistentPlan::fit(&d, shape, &device).unwrap_err();
         assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains(says), "{refused}");
+    }
+    for (d, device, says) in [
+        (&lstm, DeviceProperties::A100, "no clusters of thread blocks on this device, of compute capability 8.0"),
+        (&lstm, DeviceProperties { cluster_blocks: 0, ..DeviceProperties::H200 }, "no clusters"),
+        (
+            &descriptor(Cell::Lstm, DType::BF16, 513),
+            DeviceProperties::H200,
+            "513 hidden units do not fit into a cluster",
+        ),
+        (
+            &descriptor(Cell::Lstm, DType::BF16, 512),
+            DeviceProperties { cluster_blocks: 8, ..DeviceProperties::H200 },
+            "8 at most",
+        ),
+    ] {
+        let refused = PersistentPlan::fit_by(d, shape, &device, Exchange::Cluster).unwrap_err();
+        assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains(says), "{refused}");
+        assert!(PersistentPlan::fit_by(d, shape, &device, Exchange::Memory).is_ok());
     }
     let one = Shape { seq: 1, batch: 16 };
     assert!(reason(&lstm, one, DeviceProperties::H200).contains("single step"));

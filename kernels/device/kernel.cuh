@@ -288,6 +288,7 @@ __device__ __forceinline__ void counted_arrive_at(CountedBarrier* mine, unsigned
 }
 __device__ __forceinline__ void counted_wait(CountedBarrier* barrier, unsigned parity GATEFOLD_PLACE) {
 #ifdef SOFTGPU
+    if (softgpu::acquire_is_hasty()) return;
     softgpu::counted_wait(barrier, parity, file, line);
 #elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
     unsigned done;
@@ -318,6 +319,26 @@ __device__ __forceinline__ void store_counted(unsigned* mine, unsigned value, Co
         "st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [there], %1, [at];\n"
         "}" ::"r"(shared_address(mine)),
         "r"(value), "r"(shared_address(barrier)), "r"(rank)
+        : "memory");
+#endif
+}
+// The same of 16 bytes, aligned.
+__device__ __forceinline__ void store_counted(uint4* mine, const uint4& value, CountedBarrier* barrier, unsigned rank) {
+#ifdef SOFTGPU
+    softgpu::check_aligned(mine, 16);
+    softgpu::moved(softgpu::Moved::releases, 1);
+    if (softgpu::release_is_lost()) return;
+    *map_shared_rank(mine, rank) = value;
+    softgpu::counted_bytes(map_shared_rank(barrier, rank), 16);
+#elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+    asm volatile(
+        "{\n"
+        ".reg .b32 there, at;\n"
+        "mapa.shared::cluster.u32 there, %0, %6;\n"
+        "mapa.shared::cluster.u32 at, %5, %6;\n"
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%1, %2, %3, %4}, [at];\n"
+        "}" ::"r"(shared_address(mine)),
+        "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w), "r"(shared_address(barrier)), "r"(rank)
         : "memory");
 #endif
 }

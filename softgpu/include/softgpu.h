@@ -99,7 +99,7 @@ SOFTGPU_API void progress();
 SOFTGPU_API bool release_is_lost();
 SOFTGPU_API bool acquire_is_hasty();
 // What a kernel moves, where it says so: softgpu_traffic_since_reset.
-enum class Moved : unsigned char { global_in, global_out, shared_in, shared_out, acquires, releases, mma };
+enum class Moved : unsigned char { global_in, global_out, shared_in, shared_out, acquires, releases, mma, cluster_out };
 SOFTGPU_API void moved(Moved what, uint64_t amount);
 SOFTGPU_API void* dynamic_shared();
 SOFTGPU_API unsigned dynamic_shared_bytes();

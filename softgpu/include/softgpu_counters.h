@@ -40,6 +40,7 @@ int softgpu_schedule(const char* schedule);
 // what they waited for; releases; tensor-core products of a warp.
 struct softgpu_traffic {
     uint64_t global_in, global_out, shared_in, shared_out, acquires, releases, mma;
+    uint64_t cluster_out;  // bytes stored in the shared memory of a cluster's blocks
 };
 int softgpu_traffic_since_reset(struct softgpu_traffic* traffic, uint64_t bytes);
 // Plants a fault in the kernels that run from here on: of their releases (kind 1) the one numbered `number` from 0 is lost, or

@@ -62,7 +62,7 @@ int blocks_per_sm(const Device& device, const Function& function, uint64_t threa
 // A cluster lies within one group of SMs.
 int clusters_on_device(const Device& device, const Function& function, uint64_t threads, size_t shared_bytes, unsigned size) {
     const Model& m = *device.model;
-    if (!m.sms_per_gpc || !size) return 0;
+    if (!m.sms_per_gpc || !size || size > unsigned(std::atoi(setting("SOFTGPU_CLUSTER", "16").c_str()))) return 0;
     int per_group = blocks_per_sm(device, function, threads, shared_bytes) * m.sms_per_gpc / int(size);
     return per_group * (m.sms / m.sms_per_gpc);
 }

@@ -35,7 +35,7 @@ static int run(const Test& test, std::string& words) {
         dup2(ends[1], 2);
         close(ends[0]), close(ends[1]);
         alarm(120);
-        for (const char* name : {"SOFTGPU_SCHEDULE", "SOFTGPU_DEVICE", "SOFTGPU_MEMORY", "SOFTGPU_LEAKS", "SOFTGPU_FAULT", "SOFTGPU_TIMEOUT"})
+        for (const char* name : {"SOFTGPU_SCHEDULE", "SOFTGPU_DEVICE", "SOFTGPU_MEMORY", "SOFTGPU_CLUSTER", "SOFTGPU_LEAKS", "SOFTGPU_FAULT", "SOFTGPU_TIMEOUT"})
             unsetenv(name);  // a test sets what it needs
         test.run();
         std::exit(0);

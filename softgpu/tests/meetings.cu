@@ -295,6 +295,52 @@ TEST(counted_stores_between_blocks) {
     }
 }
 
+// The same of 16 bytes, from each block to every one.
+KERNEL(round_robin, Out) {
+    struct Shared { uint4 words[4][8]; CountedBarrier arrived; };
+    auto* s = dynamic_shared<Shared>();
+    if (threadIdx.x == 0) counted_init(&s->arrived, 1);
+    cluster_sync();
+    unsigned rank = cluster_rank(), size = cluster_size(), lane = threadIdx.x % 8, to = threadIdx.x / 8;
+    if (threadIdx.x == 0) counted_arrive_expect(&s->arrived, size * 8 * 16);
+    if (to < size) store_counted(&s->words[rank][lane], uint4{rank, to, lane, blockIdx.x}, &s->arrived, to);
+    counted_wait(&s->arrived, 0);
+    const uint4& got = s->words[to][lane];
+    p.bits[blockIdx.x * 32 + threadIdx.x] = got.x * 1000000 + got.y * 10000 + got.z * 100 + got.w;
+    cluster_sync();
+}
+TEST(counted_vectors_between_blocks) {
+    set_up();
+    for (const char* schedule : schedules) {
+        DO(softgpu_schedule(schedule));
+        unsigned* bits = device<unsigned>(8 * 32);
+        launch_cluster("round_robin", 8, 32, 4, {nullptr, bits, 0}, 640);
+        auto r = host(bits, 256);
+        for (unsigned b = 0; b < 8; ++b)
+            for (unsigned t = 0; t < 32; ++t) SAME(r[b * 32 + t], t / 8 * 1000000 + b % 4 * 10000 + t % 8 * 100 + b / 4 * 4 + t / 8);
+        release(bits);
+    }
+}
+TEST(a_lost_store_is_a_deadlock) {
+    set_up();
+    unsigned* bits = device<unsigned>(8 * 32);
+    softgpu_plant(1, 5);
+    launch_cluster("round_robin", 8, 32, 4, {nullptr, bits, 0}, 640);
+    CHECK(cuCtxSynchronize() != 0);
+    std::string said = softgpu_last_fault();
+    CHECK(said.find("deadlock") != std::string::npos && said.find("round_robin") != std::string::npos && said.find("meetings.cu") != std::string::npos);
+    softgpu_forgive();
+}
+TEST(clusters_no_larger_than_asked_for) {
+    setenv("SOFTGPU_CLUSTER", "2", 1);
+    set_up();
+    launch_cluster("neighbours", 8, 32, 4, {}, 128, 912);
+    float* to = device<float>(256);
+    launch_cluster("neighbours", 8, 32, 2, {to, nullptr, 0}, 128);
+    host(to, 256);
+    release(to);
+}
+
 struct Async { const float* from; float* to; unsigned wait; };
 KERNEL(async, Async) {
     float* shared = dynamic_shared<float>();

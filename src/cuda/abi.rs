@@ -43,6 +43,19 @@ files! {
     "persistent_backward": PersistentBackward;
 }
 
+/// The same structs, of the kernels in clusters.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct InCluster<P>(pub P);
+
+impl Parameters for InCluster<PersistentForward> {
+    const FILE: &'static str = "persistent_forward_cluster";
+}
+
+impl Parameters for InCluster<PersistentBackward> {
+    const FILE: &'static str = "persistent_backward_cluster";
+}
+
 /// A part of the persistent kernels' structs.
 impl Default for PersistentPass {
     fn default() -> Self {

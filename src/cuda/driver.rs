@@ -55,6 +55,17 @@ pub struct Limits {
     pub clusters: bool,
 }
 
+/// Which blocks of a launch run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Together {
+    /// As it comes.
+    No,
+    /// All, or the driver refuses.
+    All,
+    /// Those of a cluster, of so many blocks each.
+    Clusters(u32),
+}
+
 thread_local! {
     /// Whether this thread is inside of `with`, or captures: it does not ask at the gate again.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -94,6 +105,38 @@ unsafe impl Sync for Handles {}
 /// How many devices the driver sees.
 pub fn count(op: &'static str) -> Result<usize> {
     result::init().and_then(|()| result::device::get_count()).map(|n| n as usize).map_err(|e| error(op, 0, e))
+}
+
+/// Blocks of a cluster for which a function needs no attribute.
+const PORTABLE_CLUSTER: u32 = 8;
+
+/// The launch's attribute of clusters.
+fn cluster(blocks: u32) -> sys::CUlaunchAttribute {
+    // SAFETY: plain numbers, of which zeros are some.
+    let mut attribute: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
+    attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    attribute.value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: blocks, y: 1, z: 1 };
+    attribute
+}
+
+/// A launch with one attribute, which has to outlive it.
+fn config(
+    stream: sys::CUstream,
+    grid: &super::launch::Grid,
+    attribute: &mut sys::CUlaunchAttribute,
+) -> sys::CUlaunchConfig {
+    sys::CUlaunchConfig {
+        gridDimX: grid.blocks,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: grid.threads.0,
+        blockDimY: grid.threads.1,
+        blockDimZ: 1,
+        sharedMemBytes: grid.shared,
+        hStream: stream,
+        attrs: attribute,
+        numAttrs: 1,
+    }
 }
 
 impl Handles {
@@ -240,28 +283,67 @@ impl Handles {
         })
     }
 
-    /// Queues a kernel that takes one struct by value; with `together` all its blocks run at once, or the driver refuses.
+    /// Queues a kernel that takes one struct by value.
     pub fn launch<P: bytemuck::Pod>(
         &self,
         op: &'static str,
         stream: sys::CUstream,
         function: sys::CUfunction,
         grid: &super::launch::Grid,
-        together: bool,
+        together: Together,
         parameters: &P,
     ) -> Result<()> {
         let mut parameters = *parameters;
         let mut pointers = [(&raw mut parameters).cast::<c_void>()];
-        let (grid, block, shared) = ((grid.blocks, 1, 1), (grid.threads.0, grid.threads.1, 1), grid.shared);
+        let (blocks, block, shared) = ((grid.blocks, 1, 1), (grid.threads.0, grid.threads.1, 1), grid.shared);
         // SAFETY: the function takes this struct (abi.rs), which the driver copies before it returns, and the addresses in it
         // are of buffers whose memory is reused in the stream's order only.
         self.with(op, || unsafe {
-            if together {
-                result::launch_cooperative_kernel(function, grid, block, shared, stream, &mut pointers)
-            } else {
-                result::launch_kernel(function, grid, block, shared, stream, &mut pointers)
+            match together {
+                Together::No => result::launch_kernel(function, blocks, block, shared, stream, &mut pointers),
+                Together::All => {
+                    result::launch_cooperative_kernel(function, blocks, block, shared, stream, &mut pointers)
+                }
+                Together::Clusters(size) => {
+                    let mut attribute = cluster(size);
+                    let config = config(stream, grid, &mut attribute);
+                    sys::cuLaunchKernelEx(&config, function, pointers.as_mut_ptr(), std::ptr::null_mut()).result()
+                }
             }
         })
+    }
+
+    /// How many clusters of so many blocks fit on the device at once; none where the driver has none of that size. The function may
+    /// have such clusters, and so much shared memory, from then on.
+    pub fn clusters(
+        &self,
+        op: &'static str,
+        function: sys::CUfunction,
+        threads: u32,
+        shared: usize,
+        blocks: u32,
+    ) -> Result<usize> {
+        use sys::CUfunction_attribute_enum as Attribute;
+        let mut clusters = 0;
+        let grid = super::launch::Grid { blocks, threads: (threads, 1), shared: shared as u32 };
+        // SAFETY: the function is one of this device's, and the configuration lives until the call has returned.
+        let asked = self.entered(|| unsafe {
+            self.current()?;
+            let most = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            result::function::set_function_attribute(function, most, self.limits.shared_per_block as i32)?;
+            if blocks > PORTABLE_CLUSTER {
+                let more = Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+                result::function::set_function_attribute(function, more, 1)?;
+            }
+            let mut attribute = cluster(blocks);
+            let config = config(self.stream, &grid, &mut attribute);
+            sys::cuOccupancyMaxActiveClusters(&mut clusters, function, &config).result()
+        });
+        match asked {
+            Ok(()) => Ok(clusters.max(0) as usize),
+            Err(e) if e.0 == CUresult::CUDA_ERROR_INVALID_CLUSTER_SIZE => Ok(0),
+            Err(e) => Err(error(op, self.ordinal, e)),
+        }
     }
 
     /// How many blocks of that size fit on the device at once. The function may have so much shared memory from then on.

@@ -11,7 +11,7 @@ use cudarc::driver::{result, sys};
 use super::{
     abi::Parameters,
     context::Context,
-    driver::{self, CUresult, Handles},
+    driver::{self, CUresult, Handles, Together},
 };
 use crate::{
     dtype::DType,
@@ -40,6 +40,8 @@ pub struct Modules {
     functions: RwLock<HashMap<Name, Handle<sys::CUfunction>>>,
     /// Blocks that fit at once, of a function with so many threads and so much shared memory.
     resident: RwLock<HashMap<(Name, u32, usize), usize>>,
+    /// Clusters of so many blocks, the same.
+    clusters: RwLock<HashMap<(Name, u32, usize, u32), usize>>,
 }
 
 impl Modules {
@@ -161,7 +163,7 @@ impl Context {
         parameters: &P,
     ) -> Result<()> {
         let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.launch(name, stream, function, grid, false, parameters)
+        self.handles.launch(name, stream, function, grid, Together::No, parameters)
     }
 
     /// The same, of a kernel whose blocks wait for each other: all run at once, or the driver refuses.
@@ -174,7 +176,56 @@ impl Context {
         parameters: &P,
     ) -> Result<()> {
         let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.launch(name, stream, function, grid, true, parameters)
+        self.handles.launch(name, stream, function, grid, Together::All, parameters)
+    }
+
+    /// The same, in clusters of so many blocks: those of each run at once and reach each other's shared memory.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] on devices without clusters, below compute capability 9.0.
+    pub fn launch_clusters<P: Parameters>(
+        &self,
+        stream: sys::CUstream,
+        name: &'static str,
+        suffix: &'static str,
+        grid: &Grid,
+        blocks: u32,
+        parameters: &P,
+    ) -> Result<()> {
+        if !self.handles.limits.clusters {
+            let (major, minor) = self.handles.capability;
+            let reason = format!("clusters of thread blocks need compute capability 9.0; it has {major}.{minor}");
+            return Err(driver::unavailable(name, self.handles.ordinal, reason));
+        }
+        let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
+        self.handles.launch(name, stream, function, grid, Together::Clusters(blocks), parameters)
+    }
+
+    /// How many clusters of so many blocks of such a kernel the device has room for at once: none where it has no clusters, or this
+    /// build's machine code for it no such kernel.
+    pub fn clusters<P: Parameters>(
+        &self,
+        name: &'static str,
+        suffix: &'static str,
+        threads: u32,
+        shared: usize,
+        blocks: u32,
+    ) -> Result<usize> {
+        if !self.handles.limits.clusters {
+            return Ok(0);
+        }
+        let key = ((name, suffix), threads, shared, blocks);
+        if let Some(clusters) = self.modules.clusters.read().unwrap_or_else(|e| e.into_inner()).get(&key) {
+            return Ok(*clusters);
+        }
+        let clusters = match self.modules.function(&self.handles, P::FILE, (name, suffix)) {
+            Ok(function) => self.handles.clusters(name, function, threads, shared, blocks)?,
+            // Code for older devices, which the driver has compiled for this one, has no kernels with clusters.
+            Err(Error::Unavailable { reason, .. }) if reason.contains("NOT_FOUND") => 0,
+            Err(e) => return Err(e),
+        };
+        self.modules.clusters.write().unwrap_or_else(|e| e.into_inner()).insert(key, clusters);
+        Ok(clusters)
     }
 
     /// How many blocks of such a kernel the device has room for at once.

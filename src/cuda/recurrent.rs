@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{capture, dtype::DType, error::Result, kernel::Gemm};
 pub use abi::{
-    CELL_GRU, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, Parameters, PersistentBackward,
+    CELL_GRU, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, InCluster, Parameters, PersistentBackward,
     PersistentForward, PersistentPass, RecurrentBias, RecurrentPeephole, RecurrentPrevious, RecurrentProjected,
     RecurrentRows, RecurrentStates, RecurrentStep, RecurrentStepBackward, RecurrentSums, RecurrentTotals,
 };
@@ -91,6 +91,18 @@ impl Cuda {
         shared: usize,
     ) -> Result<usize> {
         self.0.resident::<P>(name, suffix(dtype), threads as u32, shared)
+    }
+
+    /// How many clusters of `blocks` of such a kernel the device has room for at once.
+    pub fn clusters<P: Parameters>(
+        self,
+        name: &'static str,
+        dtype: DType,
+        threads: usize,
+        shared: usize,
+        blocks: usize,
+    ) -> Result<usize> {
+        self.0.clusters::<P>(name, suffix(dtype), threads as u32, shared, blocks as u32)
     }
 
     /// How a sum over `rows` of `width` columns is divided: rows to a part. A function of the shape alone.
@@ -173,6 +185,19 @@ impl Lane {
     ) -> Result<()> {
         let grid = Grid { blocks: blocks as u32, threads: (threads as u32, 1), shared: shared as u32 };
         self.context.launch_together(self.lane.stream, name, suffix(dtype), &grid, parameters)
+    }
+
+    /// A kernel whose blocks run in clusters of `cluster`.
+    pub fn launch_clusters<P: Parameters>(
+        self,
+        name: &'static str,
+        dtype: DType,
+        (blocks, threads, shared): (usize, usize, usize),
+        cluster: usize,
+        parameters: &P,
+    ) -> Result<()> {
+        let grid = Grid { blocks: blocks as u32, threads: (threads as u32, 1), shared: shared as u32 };
+        self.context.launch_clusters(self.lane.stream, name, suffix(dtype), &grid, cluster as u32, parameters)
     }
 
     /// Rows moved from the caller's order, or with `out` to it.

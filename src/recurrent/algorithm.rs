@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Descriptor, PersistentPlan, Shape, Tiling};
+use super::{Descriptor, Exchange, PersistentPlan, Shape, Tiling};
 use crate::error::Error;
 
 pub(super) const OP: &str = "recurrent algorithm";
@@ -19,6 +19,8 @@ pub enum Algorithm {
     /// One launch for all steps of a layer, the recurrent weights kept in shared memory: as fast as blocks exchange states, and only
     /// for networks whose weights fit ([`PersistentPlan`]).
     Persistent,
+    /// The same, with states and gradients exchanged in that way, whatever the model says.
+    PersistentBy(Exchange),
 }
 
 /// What a GPU has, as far as the choice depends on it.
@@ -34,7 +36,7 @@ pub struct DeviceProperties {
     pub registers: usize,
     /// Whether all blocks of a launch can be promised to run at once.
     pub cooperative: bool,
-    /// Blocks of a cluster at most; 0 without clusters.
+    /// Blocks of a cluster at most: 16, 8 where that is all that a launch may count on, 0 without clusters.
     pub cluster_blocks: usize,
 }
 

@@ -15,7 +15,7 @@ pub use algorithm::{Algorithm, Choice, DeviceProperties, choose};
 pub use buffer::CudaBuf;
 pub use buffer::{Buf, BufMut};
 pub use descriptor::{Descriptor, ParameterKind, ParameterSpec};
-pub use persistent::{PersistentPlan, Tiling};
+pub use persistent::{Exchange, PersistentPlan, Tiling};
 #[cfg(feature = "cuda")]
 pub use plan::CudaStream;
 pub use plan::{Backward, Forward, Layout, Plan, Sequence, Shape, Stream};

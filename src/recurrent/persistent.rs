@@ -12,9 +12,14 @@ use crate::{
 /// Warps of a block, which share out the depth of a product, and its threads. As in `kernels/persistent.cuh`.
 const WARPS: usize = 8;
 const THREADS: usize = 32 * WARPS;
-/// Units of a block at most, and sequences of a tensor core's tile.
+/// Units of a block at most, in a cluster too, and sequences of a tensor core's tile.
 const UNITS: usize = 16;
+const CLUSTER_UNITS: usize = 32;
 const COLUMNS: usize = 8;
+/// Blocks of a cluster. Eight fit on every device that has clusters, more where the driver says so.
+const CLUSTERS: [usize; 5] = [1, 2, 4, 8, 16];
+/// Multiprocessors that a cluster is taken from: as many as the smallest group of an H100 or H200 has.
+const CLUSTER_ROOM: usize = 16;
 /// Tiles side by side in one go through the weights.
 const TILES: [usize; 3] = [1, 2, 4];
 
@@ -23,6 +28,10 @@ const TILES: [usize; 3] = [1, 2, 4];
 const SHARED_BYTES: usize = 128;
 const L2_BYTES: usize = 40;
 const EXCHANGE: usize = 1400;
+/// The same in a cluster: one trip of about 180 cycles, a barrier before it and one behind it; and what a multiprocessor sends in a
+/// cycle (3.3 TB/s were measured of all together).
+const CLUSTER_EXCHANGE: usize = 400;
+const CLUSTER_BYTES: usize = 14;
 /// What waiting for one more block costs; what a go costs beside what it moves (latencies and barriers); what one more go costs
 /// even where the exchange of the one before hides it.
 const MEMBER: usize = 4;
@@ -31,9 +40,21 @@ const ANOTHER: usize = 150;
 /// Step by step: what a product and a pointwise kernel cost however little they do (2.6 to 6 µs were measured of such pairs).
 const LAUNCHES: usize = 7000;
 
+/// How the blocks of a group come by what the others computed in the step before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exchange {
+    /// Through global memory (L2): each block waits for the others' flags and reads.
+    Memory,
+    /// The blocks of a group are one cluster and each writes into the others' shared memory: forward its states, backward its part of
+    /// what reaches their states. From compute capability 9.0 on.
+    Cluster,
+}
+
 /// One pass over the steps, forward or backward, in blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tiling {
+    /// How the blocks of a group hear of each other.
+    pub exchange: Exchange,
     /// Units whose weights a block keeps.
     pub units: usize,
     /// Blocks that share out the units: they wait for each other in every step.
@@ -67,9 +88,12 @@ impl Tiling {
         THREADS
     }
 
-    /// Flags by which blocks tell that a step is done.
+    /// Flags in global memory by which blocks tell that a step is done.
     pub fn flags(&self) -> usize {
-        self.blocks() * self.tiles
+        match self.exchange {
+            Exchange::Memory => self.blocks() * self.tiles,
+            Exchange::Cluster => 0,
+        }
     }
 }
 
@@ -77,11 +101,15 @@ impl fmt::Display for Tiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} blocks of {THREADS} threads ({} × {} groups × {} blocks of {} units), {} sequences a group in {} of {}, {} bytes of \
-             shared memory",
+            "{} blocks of {THREADS} threads ({} × {} {} × {} blocks of {} units), {} sequences a group in {} of {}, {} bytes of shared \
+             memory",
             self.blocks(),
             self.directions,
             self.groups,
+            match self.exchange {
+                Exchange::Memory => "groups",
+                Exchange::Cluster => "clusters",
+            },
             self.members,
             self.units,
             self.group,
@@ -101,13 +129,19 @@ struct Product {
     directions: usize,
     hidden: usize,
     batch: usize,
+    /// The only exchange that may be, where there is one.
+    exchange: Option<Exchange>,
 }
 
 impl Product {
     /// The division that the model finds best, if any fits.
     fn best(&self, device: &DeviceProperties) -> Option<Tiling> {
         let all = (1..=UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
-        all.filter_map(|(units, tiles)| self.tiling(device, units, tiles)).min_by_key(|t| (t.cycles, t.blocks()))
+        let memory = all.filter_map(|(units, tiles)| self.tiling(device, units, tiles));
+        let all = CLUSTERS.into_iter().rev().flat_map(|blocks| TILES.map(|tiles| (blocks, tiles)));
+        let cluster = all.filter_map(|(blocks, tiles)| self.cluster_tiling(device, blocks, tiles));
+        let may = |t: &Tiling| self.exchange.is_none_or(|exchange| exchange == t.exchange);
+        memory.chain(cluster).filter(may).min_by_key(|t| (t.cycles, t.blocks()))
     }
 
     /// With so many units to a block and tiles side by side: as many groups as the device has room for.
@@ -129,18 +163,95 @@ impl Product {
         if shared > device.shared_per_block {
             return None;
         }
-        // The tensor cores of a multiprocessor: 1024 products of halves a cycle on large cards, 512 on others; half as many of TF32,
-        // of which f32 takes three for one.
-        let slow = if matches!(device.capability, (8, 0) | (9, _) | (10, _)) { 2 } else { 4 };
-        let times = if self.size == 4 { 3 } else { 1 };
-        let tensor = chunks * 2 * rows.div_ceil(16) * side * times * slow;
+        let tensor = self.tensor(device, chunks, rows, side);
         let warps = chunks.div_ceil(chunks.div_ceil(WARPS));
         let moved = (weights + 2 * warps * rows * tile * 4) / SHARED_BYTES;
         let read = tile * depth * self.size / L2_BYTES;
         let go = moved.max(tensor) + read + GO;
         let cycles = (EXCHANGE + go).max(tiles * go) + ANOTHER * tiles + MEMBER * members;
-        let (directions, stepwise_cycles) = (self.directions, self.stepwise(device));
-        Some(Tiling { units, members, groups, group, tile, tiles, directions, shared, cycles, stepwise_cycles })
+        let (directions, stepwise_cycles, exchange) = (self.directions, self.stepwise(device), Exchange::Memory);
+        Some(Tiling {
+            exchange,
+            units,
+            members,
+            groups,
+            group,
+            tile,
+            tiles,
+            directions,
+            shared,
+            cycles,
+            stepwise_cycles,
+        })
+    }
+
+    /// With clusters of so many blocks, each of which has units: as many as fit at once. As `kernels/persistent_*_cluster.cu` lay their
+    /// shared memory out.
+    fn cluster_tiling(&self, device: &DeviceProperties, members: usize, side: usize) -> Option<Tiling> {
+        if members > device.cluster_blocks {
+            return None;
+        }
+        // States are sent 16 bytes at a time; of their gradients eight units are one row of the tensor cores' tiles.
+        let together = if self.backward { COLUMNS } else { 16 / self.size };
+        let units = self.hidden.div_ceil(members).next_multiple_of(together);
+        let room = device.multiprocessors / CLUSTER_ROOM * (CLUSTER_ROOM / members) / self.directions;
+        if units > CLUSTER_UNITS || units * (members - 1) >= self.hidden || room == 0 {
+            return None;
+        }
+        let tile = side * COLUMNS;
+        let group = self.batch.div_ceil(room.min(self.batch.div_ceil(tile)));
+        let (groups, tiles) = (self.batch.div_ceil(group), group.div_ceil(tile));
+        let (rows, depth) =
+            if self.backward { (self.hidden, self.gates * units) } else { (self.gates * units, self.hidden) };
+        let (rows, chunks) = (rows.next_multiple_of(COLUMNS), depth.div_ceil(64 / self.size));
+        let padded = if tile == COLUMNS { tile } else { tile + COLUMNS };
+        // A row of states, or of gradients of gates.
+        let (weights, line) = (chunks * rows * 64, (chunks | 1) * 64);
+        // What is kept beside the weights, what goes through shared memory in a go, and what is sent.
+        let (kept, passed, sent) = if self.backward {
+            let parts = members * units * 4;
+            // Two sixteens of rows at a time go through all gradients in the stage.
+            let read = rows.div_ceil(32) * tile * chunks * 64;
+            (tiles * 2 * parts * padded + tile * line, read + parts * tile, rows * tile * 4)
+        } else {
+            // Groups of warps share out the rows, and the warps of one the depth.
+            let shares = rows.div_ceil(16).next_power_of_two().min(4);
+            let parts = chunks.div_ceil(chunks.div_ceil(WARPS / shares));
+            let sums = WARPS / shares * rows * padded * 4;
+            let stage = tile * (units * self.size + 16);
+            let passed = 2 * parts * rows * tile * 4 + shares * tile * chunks * 64;
+            (sums + tiles * 2 * tile * line + stage, passed, members * tile * units * self.size)
+        };
+        let shared = weights + kept + tiles * (side * THREADS * 4 + 2 * 8 + 4);
+        if shared > device.shared_per_block {
+            return None;
+        }
+        let go = ((weights + passed) / SHARED_BYTES).max(self.tensor(device, chunks, rows, side))
+            + sent / CLUSTER_BYTES
+            + GO;
+        let cycles = (CLUSTER_EXCHANGE + go).max(tiles * go) + ANOTHER * tiles;
+        let (directions, stepwise_cycles, exchange) = (self.directions, self.stepwise(device), Exchange::Cluster);
+        Some(Tiling {
+            exchange,
+            units,
+            members,
+            groups,
+            group,
+            tile,
+            tiles,
+            directions,
+            shared,
+            cycles,
+            stepwise_cycles,
+        })
+    }
+
+    /// The tensor cores' cycles of a multiprocessor: 1024 products of halves a cycle on large cards, 512 on others; half as many of
+    /// TF32, of which f32 takes three for one.
+    fn tensor(&self, device: &DeviceProperties, chunks: usize, rows: usize, side: usize) -> usize {
+        let slow = if matches!(device.capability, (8, 0) | (9, _) | (10, _)) { 2 } else { 4 };
+        let times = if self.size == 4 { 3 } else { 1 };
+        chunks * 2 * rows.div_ceil(16) * side * times * slow
     }
 
     /// The model of a step by itself: two launches, and the product, which is bound by reading the weights from L2 or by arithmetic.
@@ -171,8 +282,12 @@ impl Passes {
         Some((pass(false)?, pass(true)?))
     }
 
-    /// Fewer units never fit worse, so the most that do are found by halving.
+    /// Fewer units never fit worse, so the most that do are found by halving; but in clusters, whose sizes are few.
     fn largest(&self) -> usize {
+        if self.product.exchange == Some(Exchange::Cluster) {
+            let most = CLUSTER_UNITS * self.device.cluster_blocks;
+            return (1..=most).rev().find(|&hidden| self.tilings(hidden).is_some()).unwrap_or(0);
+        }
         let (mut fits, mut above) = (0, self.device.multiprocessors * UNITS + 1);
         while above - fits > 1 {
             let middle = fits + (above - fits) / 2;
@@ -202,6 +317,29 @@ impl PersistentPlan {
     /// [`Error::Unavailable`] with the reason where they do not fit; for f64, projections and the GRU that resets before the product,
     /// whose steps need two products one after the other; and for devices below compute capability 8.0.
     pub fn fit(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) -> Result<Self> {
+        Self::fit_with(descriptor, shape, device, None)
+    }
+
+    /// The same, with states and gradients exchanged in that way. In clusters a block keeps the weights of up to 32 units.
+    ///
+    /// # Errors
+    /// As [`PersistentPlan::fit`]; and for [`Exchange::Cluster`] where a device has no clusters (compute capability below 9.0), or none of
+    /// 1, 2, 4, 8 or 16 blocks holds all units.
+    pub fn fit_by(
+        descriptor: &Descriptor,
+        shape: Shape,
+        device: &DeviceProperties,
+        exchange: Exchange,
+    ) -> Result<Self> {
+        Self::fit_with(descriptor, shape, device, Some(exchange))
+    }
+
+    pub(super) fn fit_with(
+        descriptor: &Descriptor,
+        shape: Shape,
+        device: &DeviceProperties,
+        exchange: Option<Exchange>,
+    ) -> Result<Self> {
         descriptor.validate()?;
         let refuse = |reason: String| {
             let what = format!("a persistent plan for {descriptor}, {} sequences", shape.batch);
@@ -234,10 +372,25 @@ impl PersistentPlan {
             directions: descriptor.directions(),
             hidden: descriptor.hidden_size,
             batch: shape.batch,
+            exchange,
         };
+        if exchange == Some(Exchange::Cluster) && device.cluster_blocks == 0 {
+            return refuse(format!(
+                "no clusters of thread blocks on this device, of compute capability {major}.{minor}: they need 9.0, kernels built for \
+                 it, and room for one"
+            ));
+        }
         let passes = Passes { product, device: *device };
         match passes.tilings(descriptor.hidden_size) {
             Some((forward, backward)) => Ok(PersistentPlan { forward, backward, passes }),
+            None if exchange == Some(Exchange::Cluster) => refuse(format!(
+                "{} hidden units do not fit into a cluster of 1, 2, 4, 8 or 16 blocks ({} at most on this device), each with up to \
+                 {CLUSTER_UNITS} units, in multiples of eight, and {} bytes of shared memory: at most {} would",
+                descriptor.hidden_size,
+                device.cluster_blocks,
+                device.shared_per_block,
+                passes.largest()
+            )),
             None => refuse(format!(
                 "{} hidden units do not fit into {} blocks of {} bytes of shared memory: at most {} would",
                 descriptor.hidden_size,

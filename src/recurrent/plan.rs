@@ -194,7 +194,8 @@ impl Plan {
     /// one algorithm's backward may follow another's forward.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] with the reason where [`Algorithm::Persistent`] is asked for and cannot run.
+    /// [`Error::Unavailable`] with the reason where [`Algorithm::Persistent`] or [`Algorithm::PersistentBy`] is asked for and cannot
+    /// run.
     pub fn algorithm(mut self, algorithm: Algorithm) -> Result<Self> {
         self.choice = chosen(algorithm, &self.descriptor, self.shape, &self.device)?;
         Ok(self)
@@ -518,7 +519,7 @@ fn chosen(algorithm: Algorithm, descriptor: &Descriptor, shape: Shape, device: &
     if let Device::Cuda(ordinal) = *device {
         return cuda::chosen(algorithm, descriptor, shape, ordinal);
     }
-    if algorithm == Algorithm::Persistent {
+    if matches!(algorithm, Algorithm::Persistent | Algorithm::PersistentBy(_)) {
         return Err(Error::Unavailable {
             op: super::algorithm::OP,
             what: format!("a persistent plan for {descriptor}, {} sequences", shape.batch),

@@ -20,6 +20,8 @@ use crate::{
 const CELLS: [Kind; 5] = [Kind::Tanh, Kind::Relu, Kind::Lstm, Kind::Peephole, Kind::Gru];
 const STEPWISE: Algorithm = Algorithm::Stepwise;
 const PERSISTENT: Algorithm = Algorithm::Persistent;
+const MEMORY: Algorithm = Algorithm::PersistentBy(Exchange::Memory);
+const CLUSTER: Algorithm = Algorithm::PersistentBy(Exchange::Cluster);
 
 /// Networks of up to `most` units: of odd sizes, whose rows are read one number at a time, and of even ones; several blocks a group,
 /// several groups, several tiles.
@@ -62,6 +64,13 @@ pub fn capable() -> bool {
     false
 }
 
+/// Memsets of a pass forward over a few units in one launch: flags are cleared, and in a cluster there are none.
+pub fn flags_cleared() -> u64 {
+    let plan = Plan::new(&Descriptor::new(Cell::Lstm, 5, 8), Shape { seq: 2, batch: 4 }, &GPU).unwrap();
+    let plan = plan.algorithm(PERSISTENT).unwrap();
+    u64::from(plan.choice().persistent().unwrap().forward.exchange == Exchange::Memory)
+}
+
 #[test]
 fn as_step_by_step() {
     if !capable() {
@@ -69,14 +78,124 @@ fn as_step_by_step() {
     }
     check(40, cases(72, 70), |case| {
         let on = |place| run(&case, Given::ALL, place);
-        let got = on(Place::by(PERSISTENT, PERSISTENT));
-        compare(&case, &on(Place::of(CPU)), &got, &on(Place::by(PERSISTENT, PERSISTENT)));
+        let got = on(Place::by(MEMORY, MEMORY));
+        compare(&case, &on(Place::of(CPU)), &got, &on(Place::by(MEMORY, MEMORY)));
         // One's backward after the other's forward.
-        for mixed in [Place::by(STEPWISE, PERSISTENT), Place::by(PERSISTENT, STEPWISE)] {
+        for mixed in [Place::by(STEPWISE, PERSISTENT), Place::by(MEMORY, STEPWISE)] {
             let mixed = on(mixed);
             compare(&case, &got, &mixed, &mixed);
         }
     });
+}
+
+fn plan(case: &Case, algorithm: Algorithm) -> Result<Plan, Error> {
+    let shape = Shape { seq: case.steps, batch: case.batch() };
+    Plan::new(&descriptor(case), shape, &GPU).unwrap().algorithm(algorithm)
+}
+
+/// Whether the device has clusters; says so where not.
+#[track_caller]
+fn clusters() -> bool {
+    if !capable() {
+        return false;
+    }
+    match plan(&lstm(24, 2, false), CLUSTER) {
+        Ok(_) => true,
+        Err(e) => {
+            skipped(&e.to_string());
+            false
+        }
+    }
+}
+
+/// Networks that fit into clusters of up to sixteen blocks, the last of which may have fewer units.
+fn clustered() -> impl Strategy<Value = Case> {
+    let within = (select(&[1usize, 2, 4, 8, 16][..]), 1..=4usize, 0..32usize);
+    (within, cases(72, 70)).prop_map(|((blocks, eights, missing), mut case)| {
+        let units = 8 * eights.min(32 / blocks);
+        let hidden = blocks * units - missing % units;
+        // What takes long is seen with one layer of few steps as well.
+        if hidden > 100 {
+            (case.options.layers, case.lengths) = (1, case.lengths.into_iter().take(9).collect());
+            if case.form == Form::Packed {
+                case.steps = case.lengths.iter().copied().max().unwrap_or(1);
+            }
+        }
+        case.options.hidden = hidden;
+        case
+    })
+}
+
+#[test]
+fn through_clusters() {
+    if !clusters() {
+        return;
+    }
+    let mut seen = [0; 5];
+    let counts = std::cell::RefCell::new(&mut seen);
+    check(60, clustered(), |case| {
+        let plan = plan(&case, CLUSTER).unwrap();
+        let plan = plan.choice().persistent().unwrap();
+        for pass in [plan.forward, plan.backward] {
+            assert_eq!(pass.exchange, Exchange::Cluster);
+            counts.borrow_mut()[pass.members.ilog2() as usize] += 1;
+        }
+        let on = |place| run(&case, Given::ALL, place);
+        let got = on(Place::by(CLUSTER, CLUSTER));
+        compare(&case, &on(Place::of(CPU)), &got, &on(Place::by(CLUSTER, CLUSTER)));
+        // One's backward after the other's forward.
+        for mixed in [Place::by(STEPWISE, CLUSTER), Place::by(CLUSTER, MEMORY)] {
+            let mixed = on(mixed);
+            compare(&case, &got, &mixed, &mixed);
+        }
+    });
+    println!("clusters of 1, 2, 4, 8, 16 blocks: {seen:?}");
+    assert!(std::env::var_os("PROPTEST_CASES").is_some() || seen.iter().all(|&n| n > 0), "{seen:?}");
+}
+
+/// A device that has room for no clusters of sixteen blocks takes eight; one with none goes through memory, and says so.
+#[test]
+fn sixteen_blocks_or_eight() {
+    if !ordered("persistent::sixteen_blocks_or_eight") || !clusters() {
+        return;
+    }
+    // SAFETY: no other thread of this process, which runs one test, looks at its environment.
+    unsafe { std::env::set_var("SOFTGPU_CLUSTER", "8") };
+    let of = |hidden| lstm(hidden, 16, false);
+    let eight = plan(&of(256), CLUSTER).unwrap().choice().persistent().unwrap().clone();
+    for pass in [eight.forward, eight.backward] {
+        assert_eq!((pass.members, pass.exchange), (8, Exchange::Cluster), "{eight}");
+    }
+    let refused = plan(&of(512), CLUSTER).unwrap_err().to_string();
+    assert!(
+        refused.contains("512 hidden units do not fit into a cluster") && refused.contains("8 at most"),
+        "{refused}"
+    );
+    let memory = plan(&of(512), PERSISTENT).unwrap();
+    assert_eq!(memory.choice().persistent().unwrap().forward.exchange, Exchange::Memory);
+    let case = of(256);
+    let on = |algorithm| run(&case, Given::ALL, Place::by(algorithm, algorithm));
+    let got = on(CLUSTER);
+    compare(&case, &on(STEPWISE), &got, &got);
+}
+
+#[test]
+fn without_clusters() {
+    if !ordered("persistent::without_clusters") {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { std::env::set_var("SOFTGPU_CLUSTER", "0") };
+    let case = lstm(40, 5, true);
+    let refused = plan(&case, CLUSTER).unwrap_err();
+    assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains("clusters"), "{refused}");
+    for algorithm in [Algorithm::Auto, PERSISTENT] {
+        let plan = plan(&case, algorithm).unwrap();
+        assert_eq!(plan.choice().persistent().unwrap().forward.exchange, Exchange::Memory, "{}", plan.choice());
+    }
+    let on = |algorithm| run(&case, Given::ALL, Place::by(algorithm, STEPWISE));
+    let got = on(PERSISTENT);
+    compare(&case, &on(STEPWISE), &got, &got);
 }
 
 /// What needs no reserve keeps none of the gates, and the cell states of the batch only.
@@ -102,18 +221,24 @@ fn wide() {
         (Kind::Gru, DType::F16, 700, 17),
         (Kind::Tanh, DType::F32, 520, 9),
         (Kind::Lstm, DType::F32, 301, 40),
+        // In clusters of sixteen blocks, where there are such.
+        (Kind::Lstm, DType::BF16, 512, 9),
+        (Kind::Gru, DType::F32, 250, 20),
     ] {
         let options = Options { dtype, ..Options::new(kind, 5, hidden) };
         let lengths = vec![3; sequences];
         let case = Case { options, steps: 3, lengths, form: Form::Full, given: true, seed: 1 };
-        let plan = Plan::new(&descriptor(&case), Shape { seq: 3, batch: sequences }, &GPU).unwrap();
-        if let Err(e) = plan.algorithm(PERSISTENT) {
+        if let Err(e) = plan(&case, MEMORY) {
             skipped(&e.to_string());
             continue;
         }
-        let on = |algorithm| run(&case, Given::ALL, Place::by(algorithm, algorithm));
-        let got = on(PERSISTENT);
-        compare(&case, &on(STEPWISE), &got, &got);
+        let on = |forward, backward| run(&case, Given::ALL, Place::by(forward, backward));
+        let (want, got) = (on(STEPWISE, STEPWISE), on(MEMORY, PERSISTENT));
+        compare(&case, &want, &got, &got);
+        if plan(&case, CLUSTER).is_ok() {
+            let got = on(CLUSTER, CLUSTER);
+            compare(&case, &want, &got, &got);
+        }
     }
 }
 
@@ -147,7 +272,11 @@ fn bits(results: &Named) -> Vec<(String, Vec<u64>)> {
 }
 
 fn persistent(case: &Case) -> Vec<(String, Vec<u64>)> {
-    bits(&run(case, Given::ALL, Place::by(PERSISTENT, PERSISTENT)))
+    bits(&run(case, Given::ALL, Place::by(MEMORY, MEMORY)))
+}
+
+fn in_clusters(case: &Case) -> Vec<(String, Vec<u64>)> {
+    bits(&run(case, Given::ALL, Place::by(CLUSTER, CLUSTER)))
 }
 
 /// Whether the order of things can be told, in this process.
@@ -168,13 +297,18 @@ fn the_same_bits_in_any_order() {
     if !ordered("persistent::the_same_bits_in_any_order") {
         return;
     }
-    for case in [lstm(40, 21, true), lstm(23, 9, false)] {
-        let mut first = None;
-        for order in ORDERS {
-            softgpu::schedule(order);
-            let got = persistent(&case);
-            assert_eq!(got, persistent(&case), "twice in the order {order}");
-            assert_eq!(first.get_or_insert_with(|| got.clone()), &got, "in the order {order}");
+    type Run = fn(&Case) -> Vec<(String, Vec<u64>)>;
+    let clusters = clusters();
+    let runs: [(bool, Run); 2] = [(true, persistent), (clusters, in_clusters)];
+    for (_, run) in runs.into_iter().filter(|(there, _)| *there) {
+        for case in [lstm(40, 21, true), lstm(23, 9, false), lstm(121, 9, true)] {
+            let mut first = None;
+            for order in ORDERS {
+                softgpu::schedule(order);
+                let got = run(&case);
+                assert_eq!(got, run(&case), "twice in the order {order}");
+                assert_eq!(first.get_or_insert_with(|| got.clone()), &got, "in the order {order}");
+            }
         }
     }
 }
@@ -193,8 +327,7 @@ fn a_lost_release_is_a_deadlock() {
     softgpu::plant(Fault::LostRelease(u64::MAX));
     assert_eq!(persistent(&case), want);
     let releases = softgpu::plant(Fault::None);
-    let plan = Plan::new(&descriptor(&case), Shape { seq: case.steps, batch: case.batch() }, &GPU).unwrap();
-    let plan = plan.choice().persistent().expect("it fits").clone();
+    let plan = plan(&case, MEMORY).unwrap().choice().persistent().expect("it fits").clone();
     let flags = [plan.forward.flags(), plan.backward.flags()].map(|n| n as u64);
     assert_eq!(releases, case.steps as u64 * (flags[0] + flags[1]), "{plan}");
     let mut unnoticed = 0;
@@ -216,6 +349,76 @@ fn a_lost_release_is_a_deadlock() {
     }
     assert_eq!(unnoticed, flags[0], "of {releases}");
     assert_eq!(persistent(&case), want, "and then it goes on");
+}
+
+/// The same of a cluster's stores, each of which is waited for.
+#[test]
+fn a_lost_store_is_a_deadlock() {
+    if !ordered("persistent::a_lost_store_is_a_deadlock") || !clusters() {
+        return;
+    }
+    softgpu::schedule("forward");
+    let case = lstm(40, 9, true);
+    let want = in_clusters(&case);
+    softgpu::plant(Fault::LostRelease(u64::MAX));
+    assert_eq!(in_clusters(&case), want);
+    let stores = softgpu::plant(Fault::None);
+    let plan = plan(&case, CLUSTER).unwrap().choice().persistent().expect("it fits").clone();
+    let (forward, backward) = (plan.forward, plan.backward);
+    // 16 bytes are eight states: of both directions, of each sequence that goes on, to every block.
+    let goes_on: usize = case.lengths.iter().map(|length| length - 1).sum();
+    // Or four sequences' part of one unit's gradient: of each tile in which one is not done, from every block.
+    let mut lengths = case.lengths.clone();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let tiles =
+        (0..backward.groups).flat_map(|g| (0..backward.tiles).map(move |t| (g * backward.group, t * backward.tile)));
+    let tiles = tiles.filter(|(group, tile)| tile < &backward.group && group + tile < lengths.len());
+    let turns: usize = tiles.map(|(group, tile)| lengths[group + tile]).sum();
+    let (of_forward, of_backward) =
+        (2 * goes_on * 5 * forward.members, 2 * turns * 40 * backward.tile / 4 * backward.members);
+    assert_eq!(stores, (of_forward + of_backward) as u64, "{plan}");
+    assert!(forward.members > 1 && backward.members > 1, "{plan}");
+    for n in (0..stores).step_by(stores as usize / 40) {
+        softgpu::plant(Fault::LostRelease(n));
+        let got = std::panic::catch_unwind(|| in_clusters(&case));
+        softgpu::plant(Fault::None);
+        let said = softgpu::forgive();
+        assert!(got.is_err(), "store {n} of {stores} was lost and nobody noticed");
+        let kernel = if n < of_forward as u64 { "persistent_forward_cluster" } else { "persistent_backward_cluster" };
+        assert!(said.contains("deadlock") && said.contains(kernel), "{said}");
+        let told = said.matches("\n  block (").count();
+        assert!((1..=forward.members.max(backward.members)).contains(&told) && said.contains("_cluster.cu"), "{said}");
+    }
+    assert_eq!(in_clusters(&case), want, "and then it goes on");
+}
+
+/// Who does not wait at a cluster's barrier reads what is not there yet, or comes to the barrier too often.
+#[test]
+fn a_missing_wait_in_a_cluster_shows() {
+    if !ordered("persistent::a_missing_wait_in_a_cluster_shows") || !clusters() {
+        return;
+    }
+    let case = lstm(121, 9, false);
+    let want = in_clusters(&case);
+    let wrong = |fault| {
+        softgpu::plant(fault);
+        let got = std::panic::catch_unwind(|| in_clusters(&case));
+        let waits = softgpu::plant(Fault::None);
+        softgpu::forgive();
+        (got.map_or(true, |got| got != want), waits)
+    };
+    let mut found = 0;
+    for order in ORDERS {
+        softgpu::schedule(order);
+        assert!(wrong(Fault::NoWait).0, "without any wait, in the order {order}");
+        let (differs, waits) = wrong(Fault::HastyAcquire(u64::MAX));
+        assert!(!differs && waits > 0, "{waits} waits in the order {order}");
+        for n in (0..waits).step_by(waits as usize / 5) {
+            found += usize::from(wrong(Fault::HastyAcquire(n)).0);
+        }
+    }
+    assert!(found > 0, "one wait that is left out was never found");
+    assert_eq!(in_clusters(&case), want);
 }
 
 /// Who does not wait reads what is not there yet: NaN, or what was there before.
@@ -263,6 +466,9 @@ fn refused() {
         let refused = plan.algorithm(PERSISTENT).unwrap_err();
         assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains(says), "{refused}");
     }
+    let wide = Descriptor { hidden_size: 600, ..lstm.clone() };
+    let refused = Plan::new(&wide, shape, &GPU).unwrap().algorithm(CLUSTER).unwrap_err();
+    assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains("cluster"), "{refused}");
     let plan = Plan::new(&lstm, shape, &GPU).unwrap();
     let forced = plan.clone().algorithm(PERSISTENT).unwrap();
     assert!(forced.choice().to_string().contains("blocks of 256 threads"), "{}", forced.choice());
@@ -308,6 +514,99 @@ fn model(t: &Tiling, hidden: usize, batch: usize, steps: usize, backward: bool) 
         acquires: bytes(goes * waits),
         releases: bytes(steps * t.members * tiles),
         mma: bytes(goes * chunks * 2 * eights.div_ceil(2) * t.tile / 8),
+        cluster_out: 0,
+    }
+}
+
+/// The same of the steps backward in clusters.
+fn cluster_model_backward(t: &Tiling, hidden: usize, batch: usize, steps: usize) -> Traffic {
+    const SIZE: usize = 2;
+    const GATES: usize = 4;
+    let (chunks, eights) = ((GATES * t.units).div_ceil(32), hidden.div_ceil(8));
+    let tiles: usize = (0..t.groups).map(|g| t.group.min(batch - g * t.group).div_ceil(t.tile)).sum();
+    let (goes, cells) = (steps * t.members * tiles, steps * batch * hidden);
+    let sent = goes * eights * 8 * t.tile / 4;
+    let bytes = |n: usize| n as u64;
+    Traffic {
+        global_in: bytes(cells * ((GATES + 1) * SIZE + 2 * 4)),
+        global_out: bytes(cells * GATES * SIZE),
+        // The weights; the gradients of the block's gates, for four rows of eight units at a time; every block's part.
+        shared_in: bytes(
+            goes * chunks * eights * 8 * 64
+                + steps * t.members * batch * eights.div_ceil(4) * chunks * 64
+                + cells * t.members * 4,
+        ),
+        shared_out: bytes(cells * GATES * SIZE),
+        acquires: bytes(goes * t.threads()),
+        releases: bytes(sent),
+        mma: bytes(goes * chunks * 2 * eights.div_ceil(2) * t.tile / 8),
+        cluster_out: bytes(sent * 16),
+    }
+}
+
+/// The same of the steps forward in clusters.
+fn cluster_model(t: &Tiling, hidden: usize, batch: usize, steps: usize) -> Traffic {
+    const SIZE: usize = 2;
+    const GATES: usize = 4;
+    let (chunks, eights) = (hidden.div_ceil(32), (GATES * t.units).div_ceil(8));
+    let sixteens = eights.div_ceil(2);
+    let shares = sixteens.next_power_of_two().min(4);
+    let parts = chunks.div_ceil(chunks.div_ceil(8 / shares));
+    // Groups of warps that have rows: each reads the states.
+    let reading = sixteens.div_ceil(sixteens.div_ceil(shares));
+    let products = steps - 1;
+    let tiles: usize = (0..t.groups).map(|g| t.group.min(batch - g * t.group).div_ceil(t.tile)).sum();
+    let goes = products * t.members * tiles;
+    let cells = batch * hidden;
+    // 16 bytes are stored at a time: from every block of the cluster, in every one.
+    let sent = products * batch * t.members * hidden.div_ceil(8);
+    let bytes = |n: usize| n as u64;
+    Traffic {
+        global_in: bytes(steps * cells * GATES * 4),
+        global_out: bytes(steps * cells * ((GATES + 1) * SIZE + 4)),
+        shared_in: bytes(
+            goes * chunks * eights * 8 * 64
+                + products * t.members * batch * reading * chunks * 64
+                + products * cells * GATES * parts * 4
+                + sent * 16,
+        ),
+        shared_out: bytes(goes * parts * eights * 8 * t.tile * 4 + steps * cells * SIZE),
+        acquires: bytes(goes * t.threads()),
+        releases: bytes(sent),
+        mma: bytes(goes * chunks * 2 * sixteens * t.tile / 8),
+        cluster_out: bytes(sent * 16),
+    }
+}
+
+fn sum(a: &Traffic, b: &Traffic) -> Traffic {
+    Traffic {
+        global_in: a.global_in + b.global_in,
+        global_out: a.global_out + b.global_out,
+        shared_in: a.shared_in + b.shared_in,
+        shared_out: a.shared_out + b.shared_out,
+        acquires: a.acquires + b.acquires,
+        releases: a.releases + b.releases,
+        mma: a.mma + b.mma,
+        cluster_out: a.cluster_out + b.cluster_out,
+    }
+}
+
+#[test]
+fn what_a_step_in_a_cluster_moves() {
+    if !ordered("persistent::what_a_step_in_a_cluster_moves") || !clusters() {
+        return;
+    }
+    for (hidden, sequences, steps) in [(64, 16, 3), (100, 70, 4), (256, 16, 3), (512, 16, 3)] {
+        let options = Options { dtype: DType::BF16, ..Options::new(Kind::Lstm, 3, hidden) };
+        let case = Case { options, steps, lengths: vec![steps; sequences], form: Form::Full, given: false, seed: 3 };
+        let plan = plan(&case, CLUSTER).unwrap().choice().persistent().expect("it was asked for").clone();
+        let forward = cluster_model(&plan.forward, hidden, sequences, steps);
+        let backward = cluster_model_backward(&plan.backward, hidden, sequences, steps);
+        let got = softgpu::traffic(|| drop(in_clusters(&case)));
+        println!(
+            "LSTM of {hidden} units in bf16, {sequences} sequences, {steps} steps\n{plan}\n{forward:?}\n{backward:?}"
+        );
+        assert_eq!(got, sum(&forward, &backward), "{plan}");
     }
 }
 
@@ -319,24 +618,14 @@ fn what_a_step_moves() {
     for (hidden, sequences, steps) in [(64, 16, 3), (96, 70, 4), (1024, 16, 3)] {
         let options = Options { dtype: DType::BF16, ..Options::new(Kind::Lstm, 3, hidden) };
         let case = Case { options, steps, lengths: vec![steps; sequences], form: Form::Full, given: false, seed: 3 };
-        let plan = Plan::new(&descriptor(&case), Shape { seq: steps, batch: sequences }, &GPU).unwrap();
-        let plan = plan.algorithm(PERSISTENT).unwrap().choice().persistent().expect("it was asked for").clone();
+        let plan = plan(&case, MEMORY).unwrap().choice().persistent().expect("it was asked for").clone();
         let both = [&plan.forward, &plan.backward];
         let [forward, backward] = [false, true].map(|b| model(both[usize::from(b)], hidden, sequences, steps, b));
         let got = softgpu::traffic(|| drop(persistent(&case)));
         println!(
             "LSTM of {hidden} units in bf16, {sequences} sequences, {steps} steps\n{plan}\n{forward:?}\n{backward:?}"
         );
-        let add = |a: fn(&Traffic) -> u64| a(&forward) + a(&backward);
-        let want = Traffic {
-            global_in: add(|t| t.global_in),
-            global_out: add(|t| t.global_out),
-            shared_in: add(|t| t.shared_in),
-            shared_out: add(|t| t.shared_out),
-            acquires: add(|t| t.acquires),
-            releases: add(|t| t.releases),
-            mma: add(|t| t.mma),
-        };
+        let want = sum(&forward, &backward);
         assert_eq!(got, want, "{plan}");
     }
 }

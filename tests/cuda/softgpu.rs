@@ -81,6 +81,7 @@ pub struct Traffic {
     pub acquires: u64,
     pub releases: u64,
     pub mma: u64,
+    pub cluster_out: u64,
 }
 
 /// What the persistent kernels in `f` moved, on any thread.

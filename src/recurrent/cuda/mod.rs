@@ -203,7 +203,8 @@ impl<'a> Run<'a> {
         let sizes = [net.layers, net.directions, net.seq, net.batch, net.input, net.hidden, net.output];
         key.extend(sizes.map(|n| n as u64));
         key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
-        key.extend([self.plan.has_products(), net.persistent.is_some()].map(u64::from));
+        key.push(self.plan.has_products().into());
+        key.push(net.persistent.map_or(0, |tiling| 1 + tiling.exchange as u64));
         let strides = order.strides.map_or([0; 2], |(step, sequence)| [step as u64, sequence as u64]);
         key.extend(strides.into_iter().chain([order.offsets, order.sequences]));
         if order.offsets != 0 {

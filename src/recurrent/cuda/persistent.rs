@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        Algorithm, Choice, Descriptor, DeviceProperties, ParameterKind, PersistentPlan, Shape, Tiling, algorithm::OP,
-        choose,
+        Algorithm, Choice, Descriptor, DeviceProperties, Exchange, ParameterKind, PersistentPlan, Shape, Tiling,
+        algorithm::OP, choose,
     },
     Run,
     backward::Pass as BackwardPass,
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cuda::{
         Cuda,
-        recurrent::{Lane, Parameters, PersistentBackward, PersistentForward, PersistentPass},
+        recurrent::{InCluster, Lane, Parameters, PersistentBackward, PersistentForward, PersistentPass},
     },
     dtype::DType,
     error::{Error, Result},
@@ -32,24 +32,32 @@ pub(in super::super) fn chosen(
     if algorithm == Algorithm::Auto && !cuda.persistent() {
         return Ok(Choice::Stepwise { reason: "Device::allow_persistent has switched the other off".into() });
     }
-    let choice = match algorithm {
-        Algorithm::Auto => choose(descriptor, shape, &properties(cuda)),
-        Algorithm::Stepwise => Choice::Stepwise { reason: ASKED.into() },
-        Algorithm::Persistent => {
-            let plan = PersistentPlan::fit(descriptor, shape, &properties(cuda))?.into();
-            Choice::Persistent { plan, backward: true, reason: ASKED.into() }
+    let mut device = properties(cuda);
+    loop {
+        let asked = |exchange| -> Result<Choice> {
+            let plan = PersistentPlan::fit_with(descriptor, shape, &device, exchange)?.into();
+            Ok(Choice::Persistent { plan, backward: true, reason: ASKED.into() })
+        };
+        let choice = match algorithm {
+            Algorithm::Auto => choose(descriptor, shape, &device),
+            Algorithm::Stepwise => Choice::Stepwise { reason: ASKED.into() },
+            Algorithm::Persistent => asked(None)?,
+            Algorithm::PersistentBy(exchange) => asked(Some(exchange))?,
+        };
+        let Some(plan) = choice.persistent() else { return Ok(choice) };
+        if let Some(members) = without_room(cuda, descriptor.dtype, plan)? {
+            // Sixteen blocks are more than every such device has room for; without eight it goes through memory.
+            device.cluster_blocks = if members > 8 { 8 } else { 0 };
+            continue;
         }
-    };
-    let Some(reason) = choice.persistent().map(|plan| crowded(cuda, descriptor.dtype, plan)).transpose()?.flatten()
-    else {
-        return Ok(choice);
-    };
-    match algorithm {
-        Algorithm::Persistent => {
-            let what = format!("a persistent plan for {descriptor}, {} sequences", shape.batch);
-            Err(Error::Unavailable { op: OP, what, reason })
-        }
-        _ => Ok(Choice::Stepwise { reason }),
+        return match (crowded(cuda, descriptor.dtype, plan)?, algorithm) {
+            (None, _) => Ok(choice),
+            (Some(reason), Algorithm::Auto) => Ok(Choice::Stepwise { reason }),
+            (Some(reason), _) => {
+                let what = format!("a persistent plan for {descriptor}, {} sequences", shape.batch);
+                Err(Error::Unavailable { op: OP, what, reason })
+            }
+        };
     }
 }
 
@@ -65,12 +73,16 @@ fn properties(cuda: Cuda) -> DeviceProperties {
     }
 }
 
-/// Why the device has no room for all blocks of a launch at once, by the driver's account.
+/// Why the device has no room for all blocks of a launch through memory at once, by the driver's account. Of clusters none waits for
+/// another.
 fn crowded(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<String>> {
-    for (room, tiling) in [
-        (room::<PersistentForward>(cuda, dtype, name(FORWARD, &plan.forward), &plan.forward)?, &plan.forward),
-        (room::<PersistentBackward>(cuda, dtype, name(BACKWARD, &plan.backward), &plan.backward)?, &plan.backward),
-    ] {
+    let of = |pass: &Tiling| (pass.exchange == Exchange::Memory).then_some(*pass);
+    let room = [
+        of(&plan.forward).map(|t| Ok((room::<PersistentForward>(cuda, dtype, name(FORWARD, &t), &t)?, t))),
+        of(&plan.backward).map(|t| Ok((room::<PersistentBackward>(cuda, dtype, name(BACKWARD, &t), &t)?, t))),
+    ];
+    for pass in room.into_iter().flatten() {
+        let (room, tiling) = pass?;
         if room < tiling.blocks() {
             return Ok(Some(format!("the driver says that {room} blocks fit at once, of {tiling}")));
         }
@@ -82,15 +94,42 @@ fn room<P: Parameters>(cuda: Cuda, dtype: DType, name: &'static str, tiling: &Ti
     cuda.resident::<P>(name, dtype, tiling.threads(), tiling.shared)
 }
 
-/// The kernels, by the sequences of their tiles.
-const FORWARD: [&str; 3] = ["persistent_forward8", "persistent_forward16", "persistent_forward32"];
-const BACKWARD: [&str; 3] = ["persistent_backward8", "persistent_backward16", "persistent_backward32"];
+/// The blocks of clusters of which not all of a pass run at once by the driver's account, as the model has it.
+fn without_room(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<usize>> {
+    type Ask = fn(Cuda, &'static str, DType, usize, usize, usize) -> Result<usize>;
+    let passes: [(_, _, Ask); 2] = [
+        (&plan.forward, FORWARD, Cuda::clusters::<InCluster<PersistentForward>>),
+        (&plan.backward, BACKWARD, Cuda::clusters::<InCluster<PersistentBackward>>),
+    ];
+    let mut largest = None;
+    for (t, names, ask) in passes.into_iter().filter(|(t, ..)| t.exchange == Exchange::Cluster) {
+        if ask(cuda, name(names, t), dtype, t.threads(), t.shared, t.members)? < t.directions * t.groups {
+            largest = largest.max(Some(t.members));
+        }
+    }
+    Ok(largest)
+}
 
-fn name(names: [&'static str; 3], tiling: &Tiling) -> &'static str {
+/// The kernels, through memory and in clusters, by the sequences of their tiles.
+type Names = [[&'static str; 3]; 2];
+const FORWARD: Names = [
+    ["persistent_forward8", "persistent_forward16", "persistent_forward32"],
+    ["persistent_forward_cluster8", "persistent_forward_cluster16", "persistent_forward_cluster32"],
+];
+const BACKWARD: Names = [
+    ["persistent_backward8", "persistent_backward16", "persistent_backward32"],
+    ["persistent_backward_cluster8", "persistent_backward_cluster16", "persistent_backward_cluster32"],
+];
+
+fn name(names: Names, tiling: &Tiling) -> &'static str {
+    let of = match tiling.exchange {
+        Exchange::Memory => names[0],
+        Exchange::Cluster => names[1],
+    };
     match tiling.tile {
-        8 => names[0],
-        16 => names[1],
-        _ => names[2],
+        8 => of[0],
+        16 => of[1],
+        _ => of[2],
     }
 }
 
@@ -99,16 +138,19 @@ fn vectors(bytes: [usize; 2], addresses: impl IntoIterator<Item = u64>) -> u64 {
     u64::from(bytes.iter().all(|n| n.is_multiple_of(16)) && addresses.into_iter().all(|a| a.is_multiple_of(16)))
 }
 
-fn launch<P: Parameters>(
-    lane: Lane,
-    dtype: DType,
-    name: &'static str,
-    tiling: &Tiling,
-    flags: u64,
-    p: &P,
-) -> Result<()> {
-    lane.clear(flags, tiling.flags() * size_of::<u32>())?;
-    lane.launch_together(name, dtype, (tiling.blocks(), tiling.threads(), tiling.shared), p)
+/// Through memory all blocks run at once; of clusters those of each.
+fn launch<P: Parameters>(lane: Lane, dtype: DType, names: Names, tiling: &Tiling, flags: u64, p: P) -> Result<()>
+where
+    InCluster<P>: Parameters,
+{
+    let (name, grid) = (name(names, tiling), (tiling.blocks(), tiling.threads(), tiling.shared));
+    match tiling.exchange {
+        Exchange::Memory => {
+            lane.clear(flags, tiling.flags() * size_of::<u32>())?;
+            lane.launch_together(name, dtype, grid, &p)
+        }
+        Exchange::Cluster => lane.launch_clusters(name, dtype, grid, tiling.members, &InCluster(p)),
+    }
 }
 
 /// All steps of a layer's directions, whose pre-activations are there.
@@ -155,7 +197,7 @@ pub(super) fn forward(
         exact: (!run.cuda.tf32()).into(),
         vector: vectors([row, row], both.iter().flat_map(|p| [p.weight, p.y, p.h_first])),
     };
-    launch(lane, net.dtype, name(FORWARD, tiling), tiling, flags, &p)
+    launch(lane, net.dtype, FORWARD, tiling, flags, p)
 }
 
 /// All steps of a layer's directions backward: gates become their gradients, dh and dc those of the first states.
@@ -201,5 +243,5 @@ pub(super) fn backward(
         exact: (!run.cuda.tf32()).into(),
         vector: vectors([net.gates * net.size(), net.recurrent_gates() * net.size()], both.iter().map(|p| p.gates)),
     };
-    launch(lane, net.dtype, name(BACKWARD, tiling), tiling, flags, &p)
+    launch(lane, net.dtype, BACKWARD, tiling, flags, p)
 }
