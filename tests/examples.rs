@@ -125,7 +125,7 @@ fn tagger_reads_any_tagged_file() {
     complains(example("tagger").args(["--epochs", "many"]));
 }
 
-/// Words whose endings alone say what they are, those to test with all unknown: who reads their characters knows them.
+/// Words whose endings alone say what they are, those to test with longer and all unknown: who reads characters knows them.
 #[test]
 fn tagger_reads_conllu_and_characters() {
     let folder = tempfile::tempdir().unwrap();
@@ -134,11 +134,11 @@ fn tagger_reads_conllu_and_characters() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
-    let mut part = |name: &str, sentences: usize, stems: [char; 3]| {
+    let mut part = |name: &str, sentences: usize, letters: usize| {
         let mut text = String::new();
         for _ in 0..sentences {
             for i in 1..=5 {
-                let stem: String = (0..4).map(|_| stems[draw(3) as usize]).collect();
+                let stem: String = (0..letters).map(|_| char::from(b'a' + draw(5) as u8)).collect();
                 let (ending, tag) = [("ing", "VERB"), ("ly", "ADV"), ("ness", "NOUN")][draw(3) as usize];
                 text += &format!("{i}\t{stem}{ending}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n");
             }
@@ -146,13 +146,13 @@ fn tagger_reads_conllu_and_characters() {
         }
         fs::write(folder.path().join(name), text).unwrap();
     };
-    part("x-train.conllu", 800, ['a', 'b', 'c']);
-    part("x-dev.conllu", 60, ['c', 'd', 'e']);
+    part("x-train.conllu", 400, 4);
+    part("x-dev.conllu", 60, 5);
     let run = |arguments: &[&str]| prints(example("tagger").arg("--data").arg(folder.path()).args(arguments));
-    let text = run(&["--chars", "--epochs", "5"]);
-    assert!(text.contains("800 sentences to train on, 60 held out"), "{text}");
-    assert!(text.contains("(chars): ") && number_after(&text, "held-out accuracy") > 0.95, "{text}");
-    assert!(number_after(&text, "\nADV ") > 0.9 && text.contains("class          precision  recall      f1"), "{text}");
+    let text = run(&["--chars", "--epochs", "3"]);
+    assert!(text.contains("400 sentences to train on, 60 held out"), "{text}");
+    assert!(text.contains("(chars): ") && number_after(&text, "held-out accuracy") > 0.9, "{text}");
+    assert!(number_after(&text, "\nADV ") > 0.8 && text.contains("class          precision  recall      f1"), "{text}");
     // One in three by chance.
     let text = run(&["--epochs", "1", "--min-frequency", "1000"]);
     assert!(text.contains("\n2 words, "), "all are unknown: {text}");

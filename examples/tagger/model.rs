@@ -28,7 +28,7 @@ impl Vocabularies {
         Vocabularies {
             words: words.min_frequency(min_frequency),
             letters: letters.min_frequency(2),
-            tags: training.iter().chain(held_out).flat_map(|s| &s.tags).collect(),
+            tags: held_out.iter().chain(training).flat_map(|s| &s.tags).collect(),
         }
     }
 }
