@@ -3,20 +3,21 @@
 //! `cargo run --release --example mnist` trains it and reports; `-- --help` lists the settings.
 
 use std::{
-    fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use clap::{Parser, ValueEnum, value_parser};
 use gatefold::{
-    Device, Error, Philox, Result, Tape, Tensor, Var,
+    Device, Philox, Result, Tape, Tensor, Var,
     data::{Batches, Digits, Mnist},
-    nn::{Gru, Linear, Lstm, Module, Rnn},
+    nn::{Linear, Module},
     optim::{OneCycleLr, Sgd, clip_grad_norm_async},
-    train::{CapturedStep, Confusion, Prefetch, Progress},
+    train::{CapturedStep, Confusion, Prefetch, Progress, Running},
 };
+
+use common::recurrent::{Cell, Recurrent};
 
 mod common;
 
@@ -70,30 +71,6 @@ enum Recipe {
     Notes,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Cell {
-    Rnn,
-    Lstm,
-    LstmPeephole,
-    Gru,
-}
-
-enum Recurrent {
-    Rnn(Rnn),
-    Lstm(Lstm),
-    Gru(Gru),
-}
-
-impl Recurrent {
-    fn module(&self) -> &dyn Module {
-        match self {
-            Recurrent::Rnn(rnn) => rnn,
-            Recurrent::Lstm(lstm) => lstm,
-            Recurrent::Gru(gru) => gru,
-        }
-    }
-}
-
 struct Classifier {
     rnn: Recurrent,
     out: Linear,
@@ -102,27 +79,16 @@ struct Classifier {
 impl Classifier {
     fn new(settings: &Settings, rng: &mut Philox) -> Result<Self> {
         let (hidden, layers, device) = (settings.hidden as usize, settings.layers as usize, &settings.device);
-        let rnn = match settings.cell {
-            Cell::Rnn => Recurrent::Rnn(Rnn::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?),
-            Cell::Lstm | Cell::LstmPeephole => {
-                let lstm = Lstm::new(28, hidden).num_layers(layers).batch_first(true);
-                let peephole = matches!(settings.cell, Cell::LstmPeephole);
-                Recurrent::Lstm(lstm.peephole(peephole).init(device, rng)?)
-            }
-            Cell::Gru => Recurrent::Gru(Gru::new(28, hidden).num_layers(layers).batch_first(true).init(device, rng)?),
-        };
-        Ok(Classifier { rnn, out: Linear::new(hidden, 10).init(device, rng)? })
+        Ok(Classifier {
+            rnn: Recurrent::new(settings.cell, (28, hidden, layers), true, device, rng)?,
+            out: Linear::new(hidden, 10).init(device, rng)?,
+        })
     }
 
     /// Images `(B, 28, 28)` → scores `(B, 10)`, from the last hidden state of the last layer.
     fn forward(&self, tape: &Tape, images: Tensor) -> Result<Var> {
-        let x = tape.constant(images);
-        let h = match &self.rnn {
-            Recurrent::Rnn(rnn) => rnn.forward(&x, None)?.1,
-            Recurrent::Lstm(lstm) => lstm.forward(&x, None)?.1.h,
-            Recurrent::Gru(gru) => gru.forward(&x, None)?.1,
-        };
-        self.out.forward(&h.select(0, -1)?)
+        let (_, last) = self.rnn.forward(&tape.constant(images), &[])?;
+        self.out.forward(&last[0].select(0, -1)?)
     }
 }
 
@@ -152,7 +118,7 @@ fn run(settings: &Settings) -> Result<()> {
         model.load(file)?;
         println!("loaded {}", file.display());
     } else {
-        writable(&settings.save)?;
+        common::writable(&settings.save)?;
         train(&model, &mnist, settings, &mut rng)?;
         model.save(&settings.save)?;
         println!("saved {}", settings.save.display());
@@ -175,7 +141,7 @@ fn train(model: &Classifier, mnist: &Mnist, settings: &Settings, rng: &mut Philo
     let start = Instant::now();
     let mut step = CapturedStep::new();
     for epoch in 1..=settings.epochs {
-        let (mut running, began) = (Running::default(), Instant::now());
+        let (mut running, began) = (Running::new(), Instant::now());
         let bar = Progress::new(format!("epoch {epoch:2}/{}", settings.epochs), batches()?.len());
         model.train();
         // On a GPU the next batch arrives while this one is worked on, a step is one launch, and nothing waits but a reading.
@@ -224,58 +190,6 @@ fn test(model: &Classifier, digits: &Digits, settings: &Settings) -> Result<Conf
     Ok(confusion)
 }
 
-/// Loss and accuracy so far. Reading them waits for a GPU, so they are read for several batches at once.
-#[derive(Default)]
-struct Running {
-    unread: Vec<[Tensor; 3]>,
-    loss: f64,
-    right: usize,
-    seen: usize,
-}
-
-impl Running {
-    const EVERY: usize = 20;
-
-    fn add(&mut self, loss: Tensor, guesses: Tensor, labels: Tensor) -> Result<()> {
-        self.unread.push([loss, guesses, labels]);
-        if self.unread.len() < Self::EVERY { Ok(()) } else { self.read() }
-    }
-
-    fn read(&mut self) -> Result<()> {
-        if self.unread.is_empty() {
-            return Ok(());
-        }
-        let all = |i: usize| self.unread.iter().map(move |batch| &batch[i]).collect::<Vec<_>>();
-        let losses = Tensor::stack(&all(0), 0)?.to_f64_vec()?;
-        let [guesses, labels] = [1, 2].map(|i| Tensor::concat(&all(i), 0)?.to_vec::<i64>());
-        let (guesses, labels) = (guesses?, labels?);
-        for ([_, _, labels], loss) in self.unread.drain(..).zip(losses) {
-            self.loss += loss * labels.numel() as f64;
-        }
-        self.right += guesses.iter().zip(&labels).filter(|(guess, label)| guess == label).count();
-        self.seen += labels.len();
-        Ok(())
-    }
-}
-
-impl fmt::Display for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seen = self.seen.max(1) as f64;
-        write!(f, "loss {:.4}  accuracy {:6.2} %", self.loss / seen, 100.0 * self.right as f64 / seen)
-    }
-}
-
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
-}
-
-/// An error before the training, rather than after it, where the model cannot be saved.
-fn writable(path: &Path) -> Result<()> {
-    let existed = path.exists();
-    std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .and_then(|_| if existed { Ok(()) } else { std::fs::remove_file(path) })
-        .map_err(|error| Error::file("--save", path, error))
 }

@@ -1,4 +1,17 @@
 //! Where tensors live and kernels run.
+//!
+//! ```
+//! use gatefold::{Device, Tensor};
+//! let device = Device::best(); // a GPU where there is one
+//! let x = Tensor::new([1.0f32, 2.0], &device)?.to_device(&Device::Cpu)?;
+//! assert_eq!(x.to_vec::<f32>()?, [1.0, 2.0]);
+//! let named: Device = "cuda:1".parse()?;
+//! assert_eq!(named, Device::Cuda(1));
+//! if let Err(error) = named.check("my program") {
+//!     println!("{error}"); // which of build, driver and device is missing
+//! }
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use std::{fmt, str::FromStr};
 

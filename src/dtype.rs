@@ -1,4 +1,12 @@
 //! Element types.
+//!
+//! ```
+//! use gatefold::{DType, Device, Tensor, dtype::bf16};
+//! let x = Tensor::new([1.0f32, 0.1], &Device::Cpu)?.to_dtype(DType::BF16)?;
+//! assert_eq!((x.dtype(), x.dtype().size()), (DType::BF16, 2));
+//! assert_eq!(x.to_vec::<bf16>()?, [1.0, 0.1].map(bf16::from_f32));
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use std::fmt;
 

@@ -1,4 +1,15 @@
 //! The one error type of the crate.
+//!
+//! ```
+//! use gatefold::{Device, Error, Tape, Tensor};
+//! let tape = Tape::new();
+//! let [a, b] = [[2, 3], [2, 4]].map(|shape| Tensor::zeros(shape, gatefold::DType::F32, &Device::Cpu));
+//! match tape.variable(a?).matmul(&tape.constant(b?)) {
+//!     Err(Error::Shape { op, got, want }) => println!("{op} was given {got} and wants {want}"),
+//!     other => panic!("{other:?}"),
+//! }
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use std::path::PathBuf;
 

@@ -3,6 +3,19 @@
 //! Each is a struct of options with a `forward`, and the common ones are methods on [`Var`] too. A loss is one entry
 //! on the tape. Arithmetic on f16 and bf16 is in f32: the inputs are widened first, and the loss and the gradients
 //! rounded last.
+//!
+//! ```
+//! use gatefold::{Device, Reduction, Tape, Tensor, loss::CrossEntropyLoss};
+//! let tape = Tape::new();
+//! let scores = tape.variable(Tensor::new([[2.0f32, 0.0], [0.0, 0.0], [9.0, 9.0]], &Device::Cpu)?);
+//! let classes = Tensor::new([0i64, 1, -100], &Device::Cpu)?; // the last one is padding
+//! let mean = scores.cross_entropy(&classes)?;
+//! let each = CrossEntropyLoss::new().reduction(Reduction::None).forward(&scores, &classes)?;
+//! let each = each.tensor().to_vec::<f32>()?;
+//! assert!((each[1] - 2f32.ln()).abs() < 1e-6 && each[2] == 0.0);
+//! assert!((mean.item()? - f64::from((each[0] + each[1]) / 2.0)).abs() < 1e-6);
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 mod class;
 mod pointwise;

@@ -3,6 +3,16 @@
 //! J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. A counter-based
 //! generator gives the same number for the same index whoever asks, in whatever order, so masks and initial weights do
 //! not depend on the device or on the number of threads.
+//!
+//! ```
+//! use gatefold::{Device, Philox, Tensor, rng::philox4x32};
+//! assert_eq!(philox4x32([0; 4], [0; 2])[0], 0x6627_e8d5); // a function: Random123's published answer
+//! let mut rng = Philox::seed(1);
+//! let x = Tensor::uniform([2, 3], -1.0, 1.0, gatefold::DType::F32, &Device::Cpu, &mut rng)?;
+//! let again = Tensor::uniform([2, 3], -1.0, 1.0, gatefold::DType::F32, &Device::Cpu, &mut Philox::seed(1))?;
+//! assert_eq!(x.to_vec::<f32>()?, again.to_vec::<f32>()?);
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use std::convert::Infallible;
 
@@ -96,6 +106,29 @@ impl Philox {
         }
     }
 
+    /// An index drawn with a probability proportional to its weight. Weights that are not above 0 count as 0; `None` where no weight
+    /// counts, or their sum is not finite.
+    ///
+    /// ```
+    /// use gatefold::Philox;
+    /// let mut rng = Philox::seed(1);
+    /// let twos = (0..1000).filter(|_| rng.choose(&[0.0, 1.0, 3.0]) == Some(2)).count();
+    /// assert!((700..800).contains(&twos), "{twos}");
+    /// ```
+    pub fn choose(&mut self, weights: &[f32]) -> Option<usize> {
+        let counted = || weights.iter().map(|&w| f64::from(w)).enumerate().filter(|(_, w)| *w > 0.0);
+        let mut left = counted().map(|(_, weight)| weight).sum::<f64>() * f64::from(self.uniform());
+        if !left.is_finite() {
+            return None;
+        }
+        let chosen = counted().find(|(_, weight)| {
+            left -= weight;
+            left < 0.0
+        });
+        // Rounding may leave a little at the end.
+        chosen.or_else(|| counted().next_back()).map(|(index, _)| index)
+    }
+
     /// Shuffles in place (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
@@ -157,6 +190,19 @@ impl TryRng for Philox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chosen_by_weight() {
+        let mut rng = Philox::seed(3);
+        assert_eq!(rng.choose(&[0.0, 2.5, -1.0, f32::NAN]), Some(1));
+        for none in [&[][..], &[0.0, -1.0], &[1.0, f32::INFINITY]] {
+            assert_eq!(rng.choose(none), None);
+        }
+        let mut counts = [0i32; 3];
+        (0..30_000).for_each(|_| counts[rng.choose(&[0.1, 0.3, 0.2]).unwrap()] += 1);
+        // 5,000, 15,000 and 10,000 are expected, with deviations below 100.
+        assert!(counts.iter().zip([5000, 15_000, 10_000]).all(|(n, want)| (n - want).abs() < 500), "{counts:?}");
+    }
 
     /// Known answers published with the reference implementation (Random123, `kat_vectors`).
     #[test]

@@ -1,4 +1,13 @@
 //! Shapes, strides and axes.
+//!
+//! ```
+//! use gatefold::Shape;
+//! let shape = Shape::from([2, 3, 4]);
+//! assert_eq!((shape.numel(), shape.rank(), shape.strides()), (24, 3, vec![12, 4, 1]));
+//! assert_eq!(shape.axis(-1, "my operation")?, 2);
+//! assert_eq!(Shape::broadcast(&shape, &Shape::from([3, 1]), "my operation")?, shape);
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use std::{fmt, ops::Deref};
 

@@ -1,4 +1,20 @@
 //! The tape: what was computed, so that gradients can be had.
+//!
+//! ```
+//! use gatefold::{Device, Parameter, Tape, Tensor};
+//! let weight = Parameter::new(Tensor::new([3.0f32], &Device::Cpu)?);
+//! for _ in 0..2 {
+//!     let tape = Tape::new(); // one to a step
+//!     let w = tape.parameter(&weight);
+//!     w.mul(&w)?.sum()?.backward()?; // adds into the gradient, as PyTorch does
+//! }
+//! assert_eq!(weight.grad().unwrap().to_vec::<f32>()?, [12.0]);
+//! weight.zero_grad();
+//!
+//! let tape = Tape::no_grad(); // records nothing
+//! assert_eq!((tape.parameter(&weight).exp()?.dims(), tape.len()), (&[1][..], 0));
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,12 @@
 //! `Tensor`: a contiguous array on a device.
+//!
+//! ```
+//! use gatefold::{DType, Device, Tensor};
+//! let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3], &Device::Cpu)?;
+//! let y = Tensor::concat(&[&x, &Tensor::ones([1, 3], DType::F32, &Device::Cpu)?], 0)?;
+//! assert_eq!((y.dims(), y.select(1, -1)?.to_vec::<f32>()?), (&[3, 3][..], vec![3.0, 6.0, 1.0]));
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use std::{fmt, sync::Arc};
 

@@ -125,6 +125,78 @@ fn tagger_reads_any_tagged_file() {
     complains(example("tagger").args(["--epochs", "many"]));
 }
 
+/// Words whose endings alone say what they are, those to test with longer and all unknown: who reads characters knows them.
+#[test]
+fn tagger_reads_conllu_and_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut state = 1u64;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut part = |name: &str, sentences: usize, letters: usize| {
+        let mut text = String::new();
+        for _ in 0..sentences {
+            for i in 1..=5 {
+                let stem: String = (0..letters).map(|_| char::from(b'a' + draw(5) as u8)).collect();
+                let (ending, tag) = [("ing", "VERB"), ("ly", "ADV"), ("ness", "NOUN")][draw(3) as usize];
+                text += &format!("{i}\t{stem}{ending}\t_\t{tag}\t_\t_\t_\t_\t_\t_\n");
+            }
+            text += "\n";
+        }
+        fs::write(folder.path().join(name), text).unwrap();
+    };
+    part("x-train.conllu", 400, 4);
+    part("x-dev.conllu", 60, 5);
+    let run = |arguments: &[&str]| prints(example("tagger").arg("--data").arg(folder.path()).args(arguments));
+    let text = run(&["--chars", "--epochs", "3"]);
+    assert!(text.contains("400 sentences to train on, 60 held out"), "{text}");
+    assert!(text.contains("(chars): ") && number_after(&text, "held-out accuracy") > 0.9, "{text}");
+    assert!(number_after(&text, "\nADV ") > 0.8 && text.contains("class          precision  recall      f1"), "{text}");
+    // One in three by chance.
+    let text = run(&["--epochs", "1", "--min-frequency", "1000"]);
+    assert!(text.contains("\n2 words, "), "all are unknown: {text}");
+    assert!(number_after(&text, "held-out accuracy") < 0.6, "{text}");
+
+    let dev = folder.path().join("x-dev.conllu");
+    let mut alone = example("tagger");
+    alone.arg("--data").arg(&dev).arg("--dev").arg(&dev).args(["--epochs", "1"]);
+    assert!(prints(&mut alone).contains("60 sentences to train on, 60 held out"));
+    fs::write(&dev, "1\tx\ty\n").unwrap();
+    let error = complains(example("tagger").arg("--data").arg(folder.path()));
+    assert!(error.contains("x-dev.conllu: line 1, column 6: 3 fields, want 10"), "{error}");
+    fs::remove_file(folder.path().join("x-train.conllu")).unwrap();
+    let error = complains(example("tagger").arg("--data").arg(folder.path()));
+    assert!(error.contains("no hkcancor.tsv and no file whose name ends with train.conllu"), "{error}");
+    assert!(complains(example("tagger").arg("--dev").arg(&dev)).contains("--data"));
+    assert!(complains(example("tagger").arg("--chars")).contains("--data"));
+}
+
+#[test]
+fn tagger_cuts_and_learns_chinese() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("text.txt");
+    fs::write(
+        &path,
+        "小明在图书馆里看书，他喜欢读历史故事。\n老师说明天有考试！ 你什么时候去北京？\n\n妈妈做的饭很好吃",
+    )
+    .unwrap();
+    let text = prints(example("tagger").arg("--chinese").arg(&path));
+    assert!(text.contains("4 sentences, ") && text.contains("\n小明 在 图书馆 里 "), "{text}");
+    assert!(text.contains("\n你 什么 时候 去 北京 ？\n  r r n v ns x  "), "{text}");
+    let losses: Vec<f64> =
+        text.lines().filter(|line| line.starts_with("epoch ")).map(|line| number_after(line, "loss")).collect();
+    assert!(losses.len() == 10 && losses[9] < 0.5 * losses[0], "{losses:?}");
+    assert!(number_after(&text, "training accuracy") > 0.9, "{text}");
+
+    fs::write(&path, " \n\n").unwrap();
+    assert!(complains(example("tagger").arg("--chinese").arg(&path)).contains("text.txt: no sentences"));
+    fs::write(&path, [0xff]).unwrap();
+    assert!(complains(example("tagger").arg("--chinese").arg(&path)).contains("text.txt"));
+    complains(example("tagger").arg("--chinese").arg(folder.path().join("none")));
+    complains(example("tagger").arg("--chinese").arg(&path).arg("--data").arg(&path));
+}
+
 /// A small model on a part of the digits, from a folder without data.
 #[test]
 fn mnist_trains_saves_and_loads() {

@@ -6,7 +6,9 @@ use std::{
     process::ExitCode,
 };
 
-use gatefold::Result;
+use gatefold::{Error, Result};
+
+pub mod recurrent;
 
 /// The exit code of a program, and what went wrong on the standard error.
 pub fn exit(name: &str, result: Result<()>) -> ExitCode {
@@ -27,4 +29,15 @@ pub fn data(named: Option<&Path>, usual: &str) -> PathBuf {
         None if here.exists() => here,
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join(here),
     }
+}
+
+/// An error before the training, rather than after it, where a model cannot be saved.
+pub fn writable(path: &Path) -> Result<()> {
+    let existed = path.exists();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .and_then(|_| if existed { Ok(()) } else { std::fs::remove_file(path) })
+        .map_err(|error| Error::file("--save", path, error))
 }

@@ -25,7 +25,9 @@
 
 mod background;
 mod batches;
+mod chunks;
 mod conllu;
+mod folders;
 mod idx;
 mod mnist;
 mod series;
@@ -39,7 +41,9 @@ mod windows;
 
 pub use background::Background;
 pub use batches::{Batches, pad, pad_features};
+pub use chunks::Chunks;
 pub use conllu::{ConlluSentence, ConlluWord, read_conllu};
+pub use folders::read_text_folders;
 pub use idx::Idx;
 pub use mnist::{Digits, Mnist};
 pub use series::{Series, TimeSeries};

@@ -47,6 +47,11 @@ impl Standard {
         }
     }
 
+    /// A standardised number of a feature as it was before; NaN for a feature that there is not.
+    pub fn restore(&self, feature: usize, value: f32) -> f64 {
+        self.mean(feature) + self.deviation(feature) * f64::from(value)
+    }
+
     /// The mean of a feature; NaN for one that there is not.
     pub fn mean(&self, feature: usize) -> f64 {
         self.features.get(feature).map_or(f64::NAN, |f| f.0)
@@ -90,7 +95,8 @@ mod tests {
         assert_eq!((standard.mean(0), standard.deviation(0), standard.deviation(1)), (2.0, 1.0, 1.0));
         standard.apply(&mut rows);
         assert_eq!((rows[0], rows[1], rows[4]), (-1.0, 0.0, 1.0));
-        assert!(standard.mean(2).is_nan());
+        assert!(standard.mean(2).is_nan() && standard.restore(2, 0.0).is_nan());
+        assert_eq!((standard.restore(0, rows[4]), standard.restore(1, rows[1])), (3.0, 5.0));
         assert!(
             Standard::fit(&[], 2).is_err() && Standard::fit(&[1.0], 2).is_err() && Standard::fit(&[1.0], 0).is_err()
         );

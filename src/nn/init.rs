@@ -2,6 +2,18 @@
 //!
 //! Each fills a parameter anew; the same generator gives the same numbers on every device. Fans are counted as PyTorch
 //! does: of a weight `(out, in, …)` the fan in is in · …, the fan out is out · ….
+//!
+//! ```
+//! use gatefold::{Device, Philox, nn::{Lstm, init}};
+//! let mut rng = Philox::seed(1);
+//! let lstm = Lstm::new(10, 20).init(&Device::Cpu, &mut rng)?;
+//! let (ih, bias) = (lstm.weight_ih(0, 0).unwrap(), lstm.bias_hh(0, 0).unwrap());
+//! init::xavier_uniform(ih, 1.0, &mut rng)?; // (80, 10): within √(6 / 90)
+//! init::constant(bias, 0.0)?;
+//! let bound = (6.0f32 / 90.0).sqrt();
+//! assert!(ih.value().to_vec::<f32>()?.iter().all(|w| w.abs() <= bound));
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 use crate::{
     error::{Error, Result},

@@ -3,6 +3,18 @@
 //! They are methods on [`Var`]; those that only move elements are methods on [`Tensor`] too, for any dtype. Arithmetic
 //! wants floating-point tensors of one dtype on one device and gives an `Err` otherwise; nothing is converted silently.
 //! Half-precision numbers are computed with in f32 and rounded where they are stored.
+//!
+//! ```
+//! use gatefold::{Device, Tape, Tensor};
+//! let tape = Tape::new();
+//! let scores = tape.variable(Tensor::new([[1.0f32, 2.0, 3.0], [0.0, 0.0, 0.0]], &Device::Cpu)?);
+//! let p = scores.softmax(-1)?;
+//! p.narrow(1, 0, 1)?.log()?.neg()?.sum()?.backward()?;
+//! let gradient = scores.grad().unwrap(); // softmax − one-hot
+//! assert_eq!(gradient.dims(), [2, 3]);
+//! assert!((gradient.select(0, 1)?.to_vec::<f32>()?[0] + 2.0 / 3.0).abs() < 1e-6);
+//! # Ok::<(), gatefold::Error>(())
+//! ```
 
 mod dropout;
 mod elementwise;

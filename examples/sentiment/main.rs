@@ -1,0 +1,141 @@
+//! Is a review good or bad? Word vectors, a bidirectional LSTM of two layers, the last hidden state of both directions.
+//!
+//! `cargo run --release --example sentiment` trains it; `-- --save FILE`, then `-- --load FILE --predict "a sentence"`.
+//! `-- --help` lists the settings.
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use clap::{Parser, value_parser};
+use gatefold::{
+    Device, Philox, Result, Tape,
+    data::{Batches, Vocabulary, WordVectors, pad, tokenize},
+    loss::BceWithLogitsLoss,
+    nn::Module,
+    optim::{Adam, Mode, clip_grad_norm},
+    train::{EarlyStopping, Mean, Progress},
+};
+
+#[path = "../common/mod.rs"]
+mod common;
+mod model;
+mod reviews;
+
+use model::{Classifier, accuracy, beside, load};
+
+/// Learn whether reviews are good or bad.
+#[derive(Parser)]
+#[command(name = "sentiment")]
+struct Settings {
+    /// An aclImdb folder (train/pos/*.txt and so on), or a table with tabs between columns `label` (pos or 1, neg or 0) and `text`
+    /// [default: data/movie-snippets]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Word vectors of GloVe or word2vec, text or binary [default: data/glove]
+    #[arg(long)]
+    vectors: Option<PathBuf>,
+    /// Times through the training texts, at most: it stops after 3 without a better validation accuracy
+    #[arg(long, default_value_t = 8, value_parser = value_parser!(u64).range(1..))]
+    epochs: u64,
+    /// Units of each layer and direction
+    #[arg(long, default_value_t = 256, value_parser = value_parser!(u64).range(1..=4096))]
+    hidden: u64,
+    /// Texts to a batch
+    #[arg(long, default_value_t = 30, value_parser = value_parser!(u64).range(1..))]
+    batch: u64,
+    /// Where to compute: cpu, cuda, cuda:N or best
+    #[arg(long, default_value = "best")]
+    device: Device,
+    /// Seed of the weights and of the order of the texts (not of the split)
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to write the trained model, and beside it its vocabulary
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Use this model instead of training one
+    #[arg(long, value_name = "FILE", requires = "predict")]
+    load: Option<PathBuf>,
+    /// Say what the model takes a sentence for
+    #[arg(long, value_name = "SENTENCE")]
+    predict: Option<String>,
+}
+
+const PADDING: &str = "<padding>";
+
+fn main() -> ExitCode {
+    common::exit("sentiment", run(&Settings::parse()))
+}
+
+fn run(settings: &Settings) -> Result<()> {
+    settings.device.check("--device")?;
+    let (model, words) = match &settings.load {
+        Some(file) => load(file, &settings.device)?,
+        None => train(settings)?,
+    };
+    if let Some(sentence) = &settings.predict {
+        model.eval();
+        let numbers = words.encode(tokenize(sentence))?;
+        let (x, lengths) = pad(&[numbers], true, 0, &settings.device)?;
+        let good = model.forward(&Tape::no_grad(), &x, &lengths)?.sigmoid()?.item()?;
+        println!("{sentence}\n  {}  {good:.3}", if good > 0.5 { "good" } else { "bad" });
+    }
+    Ok(())
+}
+
+fn train(settings: &Settings) -> Result<(Classifier, Vocabulary)> {
+    let (device, mut rng) = (&settings.device, Philox::seed(settings.seed));
+    let [training, validation, testing] = match &settings.data {
+        Some(folder) if folder.is_dir() => reviews::imdb(folder)?,
+        file => reviews::table(file.as_deref())?,
+    };
+    println!("{} texts to train on, {} to validate, {} to test", training.len(), validation.len(), testing.len());
+    let vectors = WordVectors::read(common::data(settings.vectors.as_deref(), "glove/glove.6B.50d.movie4600.txt"))?;
+    let mut words = Vocabulary::new().special(PADDING).unknown("<unknown>");
+    words.extend(training.iter().flat_map(|review| &review.words));
+    let words = words.min_frequency(2).most_frequent(10_000);
+    let (table, found) = vectors.table(&words, device, &mut rng)?;
+    println!("{} words, {found} of them with vectors of {}", words.len(), vectors.dim());
+    let model = Classifier::new(table, settings.hidden as usize, device, &mut rng)?;
+    println!("{}\n{} parameters on {device}", model.repr(), model.num_parameters());
+
+    let [training, validation, testing] = [training, validation, testing].map(|all| reviews::numbers(all, &words));
+    let (training, validation, testing) = (training?, validation?, testing?);
+    let mut optimizer = Adam::new(1e-3).over([&model])?;
+    let (mut stopping, mut best) = (EarlyStopping::new(Mode::Max, 3)?, (model.state_dict(), 0.0));
+    println!("before        test {:.4}", accuracy(&model, &testing, device)?);
+    let began = Instant::now();
+    for epoch in 1..=settings.epochs {
+        let lengths: Vec<usize> = training.iter().map(|(words, _)| words.len()).collect();
+        let batches = Batches::by_length(lengths, settings.batch as usize)?.shuffle(&mut rng.fork(epoch));
+        let (mut mean, bar) = (Mean::new(), Progress::new(format!("epoch {epoch}/{}", settings.epochs), batches.len()));
+        model.train();
+        for batch in batches {
+            let (x, lengths, targets) = reviews::batch(&training, &batch, device)?;
+            let loss = BceWithLogitsLoss::new().forward(&model.forward(&Tape::new(), &x, &lengths)?, &targets)?;
+            optimizer.zero_grad();
+            loss.backward()?;
+            clip_grad_norm(&model, 5.0, 2.0)?;
+            optimizer.step()?;
+            mean.add(loss.item()?, batch.len());
+            bar.step(format!("loss {:.4}", mean.value()));
+        }
+        bar.finish();
+        let (valid, test) = (accuracy(&model, &validation, device)?, accuracy(&model, &testing, device)?);
+        let (epochs, loss, spent) = (settings.epochs, mean.value(), began.elapsed().as_secs_f64());
+        println!("epoch {epoch:2}/{epochs}  loss {loss:.4}  validation {valid:.4}  test {test:.4}  {spent:.0} s");
+        let stop = stopping.step(valid);
+        if stopping.improved() {
+            best = (model.state_dict(), test);
+        }
+        if stop {
+            break;
+        }
+    }
+    model.load_state_dict(&best.0)?;
+    if let Some(file) = &settings.save {
+        model.save(file)?;
+        words.save(beside(file))?;
+        println!("saved {} and {}", file.display(), beside(file).display());
+    }
+    println!("test accuracy {:.4} (of the epoch with the best validation accuracy)", best.1);
+    Ok((model, words))
+}

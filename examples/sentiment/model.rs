@@ -1,0 +1,82 @@
+//! The network, its file, and how often it is right.
+
+use std::path::{Path, PathBuf};
+
+use gatefold::{
+    DType, Device, Error, Philox, Result, Tape, Tensor, Var,
+    data::{Batches, Vocabulary},
+    nn::{Dropout, Embedding, Linear, Lstm, Module, StateDict},
+    train::Mean,
+};
+
+use crate::reviews::{self, Numbered};
+
+pub struct Classifier {
+    embedding: Embedding,
+    lstm: Lstm,
+    dropout: Dropout,
+    out: Linear,
+}
+
+impl Classifier {
+    pub fn new(table: Tensor, hidden: usize, device: &Device, rng: &mut Philox) -> Result<Self> {
+        let lstm = Lstm::new(table.dims()[1], hidden).num_layers(2).bidirectional(true).dropout(0.5).batch_first(true);
+        Ok(Classifier {
+            embedding: Embedding::from_pretrained(table, false)?.with_padding_idx(0)?,
+            lstm: lstm.init(device, rng)?,
+            dropout: Dropout::new(0.5).init(device, rng)?,
+            out: Linear::new(2 * hidden, 1).init(device, rng)?,
+        })
+    }
+
+    /// Words `(B, T)` → scores `(B)`: above 0 for good.
+    pub fn forward(&self, tape: &Tape, words: &Tensor, lengths: &[usize]) -> Result<Var> {
+        let x = self.dropout.forward(&self.embedding.forward(tape, words)?)?;
+        let (_, last) = self.lstm.forward_lengths(&x, lengths, None)?;
+        let both = Var::concat(&[&last.h.select(0, -2)?, &last.h.select(0, -1)?], 1)?;
+        self.out.forward(&self.dropout.forward(&both)?)?.squeeze(1)
+    }
+}
+
+impl Module for Classifier {
+    fn children(&self) -> Vec<(&str, &dyn Module)> {
+        vec![("embedding", &self.embedding), ("lstm", &self.lstm), ("dropout", &self.dropout), ("out", &self.out)]
+    }
+}
+
+/// Where the vocabulary of a model is.
+pub fn beside(file: &Path) -> PathBuf {
+    file.with_extension("words.jsonl")
+}
+
+/// A model as it was saved; its sizes are those of its parameters.
+pub fn load(file: &Path, device: &Device) -> Result<(Classifier, Vocabulary)> {
+    let (state, words) = (StateDict::load(file)?, Vocabulary::load(beside(file))?);
+    let dims = |name: &str| {
+        let dims = state.get(name).map(|tensor| tensor.dims().to_vec()).filter(|dims| dims.len() == 2);
+        dims.ok_or_else(|| Error::file("sentiment", file, format!("no matrix {name}: not a model of this program")))
+    };
+    let (table, hidden) = (dims("embedding.weight")?, dims("lstm.weight_hh_l0")?[1]);
+    if table[0] != words.len() {
+        let reason = format!("{} words, want the model's {}", words.len(), table[0]);
+        return Err(Error::file("sentiment", beside(file), reason));
+    }
+    let zeros = Tensor::zeros(table, DType::F32, device)?;
+    let model = Classifier::new(zeros, hidden, device, &mut Philox::seed(0))?;
+    model.load_state_dict(&state)?;
+    Ok((model, words))
+}
+
+/// The part of the reviews that are taken for what they are.
+pub fn accuracy(model: &Classifier, all: &[Numbered], device: &Device) -> Result<f64> {
+    model.eval();
+    let mut mean = Mean::new();
+    for batch in Batches::by_length(all.iter().map(|(words, _)| words.len()).collect::<Vec<_>>(), 64)? {
+        let (x, lengths, targets) = reviews::batch(all, &batch, device)?;
+        let scores = model.forward(&Tape::no_grad(), &x, &lengths)?.tensor().to_vec::<f32>()?;
+        for (score, target) in scores.into_iter().zip(targets.to_vec::<f32>()?) {
+            mean.add(f64::from(u8::from((score > 0.0) == (target > 0.5))), 1);
+        }
+    }
+    Ok(mean.value())
+}
