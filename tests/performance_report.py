@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Tests of scripts/performance-report. The GPU file is invented here, for a GPU that there is not, in a temporary folder: nothing of it
-is ever in benches/results/ or docs/."""
+"""Tests of scripts/performance-report. The files are invented here, for a GPU and a processor that there are not, in a temporary folder:
+nothing of them is ever in benches/results/ or docs/."""
 
 import json
 import pathlib
@@ -53,6 +53,33 @@ def invented():
     }
 
 
+def invented_cpu(peers=("torch", "onnxruntime", "candle", "burn")):
+    """Two sizes, one thread and two. gatefold takes 10 ms, with two threads 6; the others multiples of it."""
+    cases = []
+    for mode in ("train", "infer"):
+        for threads in (1, 2):
+            for k, (t, b, i, h) in enumerate([(10, 2, 64, 64), (100, 32, 128, 256)]):
+                ours = 0.01 if threads == 1 else 0.006
+                case = {"cell": "LSTM", "t": t, "b": b, "i": i, "h": h, "layers": 2, "bi": True, "mode": mode, "threads": threads}
+                times = {"gatefold": [ours * 0.5, ours, ours * 3], "torch": [ours * 2] * 3, "candle": [ours * 5]}
+                if mode == "infer":
+                    times["onnxruntime"] = [ours * (0.5, 8)[k]] * 3
+                if k == 0:
+                    times["burn"] = [ours * 7]
+                cases.append({**case, **{f"{name}_seconds": of for name, of in times.items() if name == "gatefold" or name in peers}})
+    return {
+        "date": "2001-02-03", "commit": "abcdef0", "cpu": "Invented CPU", "torch": "9.8.7", "rounds": 3, "cases": cases,
+        "versions": {"torch": "9.8.7", "onnxruntime": "9.8.6", "candle": "9.8.5", "burn": "9.8.4"},
+        "slow_rounds": {"candle": 1, "burn": 1},
+        "missing": [{"peer": "candle", "cell": "RNN", "mode": mode, "why": "candle has none"} for mode in ("train", "infer")],
+        "peak": {"instructions": "AVX-99", "gflops": {"1": [90, 1000, 3000], "2": [2000]}},
+        "memory": {
+            "cell": "LSTM", "t": 10, "b": 2, "i": 64, "h": 64, "layers": 1, "bi": False, "mode": "train", "threads": 2, "steps": 3,
+            "gatefold": {"before_bytes": 10 << 20, "peak_bytes": 30 << 20}, "torch": {"before_bytes": 200 << 20, "peak_bytes": 260 << 20},
+        },
+    }
+
+
 class Report(unittest.TestCase):
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp())
@@ -87,6 +114,76 @@ class Report(unittest.TestCase):
         for word in ("cuDNN ms", "samples/s |", "GB/s", "multiprocessors"):
             self.assertNotIn(word, page)
         self.assertFalse((self.folder / "docs/performance").exists())
+
+    def test_a_file_of_pytorch_alone_is_read_as_before(self):
+        data = invented_cpu(peers=("torch",))
+        for name in ("versions", "slow_rounds", "missing", "peak", "memory"):
+            del data[name]
+        self.write(data, "cpu-2001-02-03.json")
+        page = self.page()
+        self.assertIn("f32; Invented CPU; PyTorch 9.8.7; commit abcdef0; medians of 3 alternating rounds in one run (`", page)
+        self.assertEqual(self.line(page, "| LSTM training | 2"), "| LSTM training | 2 | 2.00 | 2.00 |")
+        self.assertEqual(self.line(page, "| 100, 32, 128, 256, 2, 2"), "| 100, 32, 128, 256, 2, 2 | 10 | 20 | 2.00 |")
+        self.assertIn("On the CPU, ONNX Runtime, candle and burn are not in the comparison yet.", page)
+        for word in ("beside the peak", "Memory of", "Not in the tables", "geometric means of the ratios"):
+            self.assertNotIn(word, page)
+        self.assertEqual([path.name for path in (self.folder / "docs/performance").iterdir()], ["cpu.svg"])
+
+    def test_the_better_of_pytorch_and_onnx_runtime_counts(self):
+        self.write(invented_cpu(), "cpu-2001-02-03.json")
+        page = self.page()
+        self.assertIn("PyTorch 9.8.7, ONNX Runtime 9.8.6, candle 9.8.5, burn 9.8.4; commit", page)
+        self.assertIn("medians of 3 alternating rounds in one run, candle in 1 of them and burn in 1 of them (`", page)
+        self.assertIn("On the CPU, time to build,", page)
+        # Training: PyTorch alone. Inference: √(0.5 · 2) = 1; of ONNX Runtime √(0.5 · 8) = 2; burn has one size of two.
+        self.assertEqual(self.line(page, "| LSTM training | 1"), "| LSTM training | 1 | 2.00 | 2.00 | 2.00 | – | 5.00 | 7.00 (1) |")
+        self.assertEqual(self.line(page, "| LSTM inference | 1"), "| LSTM inference | 1 | 1.00 | 0.50 | 2.00 | 2.00 | 5.00 | 7.00 (1) |")
+        training = page[page.index("### LSTM training, 1 thread") : page.index("### LSTM training, 2 threads")]
+        self.assertNotIn("ONNX", training)
+        table = page[page.index("### LSTM inference, 1 thread") :]
+        self.assertEqual(self.line(table, "| T,"), "| T, B, I, H, layers, directions | gatefold ms | PyTorch ms | ONNX Runtime ms | candle ms | burn ms | ratio |")
+        self.assertEqual(self.line(table, "| 10,"), "| 10, 2, 64, 64, 2, 2 | 10 | 20 | 5 | 50 | 70 | 0.50 |")
+        self.assertEqual(self.line(table, "| 100,"), "| 100, 32, 128, 256, 2, 2 | 10 | 20 | 80 | 50 | – | 2.00 |")
+        self.assertIn("- candle, RNN training and RNN inference: candle has none.", page)
+
+    def test_plots_have_every_peer(self):
+        self.write(invented_cpu(), "cpu-2001-02-03.json")
+        self.page()
+        circles = {}
+        for name in ("cpu", "cpu-peers"):
+            root = xml.etree.ElementTree.parse(self.folder / f"docs/performance/{name}.svg").getroot()
+            circles[name] = len(list(root.iter("{http://www.w3.org/2000/svg}circle")))
+        # Four groups of two sizes; PyTorch and candle in each, burn in one size, ONNX Runtime in inference.
+        self.assertEqual(circles, {"cpu": 8, "cpu-peers": 8 + 8 + 4 + 4})
+
+    def test_the_share_of_the_peak(self):
+        self.write(invented_cpu(), "cpu-2001-02-03.json")
+        page = self.page()
+        self.assertIn("(AVX-99), measured between the cases, reach 1000 GFLOP/s with 1 thread and 2000 GFLOP/s with 2 threads", page)
+        # Multiply-adds of an LSTM with both directions, T·B rows, 4·256 gates: first layer (2·(128 + 256) + 256), second
+        # (2·(512 + 256) + 256 + 512); 43.6 GFLOP in 10 and 6 ms.
+        self.assertEqual(2 * 3200 * 2 * 1024 * (1024 + 2304), 43620761600)
+        table = page[page.index("beside the peak") :]
+        self.assertEqual(self.line(table, "| LSTM training"), "| LSTM training | 100, 32, 128, 256, 2, 2 | 4362 | 436 % | 7270 | 364 % | 1.67 |")
+        self.assertNotIn("| LSTM training | 10, 2", table)
+
+    def test_memory(self):
+        self.write(invented_cpu(), "cpu-2001-02-03.json")
+        page = self.page()
+        self.assertIn("3 training steps of LSTM (10, 2, 64, 64, 1, 1: T, B, I, H, layers, directions) with 2 threads:", page)
+        self.assertEqual(self.line(page, "| gatefold |"), "| gatefold | 10 | 30 | 20 |")
+        self.assertEqual(self.line(page, "| PyTorch |"), "| PyTorch | 200 | 260 | 60 |")
+        data = invented_cpu()
+        data["memory"] = None
+        self.write(data, "cpu-2001-02-03.json")
+        self.assertNotIn("Memory of", self.page())
+
+    def test_a_case_without_a_rival_is_refused(self):
+        data = invented_cpu(peers=("candle",))
+        self.write(data, "cpu-2001-02-03.json")
+        done = self.report()
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("a case without a time of PyTorch or ONNX Runtime: LSTM training, 10, 2, 64, 64, 2, 2", done.stderr)
 
     def test_ratios_are_computed_from_the_fastest(self):
         self.write(invented())

@@ -1,9 +1,13 @@
-//! Our side of the comparison with PyTorch: reads one JSON request a line, answers with seconds per call.
+//! Our side of the comparison with PyTorch and others: reads one JSON request a line, answers with seconds per call.
 //!
-//! Started by `run.py`, which asks this program and PyTorch in turn. A request is
+//! Started by `run.py`, which asks this program and the others in turn. A request is
 //! `{"cell":"LSTM","t":64,"b":32,"i":128,"h":128,"layers":1,"bi":false,"mode":"train","threads":2,"repeats":5}`; the answer
 //! `{"seconds":[…]}`. A training step is forward, sum of the output, backward with the gradient of every parameter, and
 //! clearing the gradients; inference is the forward pass without recording.
+//!
+//! `"what":"memory"` in a case is answered by `{"before_bytes":…,"peak_bytes":…}`, the resident set before the network is made
+//! and its peak after `repeats` calls: for a process that has done nothing else. `{"what":"peak","threads":2}` is answered by
+//! `{"gflops":…,"instructions":"AVX-512"}`, what the processor's f32 multiply-adds reach from registers on that many threads.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -71,6 +75,119 @@ fn build(request: &serde_json::Value) -> Result<(Net, Tensor)> {
     Ok((net, x))
 }
 
+/// What f32 multiply-adds reach when nothing is loaded or stored.
+mod peak {
+    /// Accumulators: more than the latency of the instruction times how many begin in a cycle, fewer than there are registers.
+    const CHAINS: usize = 12;
+
+    /// Instructions, floating-point operations in a round, and a loop of so many rounds.
+    pub type Loop = (&'static str, usize, fn(usize) -> f32);
+
+    #[cfg(target_arch = "x86_64")]
+    mod x86 {
+        use super::CHAINS;
+        use std::arch::x86_64::*;
+
+        #[target_feature(enable = "avx512f")]
+        pub fn avx512(rounds: usize) -> f32 {
+            let (factor, term) = (_mm512_set1_ps(0.999), _mm512_set1_ps(0.001));
+            let mut sums = [_mm512_setzero_ps(); CHAINS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = _mm512_fmadd_ps(*sum, factor, term);
+                }
+            }
+            let mut total = 0.0;
+            for sum in sums {
+                total += _mm512_reduce_add_ps(sum);
+            }
+            total
+        }
+
+        #[target_feature(enable = "avx2,fma")]
+        pub fn avx2(rounds: usize) -> f32 {
+            let (factor, term) = (_mm256_set1_ps(0.999), _mm256_set1_ps(0.001));
+            let mut sums = [_mm256_setzero_ps(); CHAINS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = _mm256_fmadd_ps(*sum, factor, term);
+                }
+            }
+            let mut total = 0.0;
+            for sum in sums {
+                total += _mm_cvtss_f32(_mm256_castps256_ps128(sum));
+            }
+            total
+        }
+    }
+
+    /// With a fused multiply-add where every processor of the architecture has one, otherwise two instructions.
+    fn plain(rounds: usize) -> f32 {
+        let mut sums = [[0f32; 4]; CHAINS];
+        for _ in 0..rounds {
+            for sum in sums.as_flattened_mut() {
+                let (factor, term) = (0.999, 0.001);
+                *sum = if cfg!(target_arch = "aarch64") { sum.mul_add(factor, term) } else { *sum * factor + term };
+            }
+        }
+        sums.as_flattened().iter().sum()
+    }
+
+    pub fn widest() -> Loop {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has AVX-512F.
+                return ("AVX-512", 2 * 16 * CHAINS, |rounds| unsafe { x86::avx512(rounds) });
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                // SAFETY: the processor has AVX2 and FMA.
+                return ("AVX2", 2 * 8 * CHAINS, |rounds| unsafe { x86::avx2(rounds) });
+            }
+        }
+        (if cfg!(target_arch = "aarch64") { "NEON" } else { "without FMA" }, 2 * 4 * CHAINS, plain)
+    }
+}
+
+/// The best of five tries of about 20 ms each, all threads at once.
+fn peak(pool: &rayon::ThreadPool) -> serde_json::Value {
+    let (instructions, flops, run) = peak::widest();
+    let timed = |rounds: usize| {
+        let start = Instant::now();
+        pool.broadcast(|_| std::hint::black_box(run(std::hint::black_box(rounds))));
+        start.elapsed().as_secs_f64()
+    };
+    timed(10_000);
+    let rounds = (10_000.0 * 0.02 / timed(10_000).max(1e-6)).clamp(1e4, 1e9) as usize;
+    let best = (0..5).map(|_| timed(rounds)).fold(f64::INFINITY, f64::min);
+    let gflops = (flops * rounds * pool.current_num_threads()) as f64 / best / 1e9;
+    serde_json::json!({ "gflops": gflops, "instructions": instructions })
+}
+
+/// A line of /proc/self/status, in bytes; none where there is no such file.
+fn status(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Seconds of each of so many repetitions.
+fn seconds(run: impl Fn() -> Result<()>, repeats: usize) -> Result<Vec<f64>> {
+    run()?;
+    // Short calls are timed in groups, so that the clock and the first misses do not count.
+    let start = Instant::now();
+    run()?;
+    let calls = (0.02 / start.elapsed().as_secs_f64()).clamp(1.0, 200.0) as usize;
+    let timed = |_| {
+        let start = Instant::now();
+        for _ in 0..calls {
+            run()?;
+        }
+        Ok(start.elapsed().as_secs_f64() / calls as f64)
+    };
+    (0..repeats).map(timed).collect()
+}
+
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let mut pools: HashMap<usize, rayon::ThreadPool> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
@@ -81,26 +198,23 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(rayon::ThreadPoolBuilder::new().num_threads(threads).build()?),
         };
-        let seconds = pool.install(|| -> Result<Vec<f64>> {
+        if request["what"].as_str() == Some("peak") {
+            println!("{}", peak(pool));
+            std::io::stdout().flush()?;
+            continue;
+        }
+        let answer = pool.install(|| -> Result<serde_json::Value> {
+            let before = status("VmRSS");
             let (net, x) = build(&request)?;
             let training = request["mode"].as_str() == Some("train");
             let run = || if training { net.train(&x) } else { net.infer(&x) };
-            run()?;
-            // Short calls are timed in groups, so that the clock and the first misses do not count.
-            let start = Instant::now();
-            run()?;
-            let calls = (0.02 / start.elapsed().as_secs_f64()).clamp(1.0, 200.0) as usize;
-            (0..number("repeats"))
-                .map(|_| {
-                    let start = Instant::now();
-                    for _ in 0..calls {
-                        run()?;
-                    }
-                    Ok(start.elapsed().as_secs_f64() / calls as f64)
-                })
-                .collect()
+            if request["what"].as_str() == Some("memory") {
+                (0..number("repeats")).try_for_each(|_| run())?;
+                return Ok(serde_json::json!({ "before_bytes": before, "peak_bytes": status("VmHWM") }));
+            }
+            Ok(serde_json::json!({ "seconds": seconds(run, number("repeats"))? }))
         })?;
-        println!("{}", serde_json::json!({ "seconds": seconds }));
+        println!("{answer}");
         std::io::stdout().flush()?;
     }
     Ok(())

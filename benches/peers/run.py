@@ -1,20 +1,25 @@
-"""Times the same work in gatefold and in PyTorch, in turn, and prints the ratios of the medians.
+"""Times the same work in gatefold, PyTorch and ONNX Runtime, in turn, and prints the ratios of the medians.
 
-    benches/peers/run.py PEER [--cells LSTM,GRU,RNN] [--modes train,infer] [--threads 1,2] [--rounds 5] [--out FILE.json]
+    benches/peers/run.py PEER [--peers torch,onnxruntime] [--cells LSTM,GRU,RNN] [--modes train,infer] [--threads 1,2] [--sizes 0,1,…]
+        [--rounds 5] [--memory-size 7] [--out FILE.json]
 
 PEER is the compiled `peer` example. In every round each side runs each case once (several calls), so that a change in what else the machine
-does meets both. A ratio above 1 means that gatefold is faster.
+does meets all of them. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers; before it is timed what it computes is compared
+with PyTorch.
 """
 
 import argparse
 import datetime
 import json
 import math
+import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 
+import numpy
 import torch
 
 SIZES = [  # T, B, I, H, layers, bidirectional
@@ -27,16 +32,46 @@ SIZES = [  # T, B, I, H, layers, bidirectional
     (28, 128, 28, 128, 2, False),
     (200, 30, 100, 256, 2, True),
 ]
+PEERS = ["torch", "onnxruntime"]
+# The largest difference of an output, which is at most 1.
+TOLERANCE = 1e-4
+
+
+def case_of(cell, size, mode, threads):
+    t, b, i, h, layers, bi = size
+    return dict(cell=cell, t=t, b=b, i=i, h=h, layers=layers, bi=bi, mode=mode, threads=threads)
+
+
+def grouped(run, repeats):
+    """Seconds of a call, `repeats` times; short calls are timed in groups."""
+    run()
+    start = time.perf_counter()
+    run()
+    calls = int(min(max(0.02 / (time.perf_counter() - start), 1), 200))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        times.append((time.perf_counter() - start) / calls)
+    return times
+
+
+def parameters(module, layer, direction):
+    """W_ih, W_hh, b_ih, b_hh of a layer in a direction."""
+    suffix = f"l{layer}" + ("_reverse" if direction else "")
+    return [getattr(module, f"{name}_{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
 
 class Torch:
     """PyTorch's side: the module's own default kernels, eager."""
 
     def __init__(self):
+        self.version = torch.__version__
         self.cache = {}
 
-    def seconds(self, case, repeats):
-        torch.set_num_threads(case["threads"])
+    def module(self, case):
+        """The network of a case and its input, the same for each mode and number of threads."""
         key = tuple(v for k, v in case.items() if k not in ("mode", "threads"))
         if key not in self.cache:
             self.cache.clear()
@@ -44,7 +79,12 @@ class Torch:
             cls = getattr(torch.nn, case["cell"])
             module = cls(case["i"], case["h"], case["layers"], bidirectional=case["bi"])
             self.cache[key] = module, torch.randn(case["t"], case["b"], case["i"])
-        module, x = self.cache[key]
+        return self.cache[key]
+
+    def call(self, case):
+        torch.set_num_threads(case["threads"])
+        module, x = self.module(case)
+        module.train(case["mode"] == "train")
 
         def train():
             module(x)[0].sum().backward()
@@ -54,32 +94,150 @@ class Torch:
             with torch.no_grad():
                 module(x)
 
-        run = train if case["mode"] == "train" else infer
-        module.train(case["mode"] == "train")
-        run()
-        start = time.perf_counter()
-        run()
-        calls = int(min(max(0.02 / (time.perf_counter() - start), 1), 200))
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            for _ in range(calls):
-                run()
-            times.append((time.perf_counter() - start) / calls)
-        return times
-
-
-class Ours:
-    def __init__(self, path):
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return train if case["mode"] == "train" else infer
 
     def seconds(self, case, repeats):
-        self.process.stdin.write(json.dumps({**case, "repeats": repeats}) + "\n")
+        return grouped(self.call(case), repeats)
+
+
+class OnnxRuntime:
+    """ONNX Runtime's side: the graph has one LSTM, GRU or RNN node a layer, with PyTorch's weights."""
+
+    # ONNX's order of gates in PyTorch's: i, o, f, c of i, f, g, o; z, r, h of r, z, n.
+    GATES = {"LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2], "RNN": [0]}
+
+    def __init__(self, theirs):
+        import onnx
+        import onnxruntime
+
+        self.onnx, self.runtime, self.theirs = onnx, onnxruntime, theirs
+        self.version = onnxruntime.__version__
+        self.key, self.session = None, None
+
+    def model(self, case, module):
+        onnx, cell, h = self.onnx, case["cell"], case["h"]
+        helper, directions = onnx.helper, 2 if case["bi"] else 1
+        nodes, constants = [], []
+
+        def constant(name, array):
+            constants.append(onnx.numpy_helper.from_array(numpy.ascontiguousarray(array), name))
+            return name
+
+        def gates(parameter):
+            blocks = parameter.detach().numpy().reshape(-1, h, *parameter.shape[1:])
+            return blocks[self.GATES[cell]].reshape(parameter.shape)
+
+        options = {"hidden_size": h, "direction": "bidirectional" if case["bi"] else "forward"}
+        if cell == "GRU":
+            options["linear_before_reset"] = 1
+        if cell == "RNN":
+            options["activations"] = ["Tanh"] * directions
+        constant("shape", numpy.array([0, 0, directions * h], numpy.int64))
+        x = "x"
+        for layer in range(case["layers"]):
+            of = [[gates(p) for p in parameters(module, layer, direction)] for direction in range(directions)]
+            names = [
+                constant(f"W{layer}", numpy.stack([w[0] for w in of])),
+                constant(f"R{layer}", numpy.stack([w[1] for w in of])),
+                constant(f"B{layer}", numpy.stack([numpy.concatenate(w[2:]) for w in of])),
+            ]
+            y = "y" if layer + 1 == case["layers"] else f"y{layer}"
+            # T, directions, B, H to T, B, directions · H.
+            nodes += [
+                helper.make_node(cell, [x, *names], [f"raw{layer}"], **options),
+                helper.make_node("Transpose", [f"raw{layer}"], [f"turned{layer}"], perm=[0, 2, 1, 3]),
+                helper.make_node("Reshape", [f"turned{layer}", "shape"], [y]),
+            ]
+            x = y
+        value = lambda name, width: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [case["t"], case["b"], width])
+        graph = helper.make_graph(nodes, cell, [value("x", case["i"])], [value("y", directions * h)], constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(model)
+        return model.SerializeToString()
+
+    def seconds(self, case, repeats):
+        if case["mode"] == "train":
+            return None
+        module, x = self.theirs.module(case)
+        if case != self.key:
+            options = self.runtime.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = case["threads"], 1
+            self.session = self.runtime.InferenceSession(self.model(case, module), options, providers=["CPUExecutionProvider"])
+            self.key = dict(case)
+            with torch.no_grad():
+                wanted = module(x)[0].numpy()
+            agree(f"onnxruntime {case}", self.session.run(["y"], {"x": x.numpy()})[0], wanted)
+        feed = {"x": x.numpy()}
+        return grouped(lambda: self.session.run(["y"], feed), repeats)
+
+    def missing(self, case):
+        return "ONNX Runtime only infers" if case["mode"] == "train" else None
+
+
+class Program:
+    """A side that is a program of its own."""
+
+    def __init__(self, command):
+        self.command = command
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, request):
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("the peer program ended early")
-        return json.loads(line)["seconds"]
+            raise SystemExit(f"{' '.join(map(str, self.command))} ended early")
+        return json.loads(line)
+
+    def seconds(self, case, repeats):
+        return self.ask({**case, "repeats": repeats})["seconds"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def agree(who, got, wanted):
+    if got.shape != wanted.shape:
+        raise SystemExit(f"{who}: y has shape {got.shape}, PyTorch's {wanted.shape}")
+    off = float(numpy.abs(got - wanted).max())
+    if not off <= TOLERANCE:
+        raise SystemExit(f"{who}: y is off PyTorch's by {off}, allowed are {TOLERANCE}")
+
+
+def resident(name):
+    """A line of /proc/self/status in bytes; None where there is no such file."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith(name + ":"):
+                    return int(line.split()[1]) * 1024
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def memory_of_torch(case):
+    """For a process that does nothing else; the same as peer.rs does."""
+    before = resident("VmRSS")
+    run = Torch().call(case)
+    for _ in range(case["repeats"]):
+        run()
+    print(json.dumps({"before_bytes": before, "peak_bytes": resident("VmHWM")}))
+
+
+def memory(peer, size, threads):
+    """The resident set of a process that makes training steps of one size, in gatefold and in PyTorch."""
+    case = case_of("LSTM", size, "train", threads)
+    request = {**case, "what": "memory", "repeats": 3}
+    ours = Program([peer])
+    of_us = ours.ask(request)
+    ours.close()
+    done = subprocess.run([sys.executable, __file__, "--memory-of-torch", json.dumps(request)], check=True, capture_output=True, text=True)
+    of_torch = json.loads(done.stdout.splitlines()[-1])
+    if None in (*of_us.values(), *of_torch.values()):
+        return None
+    return {**case, "steps": request["repeats"], "gatefold": of_us, "torch": of_torch}
 
 
 def cpu():
@@ -90,34 +248,60 @@ def cpu():
 
 
 def main():
+    if sys.argv[1:2] == ["--memory-of-torch"]:
+        return memory_of_torch(json.loads(sys.argv[2]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer")
+    parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--cells", default="LSTM,GRU,RNN")
     parser.add_argument("--modes", default="train,infer")
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--sizes", default=",".join(map(str, range(len(SIZES)))), help="which of the sizes, counted from 0")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory-size", type=int, default=7, help="of which size a training step's memory is measured; -1: of none")
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--out")
     args = parser.parse_args()
-    ours, theirs = Ours(args.peer), Torch()
-    results = []
-    for cell in args.cells.split(","):
+    started = time.perf_counter()
+    cells, names = args.cells.split(","), [name for name in args.peers.split(",") if name]
+    sizes = [SIZES[int(k)] for k in args.sizes.split(",")]
+    threads_of = list(map(int, args.threads.split(",")))
+    if unknown := [name for name in names if name not in PEERS]:
+        parser.error(f"--peers: {', '.join(unknown)}, expected some of {','.join(PEERS)}")
+    ours, theirs, others = Program([args.peer]), Torch(), {}
+    for name in names:
+        others[name] = theirs if name == "torch" else OnnxRuntime(theirs)
+    # First, while nothing else of this runs.
+    used = memory(args.peer, SIZES[args.memory_size], max(threads_of)) if args.memory_size >= 0 and "torch" in names else None
+    results, missing, peaks, instructions = [], {}, {}, None
+    for cell in cells:
         for mode in args.modes.split(","):
-            for threads in map(int, args.threads.split(",")):
-                ratios = []
-                for t, b, i, h, layers, bi in SIZES:
-                    case = dict(cell=cell, t=t, b=b, i=i, h=h, layers=layers, bi=bi, mode=mode, threads=threads)
-                    a, z = [], []
+            for threads in threads_of:
+                what = f"{cell:4} {mode:5} {threads} thread{'s'[:threads - 1]:1}"
+                measured = ours.ask({"what": "peak", "threads": threads})
+                instructions = measured["instructions"]
+                peaks.setdefault(str(threads), []).append(measured["gflops"])
+                ratios = {}
+                for size in sizes:
+                    case = case_of(cell, size, mode, threads)
+                    times = {name: [] for name in ["gatefold", *names]}
                     for _ in range(args.rounds):
-                        a += ours.seconds(case, 1)
-                        z += theirs.seconds(case, 1)
-                    mine, torchs = statistics.median(a), statistics.median(z)
-                    ratios.append(torchs / mine)
-                    results.append({**case, "gatefold_seconds": a, "torch_seconds": z})
-                    size = f"({t},{b},{i},{h},{layers},{'yes' if bi else 'no'})"
-                    print(f"{cell:4} {mode:5} {threads} thread{'s'[:threads - 1]:1} {size:26} gatefold {mine * 1e3:9.3f} ms   torch {torchs * 1e3:9.3f} ms   ratio {ratios[-1]:5.2f}", flush=True)
-                mean = math.exp(statistics.fmean(map(math.log, ratios)))
-                print(f"{cell:4} {mode:5} {threads} thread{'s'[:threads - 1]:1} geometric mean {mean:.2f}, lowest {min(ratios):.2f}", flush=True)
+                        times["gatefold"] += ours.seconds(case, 1)
+                        for name, other in others.items():
+                            times[name] += other.seconds(case, 1) or []
+                    medians = {name: statistics.median(all_of) for name, all_of in times.items() if all_of}
+                    for name in names:
+                        if name in medians:
+                            ratios.setdefault(name, []).append(medians[name] / medians["gatefold"])
+                        else:
+                            missing[name, cell, mode] = others[name].missing(case)
+                    results.append({**case, **{f"{name}_seconds": all_of for name, all_of in times.items() if all_of}})
+                    shown = "".join(f"   {name} {median * 1e3:9.3f} ms" for name, median in medians.items())
+                    rates = ", ".join(f"{medians[name] / medians['gatefold']:.2f}" for name in names if name in medians)
+                    label = f"({','.join(map(str, size[:5]))},{'yes' if size[5] else 'no'})"
+                    print(f"{what} {label:26}{shown}   ratios {rates}", flush=True)
+                for name, of in ratios.items():
+                    print(f"{what} {name}: geometric mean {math.exp(statistics.fmean(map(math.log, of))):.2f}, lowest {min(of):.2f}", flush=True)
     if args.out:
         document = {
             "what": "seconds per call, alternating rounds in one run",
@@ -125,11 +309,20 @@ def main():
             "commit": args.commit,
             "cpu": cpu(),
             "torch": torch.__version__,
+            "versions": {name: other.version for name, other in others.items()},
             "rounds": args.rounds,
+            "missing": [dict(peer=name, cell=cell, mode=mode, why=why) for (name, cell, mode), why in missing.items()],
+            "peak": {"instructions": instructions, "gflops": peaks},
+            "memory": used,
+            "seconds": round(time.perf_counter() - started),
             "cases": results,
         }
-        with open(args.out, "w", encoding="utf-8") as file:
+        temporary = f"{args.out}.tmp"
+        with open(temporary, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, args.out)
 
 
 if __name__ == "__main__":
