@@ -178,6 +178,21 @@ class Report(unittest.TestCase):
         self.write(data, "cpu-2001-02-03.json")
         self.assertNotIn("Memory of", self.page())
 
+    def test_steps_gain_over_the_one_before(self):
+        case = {"cell": "LSTM", "t": 8, "b": 1, "i": 4, "h": 4, "layers": 1, "bi": False, "mode": "train", "threads": 2}
+        # Ratios of the rounds: 2, 2, 8 and 1, 1, 4, whose medians are 2 and 1; of the other size 8 and 1.
+        rounds = [[4.0, 2.0, 2.0], [6.0, 3.0, 3.0], [8.0, 1.0, 0.25]]
+        steps = [{"name": name, "commit": f"c{k}"} for k, name in enumerate(("before", "packed", "fetched"))]
+        data = {"what": "", "date": "2001-02-03", "cpu": "Invented CPU", "rounds": 3, "steps": steps,
+                "cases": [{**case, "seconds": rounds}, {**case, "h": 8, "seconds": [[8.0, 1.0, 1.0]] * 3}]}
+        self.write(data, "steps-2001-02-03.json")
+        page = self.page()
+        self.assertIn("from commit c0 on; Invented CPU. Builds of the commits took turns in 3 rounds;", page)
+        self.assertEqual(self.line(page, "|  | LSTM training, 2"), "|  | LSTM training, 2 threads |")
+        self.assertEqual(self.line(page, "| packed"), "| packed (c1) | 4.00 |")
+        self.assertEqual(self.line(page, "| fetched"), "| fetched (c2) | 1.00 |")
+        self.assertEqual(self.line(page, "| all"), "| all of them | 4.00 |")
+
     def test_a_case_without_a_rival_is_refused(self):
         data = invented_cpu(peers=("candle",))
         self.write(data, "cpu-2001-02-03.json")

@@ -538,7 +538,8 @@ unsafe fn pack_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, to: *mut T) 
         unsafe {
             let (from, to) = (a.ptr.add(i * a.rs), to.add(i * k));
             let mut p = 0;
-            if a.cs == 1 {
+            // Tiles of four rows, without vectors, gain nothing from transposing eight.
+            if a.cs == 1 && T::set().mr > 4 {
                 // Rows below the tile are read too, and their numbers overwritten, where a has them.
                 if i + 8 <= m {
                     while p + 8 <= k {
