@@ -135,17 +135,27 @@ pub trait GemmReal: Real {
         let _ = at;
     }
 
-    /// Eight rows, `stride` apart, of eight numbers to eight runs of eight, `step` apart and one behind the other in time.
+    /// Eight rows, `stride` apart, of eight numbers to eight runs of eight, `step` apart and written one behind the other.
     ///
     /// # Safety
     /// `from` holds the rows, `to` has room behind each run for eight.
     #[inline(always)]
     unsafe fn transpose8(from: *const Self, stride: usize, to: *mut Self, step: usize) {
-        for p in 0..8 {
-            for i in 0..8 {
-                // SAFETY: the caller's rows and runs.
-                unsafe { *to.add(p * step + i) = *from.add(i * stride + p) };
-            }
+        // SAFETY: the caller's.
+        unsafe { transpose8(from, stride, to, step) }
+    }
+}
+
+/// [`GemmReal::transpose8`] without vectors.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn transpose8<T: Copy>(from: *const T, stride: usize, to: *mut T, step: usize) {
+    for p in 0..8 {
+        for i in 0..8 {
+            // SAFETY: the caller's rows and runs.
+            unsafe { *to.add(p * step + i) = *from.add(i * stride + p) };
         }
     }
 }
@@ -407,10 +417,8 @@ impl GemmReal for f32 {
             // SAFETY: the caller's; AVX2 includes AVX.
             unsafe { x86::transpose8(from, stride, to, step) }
         } else {
-            for (p, i) in (0..8).flat_map(|p| (0..8).map(move |i| (p, i))) {
-                // SAFETY: the caller's rows and runs.
-                unsafe { *to.add(p * step + i) = *from.add(i * stride + p) };
-            }
+            // SAFETY: the caller's.
+            unsafe { transpose8(from, stride, to, step) }
         }
     }
 }
@@ -513,19 +521,18 @@ unsafe fn pack_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, to: *mut T) 
                     }
                     // SAFETY: as below; a column ends where m does.
                     unsafe {
-                        let (from, to) = (a.ptr.add(p * a.cs), to.add(p * 8));
+                        let from = a.ptr.add(p * a.cs);
                         if all_eight {
                             for i in (0..m).step_by(8) {
-                                to.add(i * k)
-                                    .cast::<[T; 8]>()
-                                    .write_unaligned(from.add(i).cast::<[T; 8]>().read_unaligned());
+                                let eight = from.add(i).cast::<[T; 8]>().read_unaligned();
+                                to.add(i * k + p * 8).cast::<[T; 8]>().write_unaligned(eight);
                             }
-                            continue;
-                        }
-                        let to = to.sub(p * 8);
-                        for (i, height) in tiles(m, T::set().mr) {
-                            for r in 0..height {
-                                *to.add(i * k + p * height + r) = *from.add(i + r);
+                        } else {
+                            for (i, height) in tiles(m, T::set().mr) {
+                                // A loop: a call to copy so few costs more.
+                                for r in 0..height {
+                                    *to.add(i * k + p * height + r) = *from.add(i + r);
+                                }
                             }
                         }
                     }

@@ -318,36 +318,28 @@ impl<T: GemmReal> Forward<'_, T> {
     /// gates = x W_ihᵀ for the sequences `first..last` of a stretch from the s-th step.
     fn input_product(&self, s: usize, (first, last): (usize, usize), w_ih: &[T]) {
         let (i, g) = (self.extents.input, self.extents.gates());
-        let mut rows = [None; STRETCH];
-        let mut filled = 0;
-        // Rows of x and of the gates that lie behind each other go together.
-        let mut open: Option<(usize, usize, usize)> = None;
-        let mut close = |(x, row, count): (usize, usize, usize)| {
-            // SAFETY: rows of the sequences first..last, which this task alone touches.
-            let gates = unsafe { self.gates.part(row * g, count * g) };
-            rows[filled] = Some(Rows::new((count, g, i), (&self.x[x * i..], i), (gates, g)));
-            filled += 1;
-        };
+        // Rows of x and of the gates that lie behind each other go together: where they begin, and how many they are.
+        let (mut spans, mut filled) = ([(0, 0, 0); STRETCH], 0);
         for s in s..(s + stretch(self.steps.batch())).min(self.steps.len()) {
             let t = self.steps.step(s, self.extents.reverse);
             let n = self.steps.active(t).min(last).saturating_sub(first);
             let (x, row) = (self.steps.offset(t) + first, self.gates_row(t) + first);
-            match &mut open {
+            match spans[..filled].last_mut() {
                 _ if n == 0 => {}
                 Some((from, to, count)) if *from + *count == x && *to + *count == row => *count += n,
                 _ => {
-                    if let Some(rows) = open.replace((x, row, n)) {
-                        close(rows);
-                    }
+                    spans[filled] = (x, row, n);
+                    filled += 1;
                 }
             }
         }
-        let Some(last_rows) = open else { return };
-        close(last_rows);
-        let mut given = [rows[0].expect("the first is there"); STRETCH];
-        given.iter_mut().zip(rows.into_iter().flatten()).for_each(|(given, rows)| *given = rows);
+        let rows = spans.map(|(x, row, n)| {
+            // SAFETY: rows of the sequences first..last, which this task alone touches.
+            let gates = unsafe { self.gates.part(row * g, n * g) };
+            Rows::new((n, g, i), (&self.x[x * i..], i), (gates, g))
+        });
         // SAFETY: the gates' memory is borrowed for this pass, and these rows are this task's alone.
-        unsafe { gemm_packed_rows((g, i), &given[..filled], w_ih, false) };
+        unsafe { gemm_packed_rows((g, i), &rows[..filled], w_ih, false) };
     }
 
     /// Takes the sequences `first..last` through all steps. Called with disjoint ranges by several threads.
