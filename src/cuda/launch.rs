@@ -162,43 +162,29 @@ impl Context {
         grid: &Grid,
         parameters: &P,
     ) -> Result<()> {
-        let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.launch(name, stream, function, grid, Together::No, parameters)
+        self.launch_together(stream, name, suffix, grid, Together::No, parameters)
     }
 
-    /// The same, of a kernel whose blocks wait for each other: all run at once, or the driver refuses.
+    /// The same, of a kernel whose blocks wait for each other or reach each other's shared memory.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for clusters on devices without, below compute capability 9.0.
     pub fn launch_together<P: Parameters>(
         &self,
         stream: sys::CUstream,
         name: &'static str,
         suffix: &'static str,
         grid: &Grid,
+        together: Together,
         parameters: &P,
     ) -> Result<()> {
-        let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.launch(name, stream, function, grid, Together::All, parameters)
-    }
-
-    /// The same, in clusters of so many blocks: those of each run at once and reach each other's shared memory.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] on devices without clusters, below compute capability 9.0.
-    pub fn launch_clusters<P: Parameters>(
-        &self,
-        stream: sys::CUstream,
-        name: &'static str,
-        suffix: &'static str,
-        grid: &Grid,
-        blocks: u32,
-        parameters: &P,
-    ) -> Result<()> {
-        if !self.handles.limits.clusters {
+        if matches!(together, Together::Clusters(_)) && !self.handles.limits.clusters {
             let (major, minor) = self.handles.capability;
             let reason = format!("clusters of thread blocks need compute capability 9.0; it has {major}.{minor}");
             return Err(driver::unavailable(name, self.handles.ordinal, reason));
         }
         let function = self.modules.function(&self.handles, P::FILE, (name, suffix))?;
-        self.handles.launch(name, stream, function, grid, Together::Clusters(blocks), parameters)
+        self.handles.launch(name, stream, function, grid, together, parameters)
     }
 
     /// How many clusters of so many blocks of such a kernel the device has room for at once: none where it has no clusters, or this

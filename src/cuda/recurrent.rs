@@ -2,6 +2,7 @@
 
 use std::{ffi::c_void, sync::atomic::Ordering};
 
+pub use super::driver::Together;
 use super::{
     Cuda, abi,
     blas::{self, Rows},
@@ -175,29 +176,17 @@ impl Lane {
         self.context.launch_on(self.lane.stream, name, suffix(dtype), &grid, parameters)
     }
 
-    /// A kernel whose blocks wait for each other, so many of so many threads and bytes of shared memory.
+    /// A kernel whose blocks wait for each other or are clusters: so many of so many threads and bytes of shared memory.
     pub fn launch_together<P: Parameters>(
         self,
         name: &'static str,
         dtype: DType,
         (blocks, threads, shared): (usize, usize, usize),
+        together: Together,
         parameters: &P,
     ) -> Result<()> {
         let grid = Grid { blocks: blocks as u32, threads: (threads as u32, 1), shared: shared as u32 };
-        self.context.launch_together(self.lane.stream, name, suffix(dtype), &grid, parameters)
-    }
-
-    /// A kernel whose blocks run in clusters of `cluster`.
-    pub fn launch_clusters<P: Parameters>(
-        self,
-        name: &'static str,
-        dtype: DType,
-        (blocks, threads, shared): (usize, usize, usize),
-        cluster: usize,
-        parameters: &P,
-    ) -> Result<()> {
-        let grid = Grid { blocks: blocks as u32, threads: (threads as u32, 1), shared: shared as u32 };
-        self.context.launch_clusters(self.lane.stream, name, suffix(dtype), &grid, cluster as u32, parameters)
+        self.context.launch_together(self.lane.stream, name, suffix(dtype), &grid, together, parameters)
     }
 
     /// Rows moved from the caller's order, or with `out` to it.

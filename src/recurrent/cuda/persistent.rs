@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cuda::{
         Cuda,
-        recurrent::{InCluster, Lane, Parameters, PersistentBackward, PersistentForward, PersistentPass},
+        recurrent::{InCluster, Lane, Parameters, PersistentBackward, PersistentForward, PersistentPass, Together},
     },
     dtype::DType,
     error::{Error, Result},
@@ -147,9 +147,11 @@ where
     match tiling.exchange {
         Exchange::Memory => {
             lane.clear(flags, tiling.flags() * size_of::<u32>())?;
-            lane.launch_together(name, dtype, grid, &p)
+            lane.launch_together(name, dtype, grid, Together::All, &p)
         }
-        Exchange::Cluster => lane.launch_clusters(name, dtype, grid, tiling.members, &InCluster(p)),
+        Exchange::Cluster => {
+            lane.launch_together(name, dtype, grid, Together::Clusters(tiling.members as u32), &InCluster(p))
+        }
     }
 }
 
