@@ -12,7 +12,7 @@ use gatefold::{
     data::{Batches, TaggedSentence, read_conllu, read_tagged},
     loss::CrossEntropyLoss,
     nn::Module,
-    optim::Adam,
+    optim::{Adam, CosineAnnealingLr, clip_grad_norm},
     train::{Confusion, Progress, Running},
 };
 
@@ -33,6 +33,8 @@ pub fn train(data: &Path, settings: &Settings) -> Result<()> {
     println!("{}\n{} parameters on {device}", tagger.repr(), tagger.num_parameters());
     let batches = || Batches::new(training.len(), 32);
     let mut optimizer = Adam::new(2e-3).over([&tagger])?;
+    let steps = epochs.saturating_mul(batches()?.len() as u64);
+    let mut schedule = CosineAnnealingLr::new(steps).eta_min(1e-4).over(&mut optimizer)?;
     let cross_entropy = CrossEntropyLoss::new().ignore_index(IGNORE);
 
     let mut confusion = Confusion::new(of.tags.words())?;
@@ -49,7 +51,9 @@ pub fn train(data: &Path, settings: &Settings) -> Result<()> {
             let loss = cross_entropy.forward(&scores, &batch.tags)?;
             optimizer.zero_grad();
             loss.backward()?;
+            clip_grad_norm(&tagger, 5.0, 2.0)?;
             optimizer.step()?;
+            schedule.step(&mut optimizer)?;
             running.add(loss.into_tensor(), scores.argmax(-1)?, batch.tags)?;
             bar.step(running.to_string());
         }

@@ -5,17 +5,27 @@
 //! K. Goto & R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008), and a into tiles of MR rows, k-major too: rows
 //! that lie a power of two apart would share one set of the first cache. A block of KC × 2 vectors of b stays there while all tiles
 //! of a pass over it and fetch the next block meanwhile. Every element of c is the same chain of fused multiply-adds over k wherever
-//! its tile falls, so results depend neither on the number of threads nor on the other rows.
+//! its tile falls, so results depend neither on the number of threads nor on the other rows. Where the processor has AMX, products of f32 with
+//! at least [`TILED`] rows are made by [`amx`] instead, in another order of additions, which neither depends on these.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::{
     Buffer,
     real::{Real, Store},
     simd::{Isa, isa, vectorize},
-    split,
+    split::{self, Shared},
 };
-use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
+use crate::{
+    dtype::{DType, with_dtype},
+    error::Result,
+    kernel::Gemm,
+};
 
 /// Extent of k in one pass: a block of b, KC × 2 vectors, and the next one share the first cache (32 KiB in all).
 const KC: usize = 128;
@@ -27,15 +37,28 @@ const NC: usize = 2048;
 const MC: usize = 96;
 /// Fewer columns than this are few.
 const NARROW: usize = 64;
+/// Rows, columns and depth from which on tiles of AMX are full enough.
+const TILED: usize = 16;
+/// Of b in tiles: extent of k and columns that are packed at a time; they lie in the second cache (768 KiB).
+#[cfg(target_arch = "x86_64")]
+const TILES_KP: usize = 256;
+#[cfg(target_arch = "x86_64")]
+const TILES_NC: usize = 512;
+/// Bytes of weights in tiles that stay in the second cache from a step to the next; panels are smaller by a third.
+#[cfg(target_arch = "x86_64")]
+const TILES_BYTES: usize = 1600 << 10;
+/// Of a, rows that are packed at a time.
+#[cfg(target_arch = "x86_64")]
+const TILES_MC: usize = 32;
 /// Below this many multiply-adds a product stays on the calling thread.
 const PARALLEL: usize = 1 << 19;
 
 /// A matrix to read: `at(i, j) = ptr[i·rs + j·cs]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Mat<T> {
-    ptr: *const T,
-    rs: usize,
-    cs: usize,
+    pub(super) ptr: *const T,
+    pub(super) rs: usize,
+    pub(super) cs: usize,
 }
 
 // SAFETY: a `Mat` only reads; whoever makes one vouches that its memory outlives the call and is not written meanwhile.
@@ -46,8 +69,8 @@ unsafe impl<T: Sync> Sync for Mat<T> {}
 /// A row-major matrix to write: `at(i, j) = ptr[i·ld + j]`.
 #[derive(Debug, Clone, Copy)]
 pub struct MatMut<T> {
-    ptr: *mut T,
-    ld: usize,
+    pub(super) ptr: *mut T,
+    pub(super) ld: usize,
 }
 
 // SAFETY: threads that share a `MatMut` write disjoint parts of it, as each use states.
@@ -70,7 +93,7 @@ impl<T> Mat<T> {
     /// # Safety
     /// `(i, j)` must lie inside the matrix.
     #[inline(always)]
-    unsafe fn at(&self, i: usize, j: usize) -> *const T {
+    pub(super) unsafe fn at(&self, i: usize, j: usize) -> *const T {
         // SAFETY: the caller keeps inside.
         unsafe { self.ptr.add(i * self.rs + j * self.cs) }
     }
@@ -122,10 +145,29 @@ pub struct Set<T: 'static> {
     wide: Micro<T>,
 }
 
+/// How the second operand of a product lies packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// In panels, for the micro-kernels.
+    Panels,
+    /// In tiles of AMX; only f32.
+    Tiles,
+}
+
 /// A type that has micro-kernels.
 pub trait GemmReal: Real {
     /// Those of this processor.
     fn set() -> &'static Set<Self>;
+
+    /// How an operand of k × n is packed for products of m rows.
+    fn form(_m: usize, _k: usize, _n: usize) -> Form {
+        Form::Panels
+    }
+
+    /// The same where the operand is packed once and used in many steps.
+    fn kept_form(_m: usize, _k: usize, _n: usize) -> Form {
+        Form::Panels
+    }
 
     /// Asks for the line at `at`, which need not be readable.
     #[inline(always)]
@@ -400,10 +442,23 @@ mod portable {
 }
 
 impl GemmReal for f32 {
+    fn form(m: usize, k: usize, n: usize) -> Form {
+        if isa() == Isa::Amx && m.min(k).min(n) >= TILED { Form::Tiles } else { Form::Panels }
+    }
+
+    fn kept_form(m: usize, k: usize, n: usize) -> Form {
+        #[cfg(target_arch = "x86_64")]
+        if amx::packed_len(k, n) * size_of::<f32>() <= TILES_BYTES {
+            return Self::form(m, k, n);
+        }
+        let _ = (m, k, n);
+        Form::Panels
+    }
+
     fn set() -> &'static Set<f32> {
         match isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::F32.0,
+            Isa::Amx | Isa::Avx512 => x86::F32.0,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => x86::F32.1,
             _ => portable::F32,
@@ -427,7 +482,7 @@ impl GemmReal for f64 {
     fn set() -> &'static Set<f64> {
         match isa() {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => x86::F64.0,
+            Isa::Amx | Isa::Avx512 => x86::F64.0,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => x86::F64.1,
             _ => portable::F64,
@@ -436,8 +491,12 @@ impl GemmReal for f64 {
 }
 
 /// Elements that [`pack`] writes for a k × n operand.
-pub fn packed_len<T: GemmReal>(k: usize, n: usize) -> usize {
-    k * n.next_multiple_of(T::set().nr)
+pub fn packed_len<T: GemmReal>(form: Form, k: usize, n: usize) -> usize {
+    match form {
+        #[cfg(target_arch = "x86_64")]
+        Form::Tiles => amx::packed_len(k, n),
+        _ => k * n.next_multiple_of(T::set().nr),
+    }
 }
 
 /// Packs columns `first..first + count` of b (k rows from row `top`) into panels.
@@ -484,10 +543,44 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
 }
 
 /// Packs a whole k × n operand for [`gemm_packed`].
-pub fn pack<T: GemmReal>(b: Mat<T>, k: usize, n: usize, to: &mut [T]) {
-    let len = packed_len::<T>(k, n);
+pub fn pack<T: GemmReal>(form: Form, b: Mat<T>, k: usize, n: usize, to: &mut [T]) {
+    let len = packed_len::<T>(form, k, n);
     assert!(to.len() >= len, "packing outside its slice");
-    pack_parallel(b, 0, k, 0, n, &mut to[..len], rayon::current_num_threads());
+    let threads = rayon::current_num_threads();
+    match form {
+        Form::Panels => pack_parallel(b, 0, k, 0, n, &mut to[..len], threads),
+        // SAFETY: b and the slice hold the extents.
+        Form::Tiles => unsafe { pack_tiles(b, (k, n), &mut to[..len], threads) },
+    }
+}
+
+/// Packs a k × n operand into tiles.
+///
+/// # Safety
+/// b holds it, and `to` has [`packed_len`] elements; the processor has AMX.
+unsafe fn pack_tiles<T: GemmReal>(b: Mat<T>, (k, n): (usize, usize), to: &mut [T], threads: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let (b, to) = (f32_mat(b), Shared::new(bytemuck::cast_slice_mut::<T, f32>(to)));
+        let (panels, infinite) = (n.div_ceil(amx::PANEL), AtomicBool::new(false));
+        // Panels of a task.
+        let each = if threads == 1 || k * n < 1 << 15 { panels } else { 4 };
+        split::tasks(panels.div_ceil(each), &|task| {
+            // SAFETY: inside both, and each task has panels of its own.
+            let some = unsafe { amx::pack(b, (k, n), (task * each, panels.min((task + 1) * each)), to.start()) };
+            infinite.fetch_or(some, Ordering::Relaxed);
+        });
+        // SAFETY: as above; the tasks are done.
+        unsafe { amx::finish(b, (k, n), to.start(), infinite.into_inner()) };
+    }
+    let _ = (b, (k, n), to, threads);
+}
+
+/// The same matrix, of f32.
+#[cfg(target_arch = "x86_64")]
+fn f32_mat<T: Real>(a: Mat<T>) -> Mat<f32> {
+    assert_eq!(T::DTYPE, DType::F32, "tiles of another type");
+    Mat { ptr: a.ptr.cast(), rs: a.rs, cs: a.cs }
 }
 
 /// Splits `m` rows into tiles of nearly equal height, at most `mr` each.
@@ -577,9 +670,9 @@ unsafe fn pack_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, to: *mut T) 
 /// Rows of a and of c for one [`gemm_packed`].
 #[derive(Clone, Copy)]
 pub struct Rows<T> {
-    m: usize,
-    a: Mat<T>,
-    c: MatMut<T>,
+    pub(super) m: usize,
+    pub(super) a: Mat<T>,
+    pub(super) c: MatMut<T>,
 }
 
 impl<T: Copy> Rows<T> {
@@ -593,6 +686,7 @@ impl<T: Copy> Rows<T> {
 /// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread: a is m × k with rows `lda` apart, b packed by [`pack`], c m × n with
 /// rows `ldc` apart. Panics when a slice is too short.
 pub fn gemm_packed<T: GemmReal>(
+    form: Form,
     (m, n, k): (usize, usize, usize),
     a: (&[T], usize),
     b: &[T],
@@ -600,15 +694,25 @@ pub fn gemm_packed<T: GemmReal>(
     accumulate: bool,
 ) {
     // SAFETY: the slices are borrowed for the call, c alone.
-    unsafe { gemm_packed_rows((n, k), &[Rows::new((m, n, k), a, c)], b, accumulate) }
+    unsafe { gemm_packed_rows(form, (n, k), &[Rows::new((m, n, k), a, c)], b, accumulate) }
 }
 
 /// [`gemm_packed`] for rows that lie in several places: each block of b is used for all of them.
 ///
 /// # Safety
 /// The slices that the rows were made of are still there, and no other thread uses those of c.
-pub unsafe fn gemm_packed_rows<T: GemmReal>((n, k): (usize, usize), rows: &[Rows<T>], b: &[T], accumulate: bool) {
-    assert!(b.len() >= packed_len::<T>(k, n), "a packed operand of other extents");
+pub unsafe fn gemm_packed_rows<T: GemmReal>(
+    form: Form,
+    (n, k): (usize, usize),
+    rows: &[Rows<T>],
+    b: &[T],
+    accumulate: bool,
+) {
+    assert!(b.len() >= packed_len::<T>(form, k, n), "a packed operand of other extents");
+    if form == Form::Tiles {
+        // SAFETY: the caller's.
+        return unsafe { in_tiles((n, k), None, rows, b, accumulate) };
+    }
     let beta = if accumulate { T::ONE } else { T::ZERO };
     if let [Rows { m: 1, a, .. }] = rows {
         // SAFETY: the rows were checked to hold the extents; one row is a packed one.
@@ -626,6 +730,49 @@ pub unsafe fn gemm_packed_rows<T: GemmReal>((n, k): (usize, usize), rows: &[Rows
             block((n, k), rows, packed.as_ptr(), b.as_ptr(), T::ONE, beta);
         }
     });
+}
+
+/// [`gemm_packed_rows`] of b in tiles, or of some panels of it.
+///
+/// # Safety
+/// As there; the processor has AMX.
+unsafe fn in_tiles<T: GemmReal>(
+    (n, k): (usize, usize),
+    panels: Option<(usize, usize)>,
+    rows: &[Rows<T>],
+    b: &[T],
+    accumulate: bool,
+) {
+    #[cfg(target_arch = "x86_64")]
+    with_space(&ROWS, |space| {
+        let b = bytemuck::cast_slice::<T, f32>(b);
+        let panels = panels.unwrap_or((0, n.div_ceil(amx::PANEL)));
+        // SAFETY: the rows of f32, which T is.
+        let f32_rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<Rows<f32>>(), rows.len()) };
+        let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(r.m, k)).sum());
+        // SAFETY: the caller's; the scratch has the room.
+        unsafe {
+            let some = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
+            if !some && amx::finite(b.as_ptr(), (k, n)) {
+                return amx::block((n, k), panels, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+            }
+        }
+        // Sums of parts of an infinity would be NaN.
+        with_space(&PANELS, |space| {
+            let (first, last) = (panels.0 * amx::PANEL, n.min(panels.1 * amx::PANEL));
+            let columns = last - first;
+            let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, columns));
+            // SAFETY: as above.
+            unsafe {
+                amx::unpack(b.as_ptr(), (k, n), (first, last), f32::set().nr, unpacked.as_mut_ptr());
+                for r in f32_rows {
+                    let r = Rows { c: MatMut { ptr: r.c.ptr.add(first), ..r.c }, ..*r };
+                    gemm_packed_rows(Form::Panels, (columns, k), &[r], unpacked, accumulate);
+                }
+            }
+        });
+    });
+    let _ = ((n, k), panels, rows, b, accumulate);
 }
 
 /// The inner loops: panels of b, blocks of k, tiles of a.
@@ -694,11 +841,14 @@ fn with_space<R>(space: &'static std::thread::LocalKey<RefCell<Vec<f64>>>, body:
 
 /// The first `len` elements of T of a scratch vector, grown when needed.
 fn scratch<T: Real>(vec: &mut Vec<f64>, len: usize) -> &mut [T] {
-    let doubles = (len * std::mem::size_of::<T>()).div_ceil(8);
-    if vec.len() < doubles {
-        vec.resize(doubles, 0.0);
+    const LINE: usize = 64 / size_of::<f64>();
+    let doubles = (len * size_of::<T>()).div_ceil(size_of::<f64>());
+    if vec.len() < doubles + LINE {
+        vec.resize(doubles + LINE, 0.0);
     }
-    &mut bytemuck::cast_slice_mut(vec.as_mut_slice())[..len]
+    // Lines of the cache are read whole where they begin with a row.
+    let first = vec.as_ptr().align_offset(64).min(LINE);
+    &mut bytemuck::cast_slice_mut(&mut vec[first..])[..len]
 }
 
 /// `c = alpha · a × b + beta · c`, over the threads of the pool when it is worth it.
@@ -718,30 +868,51 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         }
         return;
     }
-    if n < NARROW && m > 2 * n && a.rs == 1 && b.cs == 1 {
-        // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums.
+    let form = if alpha == T::ONE { T::form(m, k, n) } else { Form::Panels };
+    let flat = if form == Form::Tiles { m > n } else { n < NARROW && m > 2 * n };
+    if flat && a.rs == 1 && b.cs == 1 {
+        // Packing the tiles of a tall a would be most, or much, of the work: cᵀ = bᵀ aᵀ has the same sums.
         return with_space(&TRANSPOSED, |space| {
-            let ct = scratch::<T>(space, n * m);
+            // Rows that lie a power of two apart would share one set of a cache.
+            let ld = m + 16;
+            let ct = scratch::<T>(space, n.next_multiple_of(8) * ld);
             let (at, bt) = (Mat { rs: a.cs, cs: 1, ..a }, Mat { rs: 1, cs: b.rs, ..b });
-            product((n, m, k), bt, at, MatMut::new(ct, n, m, m), alpha, T::ZERO);
-            for i in 0..m {
-                for j in 0..n {
-                    // SAFETY: inside c, which this call alone writes.
-                    unsafe {
-                        let at = c.at(i, j);
-                        *at = if beta == T::ZERO { ct[j * m + i] } else { beta.fma(*at, ct[j * m + i]) };
+            product((n, m, k), bt, at, MatMut::new(ct, n, m, ld), alpha, T::ZERO);
+            vectorize(
+                #[inline(always)]
+                || {
+                    let mut eight = [T::ZERO; 64];
+                    for i in (0..m).step_by(8) {
+                        for j in (0..n).step_by(8) {
+                            // SAFETY: the scratch has eight rows and columns more than are read; inside c, which this call alone writes.
+                            unsafe {
+                                T::transpose8(ct.as_ptr().add(j * ld + i), ld, eight.as_mut_ptr(), 8);
+                                let columns = 8.min(n - j);
+                                for (r, from) in eight.chunks_exact(8).take(m - i).enumerate() {
+                                    let to = std::slice::from_raw_parts_mut(c.at(i + r, j), columns);
+                                    if beta == T::ZERO {
+                                        to.copy_from_slice(&from[..columns]);
+                                    } else {
+                                        to.iter_mut().zip(from).for_each(|(to, &x)| *to = beta.fma(*to, x));
+                                    }
+                                }
+                            }
+                        }
                     }
-                }
-            }
+                },
+            );
         });
     }
     let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
+    if form == Form::Tiles {
+        return tiles_product((m, n, k), a, b, c, beta, threads);
+    }
     with_space(&PANELS, |packed_b| {
         for j0 in (0..n).step_by(NC) {
             let columns = NC.min(n - j0);
             for k0 in (0..k).step_by(KP) {
                 let depth = KP.min(k - k0);
-                let panels = scratch::<T>(packed_b, packed_len::<T>(depth, columns));
+                let panels = scratch::<T>(packed_b, packed_len::<T>(Form::Panels, depth, columns));
                 pack_parallel(b, k0, depth, j0, columns, panels, threads);
                 let beta = if k0 == 0 { beta } else { T::ONE };
                 // Rows per task: enough tasks for the threads to even out, each of whole tiles.
@@ -756,6 +927,56 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
             }
         }
     });
+}
+
+/// [`product`] in tiles.
+fn tiles_product<T: GemmReal>(
+    (m, n, k): (usize, usize, usize),
+    a: Mat<T>,
+    b: Mat<T>,
+    c: MatMut<T>,
+    beta: T,
+    threads: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    with_space(&PANELS, |packed_b| {
+        if beta != T::ZERO && beta != T::ONE {
+            for i in 0..m {
+                // SAFETY: a row of c, which this call alone writes.
+                let row = unsafe { std::slice::from_raw_parts_mut(c.at(i, 0), n) };
+                row.iter_mut().for_each(|x| *x = *x * beta);
+            }
+        }
+        for j0 in (0..n).step_by(TILES_NC) {
+            let columns = TILES_NC.min(n - j0);
+            for k0 in (0..k).step_by(TILES_KP) {
+                let depth = TILES_KP.min(k - k0);
+                let packed = scratch::<T>(packed_b, packed_len::<T>(Form::Tiles, depth, columns));
+                // SAFETY: inside b.
+                unsafe { pack_tiles(Mat { ptr: b.at(k0, j0), ..b }, (depth, columns), packed, threads) };
+                let packed = &*packed;
+                // Few rows are multiplied by some of the columns in a task.
+                let tall = if threads == 1 { m } else { m.div_ceil(threads * 2).next_multiple_of(TILES_MC) };
+                let across = (threads * 2).div_ceil(m.div_ceil(tall)).min(columns.div_ceil(amx::PANEL));
+                let across = if threads == 1 { 1 } else { across };
+                split::tasks(m.div_ceil(tall) * across, &|task| {
+                    let (strip, part) = (task / across, task % across);
+                    let panels = columns.div_ceil(amx::PANEL);
+                    let panels = (panels * part / across, panels * (part + 1) / across);
+                    for i in (strip * tall..m.min((strip + 1) * tall)).step_by(TILES_MC) {
+                        let height = TILES_MC.min(m.min((strip + 1) * tall) - i);
+                        // SAFETY: inside a and c; tasks have rows or columns of their own.
+                        let rows = unsafe {
+                            Rows { m: height, a: Mat { ptr: a.at(i, k0), ..a }, c: MatMut { ptr: c.at(i, j0), ..c } }
+                        };
+                        // SAFETY: as above.
+                        unsafe { in_tiles((columns, depth), Some(panels), &[rows], packed, k0 > 0 || beta != T::ZERO) };
+                    }
+                });
+            }
+        }
+    });
+    let _ = ((m, n, k), a, b, c, beta, threads);
 }
 
 fn pack_parallel<T: GemmReal>(
@@ -901,6 +1122,40 @@ mod tests {
         against_naive::<f64>(4.0 * f64::EPSILON);
     }
 
+    /// What is not finite, or is nearly so, comes out as a plain sum has it, also where numbers are taken apart.
+    #[test]
+    fn infinities_and_nan() {
+        let mut rng = Philox::seed(7);
+        let (m, n, k) = (40, 70, 50);
+        for (in_a, x) in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 3.4e38]
+            .into_iter()
+            .flat_map(|x| [(true, x), (false, x)])
+        {
+            let (mut a, mut b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+            (if in_a { &mut a } else { &mut b })[17] = x;
+            let form = f32::form(m, k, n);
+            let mut packed = vec![0.0; packed_len::<f32>(form, k, n)];
+            pack(form, Mat::new(&b, k, n, n, 1), k, n, &mut packed);
+            let (mut got, mut other) = (vec![0f32; m * n], vec![0f32; m * n]);
+            gemm_packed(form, (m, n, k), (&a, k), &packed, (&mut got, n), false);
+            let (a, b) = (Mat::new(&a, m, k, k, 1), Mat::new(&b, k, n, n, 1));
+            product((m, n, k), a, b, MatMut::new(&mut other, m, n, n), 1.0, 0.0);
+            for i in 0..m {
+                for j in 0..n {
+                    // SAFETY: inside both.
+                    let want = (0..k).fold(0f32, |sum, p| unsafe { (*a.at(i, p)).mul_add(*b.at(p, j), sum) });
+                    for got in [got[i * n + j], other[i * n + j]] {
+                        let close = (got - want).abs() <= 1e-5 * want.abs().max(1.0);
+                        assert!(
+                            close || got == want || got.is_nan() && want.is_nan(),
+                            "{x} in a: {in_a}: {got}, {want}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn threads_and_neighbours_change_nothing() {
         let mut rng = Philox::seed(6);
@@ -926,6 +1181,9 @@ mod tests {
         };
         let one = run(1, m);
         assert_eq!(one, run(2, m));
-        assert_eq!(one[..7 * n], run(1, 7)[..]);
+        assert_eq!(one, run(5, m));
+        // Fewer rows are no work for tiles, and are multiplied otherwise.
+        let few = if f32::form(m, k, n) == Form::Tiles { TILED } else { 7 };
+        assert_eq!(one[..few * n], run(1, few)[..]);
     }
 }

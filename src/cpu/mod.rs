@@ -1,5 +1,7 @@
 //! The CPU backend: a file per family of kernels.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod arg_max;
 mod buffer;
 mod clip;

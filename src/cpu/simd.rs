@@ -11,6 +11,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, VL, BW, DQ.
     Avx512,
+    /// AVX-512, and AMX with bf16 for products of f32.
+    Amx,
 }
 
 /// The widest set this processor has. `GATEFOLD_ISA=portable|avx2|avx512` asks for a lesser one, for tests and benches.
@@ -20,7 +22,8 @@ pub fn isa() -> Isa {
         let wanted = match std::env::var("GATEFOLD_ISA").as_deref() {
             Ok("portable") => Isa::Portable,
             Ok("avx2") => Isa::Avx2,
-            _ => Isa::Avx512,
+            Ok("avx512") => Isa::Avx512,
+            _ => Isa::Amx,
         };
         wanted.min(detect())
     })
@@ -32,7 +35,7 @@ fn detect() -> Isa {
     if !(has!("avx2") && has!("fma") && has!("f16c")) {
         Isa::Portable
     } else if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
-        Isa::Avx512
+        if super::amx::available() { Isa::Amx } else { Isa::Avx512 }
     } else {
         Isa::Avx2
     }
@@ -49,8 +52,8 @@ fn detect() -> Isa {
 pub fn vectorize<R>(body: impl FnOnce() -> R) -> R {
     match isa() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `isa` answers Avx512 only where these features were detected.
-        Isa::Avx512 => unsafe { avx512(body) },
+        // SAFETY: `isa` answers these only where the features were detected.
+        Isa::Amx | Isa::Avx512 => unsafe { avx512(body) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `isa` answers Avx2 only where these features were detected.
         Isa::Avx2 => unsafe { avx2(body) },

@@ -35,6 +35,11 @@ impl<T> Shared<T> {
         Shared { ptr: slice.as_mut_ptr(), len: slice.len() }
     }
 
+    /// Where it begins.
+    pub fn start(&self) -> *mut T {
+        self.ptr
+    }
+
     /// # Safety
     /// The slice it was made of is still borrowed for it, and nobody else uses these elements meanwhile.
     #[inline(always)]

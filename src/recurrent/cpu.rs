@@ -98,18 +98,17 @@ fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
         hidden: d.hidden_size,
         output: d.output_size(),
         reverse: direction == 1,
+        batch: plan.shape().batch,
     }
 }
 
 fn pack_lens(plan: &Plan) -> (usize, usize) {
-    // Layers above the first may have a wider input.
-    let mut e = extents(plan, 0, 0);
-    e.input = (0..plan.descriptor().num_layers).map(|l| plan.descriptor().layer_input_size(l)).fold(0, usize::max);
-    if plan.compute_dtype() == DType::F64 {
-        (e.forward_pack_len::<f64>(), e.backward_pack_len::<f64>())
-    } else {
-        (e.forward_pack_len::<f32>(), e.backward_pack_len::<f32>())
+    fn of<T: GemmReal>(plan: &Plan) -> (usize, usize) {
+        let layers = (0..plan.descriptor().num_layers).map(|l| extents(plan, l, 0));
+        let lens = layers.map(|e| (e.forward_pack_len::<T>(), e.backward_pack_len::<T>()));
+        lens.fold((0, 0), |most, len| (most.0.max(len.0), most.1.max(len.1)))
     }
+    if plan.compute_dtype() == DType::F64 { of::<f64>(plan) } else { of::<f32>(plan) }
 }
 
 pub(super) fn workspace_len(plan: &Plan) -> usize {

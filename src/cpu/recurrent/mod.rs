@@ -10,7 +10,7 @@ mod avx512;
 mod rows;
 
 use super::{
-    gemm::{GemmReal, Mat, MatMut, Rows, gemm_packed, gemm_packed_rows, pack, packed_len, product},
+    gemm::{Form, GemmReal, Mat, MatMut, Rows, gemm_packed, gemm_packed_rows, pack, packed_len, product},
     simd::{Isa, isa, vectorize},
     split::Shared,
 };
@@ -108,7 +108,7 @@ fn lstm_rows<T: GemmReal>(
     units: usize,
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == DType::F32 && isa() == Isa::Avx512 {
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
         let peephole = peephole.map(bytemuck::cast_slice);
         let (gates, c, raw) =
             (bytemuck::cast_slice_mut(gates), bytemuck::cast_slice_mut(c), bytemuck::cast_slice_mut(raw));
@@ -173,6 +173,8 @@ pub struct Extents {
     pub output: usize,
     /// Runs from the last step to the first.
     pub reverse: bool,
+    /// B
+    pub batch: usize,
 }
 
 impl Extents {
@@ -201,21 +203,37 @@ impl Extents {
         self.output != self.hidden
     }
 
+    /// How weights of k × n are packed. The number of all sequences decides: not every step has, nor every thread takes, all of them.
+    fn form<T: GemmReal>(&self, k: usize, n: usize) -> Form {
+        T::kept_form(self.batch, k, n)
+    }
+
+    fn packed_len<T: GemmReal>(&self, k: usize, n: usize) -> usize {
+        if n == 0 { 0 } else { packed_len::<T>(self.form::<T>(k, n), k, n) }
+    }
+
+    /// Packs k × n weights at the front of `to` and leaves what is behind them.
+    fn pack<T: GemmReal>(&self, b: Mat<T>, k: usize, n: usize, to: &mut &mut [T]) {
+        let (front, rest) = std::mem::take(to).split_at_mut(self.packed_len::<T>(k, n));
+        pack(self.form::<T>(k, n), b, k, n, front);
+        *to = rest;
+    }
+
     /// Room for the packed weights of a forward pass.
     pub fn forward_pack_len<T: GemmReal>(&self) -> usize {
         let other = self.gates() - self.direct();
-        packed_len::<T>(self.output, self.direct())
-            + packed_len::<T>(self.output, other)
-            + if self.projected() { packed_len::<T>(self.hidden, self.output) } else { 0 }
-            + packed_len::<T>(self.input, self.gates())
+        self.packed_len::<T>(self.output, self.direct())
+            + self.packed_len::<T>(self.output, other)
+            + if self.projected() { self.packed_len::<T>(self.hidden, self.output) } else { 0 }
+            + self.packed_len::<T>(self.input, self.gates())
     }
 
     /// Room for the packed weights of a backward pass.
     pub fn backward_pack_len<T: GemmReal>(&self) -> usize {
         let other = self.gates() - self.direct();
-        packed_len::<T>(self.direct(), self.output)
-            + packed_len::<T>(other, self.output)
-            + if self.projected() { packed_len::<T>(self.output, self.hidden) } else { 0 }
+        self.packed_len::<T>(self.direct(), self.output)
+            + if other > 0 { self.packed_len::<T>(other, self.output) } else { 0 }
+            + if self.projected() { self.packed_len::<T>(self.output, self.hidden) } else { 0 }
     }
 }
 
@@ -266,32 +284,27 @@ pub fn fill_bias<T: GemmReal>(extents: &Extents, weights: &Weights<'_, T>, to: &
 }
 
 /// Packs W_hhᵀ, W_hrᵀ where there is one, and W_ihᵀ for the forward steps.
-pub fn pack_forward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, to: &mut [T]) {
+pub fn pack_forward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, mut to: &mut [T]) {
     let (r, direct, other) = (e.output, e.direct(), e.gates() - e.direct());
-    let (first, rest) = to.split_at_mut(packed_len::<T>(r, direct));
-    pack(Mat::new(weights.hh, r, 1, direct, r), r, direct, first);
-    let (second, rest) = rest.split_at_mut(packed_len::<T>(r, other));
+    e.pack(Mat::new(weights.hh, r, 1, direct, r), r, direct, &mut to);
     if other > 0 {
-        pack(Mat::new(&weights.hh[direct * r..], r, 1, other, r), r, other, second);
+        e.pack(Mat::new(&weights.hh[direct * r..], r, 1, other, r), r, other, &mut to);
     }
-    let (third, fourth) = rest.split_at_mut(if e.projected() { packed_len::<T>(e.hidden, r) } else { 0 });
     if let Some(hr) = weights.hr {
-        pack(Mat::new(hr, e.hidden, 1, r, e.hidden), e.hidden, r, third);
+        e.pack(Mat::new(hr, e.hidden, 1, r, e.hidden), e.hidden, r, &mut to);
     }
-    pack(Mat::new(weights.ih, e.input, 1, e.gates(), e.input), e.input, e.gates(), fourth);
+    e.pack(Mat::new(weights.ih, e.input, 1, e.gates(), e.input), e.input, e.gates(), &mut to);
 }
 
 /// Packs W_hh (and W_hr) for the backward steps.
-pub fn pack_backward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, to: &mut [T]) {
+pub fn pack_backward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, mut to: &mut [T]) {
     let (r, direct, other) = (e.output, e.direct(), e.gates() - e.direct());
-    let (first, rest) = to.split_at_mut(packed_len::<T>(direct, r));
-    pack(Mat::new(weights.hh, direct, r, r, 1), direct, r, first);
-    let (second, third) = rest.split_at_mut(packed_len::<T>(other, r));
+    e.pack(Mat::new(weights.hh, direct, r, r, 1), direct, r, &mut to);
     if other > 0 {
-        pack(Mat::new(&weights.hh[direct * r..], other, r, r, 1), other, r, second);
+        e.pack(Mat::new(&weights.hh[direct * r..], other, r, r, 1), other, r, &mut to);
     }
     if let Some(hr) = weights.hr {
-        pack(Mat::new(hr, r, e.hidden, e.hidden, 1), r, e.hidden, third);
+        e.pack(Mat::new(hr, r, e.hidden, e.hidden, 1), r, e.hidden, &mut to);
     }
 }
 
@@ -339,7 +352,7 @@ impl<T: GemmReal> Forward<'_, T> {
             Rows::new((n, g, i), (&self.x[x * i..], i), (gates, g))
         });
         // SAFETY: the gates' memory is borrowed for this pass, and these rows are this task's alone.
-        unsafe { gemm_packed_rows((g, i), &rows[..filled], w_ih, false) };
+        unsafe { gemm_packed_rows(self.extents.form::<T>(i, g), (g, i), &rows[..filled], w_ih, false) };
     }
 
     /// Takes the sequences `first..last` through all steps. Called with disjoint ranges by several threads.
@@ -348,9 +361,9 @@ impl<T: GemmReal> Forward<'_, T> {
         let (h_units, r, g) = (e.hidden, e.output, e.gates());
         let direct = e.direct();
         let other = g - direct;
-        let (w_direct, rest) = self.packed.split_at(packed_len::<T>(r, direct));
-        let (w_other, rest) = rest.split_at(packed_len::<T>(r, other));
-        let (w_hr, w_ih) = rest.split_at(if e.projected() { packed_len::<T>(h_units, r) } else { 0 });
+        let (w_direct, rest) = self.packed.split_at(e.packed_len::<T>(r, direct));
+        let (w_other, rest) = rest.split_at(e.packed_len::<T>(r, other));
+        let (w_hr, w_ih) = rest.split_at(if e.projected() { e.packed_len::<T>(h_units, r) } else { 0 });
         let peep = self.weights.peephole.unwrap_or(&[]);
         let stretch = stretch(self.steps.batch());
         for s in 0..self.steps.len() {
@@ -375,14 +388,14 @@ impl<T: GemmReal> Forward<'_, T> {
             };
             let skip = self.zero && s == 0;
             if !skip {
-                gemm_packed((n, direct, r), (h, r), w_direct, (gates, g), true);
+                gemm_packed(e.form::<T>(r, direct), (n, direct, r), (h, r), w_direct, (gates, g), true);
             }
             match e.cell {
                 Cell::Gru => {
                     if skip {
                         extra.fill(T::ZERO);
                     } else {
-                        gemm_packed((n, other, r), (h, r), w_other, (extra, other), false);
+                        gemm_packed(e.form::<T>(r, other), (n, other, r), (h, r), w_other, (extra, other), false);
                     }
                     each(
                         n,
@@ -407,7 +420,7 @@ impl<T: GemmReal> Forward<'_, T> {
                     );
                     if !skip {
                         let candidates = &mut gates[direct..];
-                        gemm_packed((n, other, r), (extra, r), w_other, (candidates, g), true);
+                        gemm_packed(e.form::<T>(r, other), (n, other, r), (extra, r), w_other, (candidates, g), true);
                     }
                     each(
                         n,
@@ -446,7 +459,7 @@ impl<T: GemmReal> Forward<'_, T> {
                         );
                     }
                     if e.projected() {
-                        gemm_packed((n, r, h_units), (extra, h_units), w_hr, (h, r), false);
+                        gemm_packed(e.form::<T>(h_units, r), (n, r, h_units), (extra, h_units), w_hr, (h, r), false);
                     }
                     if self.training {
                         // SAFETY: this step's rows of the task's sequences.
@@ -502,8 +515,8 @@ impl<T: GemmReal> Backward<'_, T> {
         let (h_units, r, g) = (e.hidden, e.output, e.gates());
         let direct = e.direct();
         let other = g - direct;
-        let (w_direct, rest) = self.packed.split_at(packed_len::<T>(direct, r));
-        let (w_other, w_hr) = rest.split_at(packed_len::<T>(other, r));
+        let (w_direct, rest) = self.packed.split_at(e.packed_len::<T>(direct, r));
+        let (w_other, w_hr) = rest.split_at(if other > 0 { e.packed_len::<T>(other, r) } else { 0 });
         let peep = self.weights.peephole.unwrap_or(&[]);
         for s in (0..self.steps.len()).rev() {
             let t = self.steps.step(s, e.reverse);
@@ -549,8 +562,8 @@ impl<T: GemmReal> Backward<'_, T> {
                             );
                         },
                     );
-                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), true);
-                    gemm_packed((n, r, other), (extra, other), w_other, (dh, r), true);
+                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), true);
+                    gemm_packed(e.form::<T>(other, r), (n, r, other), (extra, other), w_other, (dh, r), true);
                 }
                 Cell::GruResetBefore => {
                     // SAFETY: scratch rows of this task's sequences.
@@ -562,7 +575,7 @@ impl<T: GemmReal> Backward<'_, T> {
                             rows::gru_before_state_backward(at_mut(gates, b, g), h_before(b), at_mut(dh, b, r));
                         },
                     );
-                    gemm_packed((n, r, other), (&gates[direct..], g), w_other, (dq, r), false);
+                    gemm_packed(e.form::<T>(other, r), (n, r, other), (&gates[direct..], g), w_other, (dq, r), false);
                     each(
                         n,
                         #[inline(always)]
@@ -575,7 +588,7 @@ impl<T: GemmReal> Backward<'_, T> {
                             );
                         },
                     );
-                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), true);
+                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), true);
                 }
                 Cell::Rnn(nonlinearity) => {
                     each(
@@ -589,7 +602,7 @@ impl<T: GemmReal> Backward<'_, T> {
                             }
                         },
                     );
-                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), false);
+                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), false);
                 }
                 Cell::Lstm | Cell::LstmPeephole => {
                     let draw = if e.projected() {
@@ -597,7 +610,14 @@ impl<T: GemmReal> Backward<'_, T> {
                         unsafe {
                             self.projected.part(row * r, n * r).copy_from_slice(dh);
                             let draw = self.scratch.part(first * h_units, n * h_units);
-                            gemm_packed((n, h_units, r), (dh, r), w_hr, (draw, h_units), false);
+                            gemm_packed(
+                                e.form::<T>(r, h_units),
+                                (n, h_units, r),
+                                (dh, r),
+                                w_hr,
+                                (draw, h_units),
+                                false,
+                            );
                             &*draw
                         }
                     } else {
@@ -621,7 +641,7 @@ impl<T: GemmReal> Backward<'_, T> {
                             }
                         },
                     );
-                    gemm_packed((n, r, direct), (gates, g), w_direct, (dh, r), false);
+                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), false);
                 }
             }
         }

@@ -1,0 +1,612 @@
+//! Products of f32 on the tile registers of AMX, which multiply bf16 and add in f32.
+//!
+//! A number of f32 is a sum of three of bf16: x = x₁ + x₂ + x₃, each rounded from what those before it leave. Of the nine products of
+//! parts the six largest are added, the smallest first; what is left out is below 2⁻²⁵ |x y|, half of what rounding x y to f32 may change.
+//! (G. Henry, P. T. P. Tang & A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
+//! Computations", 2019, section 2.) Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
+//!
+//! A step is 32 numbers along k. Of 16 rows of a, or columns of b, it is one tile of 16 × 16 pairs for each part: of a a row of
+//! pairs for each row, of b a column of pairs for each column, so that one is the other transposed.
+
+use std::arch::{asm, x86_64::*};
+
+use super::gemm::{Mat, Rows};
+
+/// Rows or columns of a tile.
+const TILE: usize = 16;
+/// Columns of b that are multiplied together, and rows of a.
+pub const PANEL: usize = 2 * TILE;
+/// Numbers along k in a tile.
+const STEP: usize = 32;
+/// Pairs, or numbers of f32, in a tile.
+const SIZE: usize = TILE * TILE;
+const PARTS: usize = 3;
+/// Of one step: both tiles of each part of two tiles' rows or columns.
+const BOTH: usize = PARTS * 2 * SIZE;
+/// Steps after which the next columns are taken: two tiles' rows of a stay in the first cache (24 KiB) while b passes by.
+const BLOCK: usize = 4;
+/// Behind packed columns: whether each of them is finite in every part.
+const FLAG: usize = 16;
+/// From here on the first part of a number is not finite.
+const LIMIT: u32 = 0x7f7f_8000;
+
+/// Whether the processor has tiles of bf16 and the system lets this process use them.
+pub fn available() -> bool {
+    const BF16: u32 = 1 << 22;
+    const TILES: u32 = 1 << 24;
+    // SAFETY: the caller has found AVX-512, so there is a leaf 7.
+    let found = __cpuid_count(7, 0).edx & (BF16 | TILES) == BF16 | TILES;
+    found && is_x86_feature_detected!("avx512bf16") && permitted()
+}
+
+/// Linux saves the tiles' state only of processes that have asked for it.
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+    // SAFETY: changes nothing but what state is saved.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// Elements that [`pack`] writes for a k × n operand.
+pub fn packed_len(k: usize, n: usize) -> usize {
+    k.div_ceil(STEP) * n.div_ceil(PANEL) * BOTH + FLAG
+}
+
+/// Elements that [`pack_rows`] writes for m × k.
+pub fn packed_rows_len(m: usize, k: usize) -> usize {
+    k.div_ceil(STEP) * m.div_ceil(TILE) * PARTS * SIZE
+}
+
+/// The sixteen-bit parts of sixteen numbers, in the upper halves, and which of them are not finite.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn split(x: __m512) -> ([__m512i; PARTS], __mmask16) {
+    let half = _mm512_set1_epi32(0x8000);
+    let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+    let round = |x| _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
+    let rest = |x, part| _mm512_sub_ps(x, _mm512_castsi512_ps(part));
+    let first = round(x);
+    let rest_1 = rest(x, first);
+    let second = round(rest_1);
+    let third = _mm512_castps_si512(rest(rest_1, second));
+    let magnitude = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fff_ffff));
+    ([first, second, third], _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(LIMIT as i32)))
+}
+
+/// The parts of thirty-two numbers along k, as a row of pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn split_along(x: [__m512; 2]) -> ([__m512i; PARTS], bool) {
+    let odd: [i16; 32] = const {
+        let mut odd = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            odd[i] = 2 * i as i16 + 1;
+            i += 1;
+        }
+        odd
+    };
+    // SAFETY: as long as a vector.
+    let odd = unsafe { _mm512_loadu_si512(odd.as_ptr().cast()) };
+    let (low, high) = (split(x[0]), split(x[1]));
+    let part = |p: usize| _mm512_permutex2var_epi16(low.0[p], odd, high.0[p]);
+    ([part(0), part(1), part(2)], (low.1 | high.1) != 0)
+}
+
+/// The parts of sixteen numbers in each of two places along k, as a row of pairs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn split_across(x: [__m512; 2]) -> ([__m512i; PARTS], bool) {
+    let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+    let (even, odd) = (split(x[0]), split(x[1]));
+    let part = |p: usize| _mm512_or_si512(_mm512_srli_epi32::<16>(even.0[p]), _mm512_and_si512(odd.0[p], upper));
+    ([part(0), part(1), part(2)], (even.1 | odd.1) != 0)
+}
+
+/// Sixteen rows of sixteen words, transposed.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(x: &[__m512i; TILE]) -> [__m512i; TILE] {
+    let mut y = *x;
+    for i in (0..16).step_by(2) {
+        (y[i], y[i + 1]) = (_mm512_unpacklo_epi32(x[i], x[i + 1]), _mm512_unpackhi_epi32(x[i], x[i + 1]));
+    }
+    let mut z = y;
+    for i in (0..16).step_by(4) {
+        z[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        z[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        z[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        z[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+    for half in [0, 8] {
+        for i in half..half + 4 {
+            y[i] = _mm512_shuffle_i32x4::<0x88>(z[i], z[i + 4]);
+            y[i + 4] = _mm512_shuffle_i32x4::<0xdd>(z[i], z[i + 4]);
+        }
+    }
+    for i in 0..8 {
+        z[i] = _mm512_shuffle_i32x4::<0x88>(y[i], y[i + 8]);
+        z[i + 8] = _mm512_shuffle_i32x4::<0xdd>(y[i], y[i + 8]);
+    }
+    z
+}
+
+/// The tiles of one step of up to sixteen rows of a, or with `columns` columns of b (`a` is then b transposed): part p at `to + p · apart`.
+/// Answers whether a part is not finite.
+///
+/// # Safety
+/// The processor has AVX-512; a holds the rows × k numbers, of which a step has at most 32; `to` has room.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_step((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *mut f32, apart: usize) -> bool {
+    // SAFETY: loads are masked to what there is; each part's tile is inside its place.
+    unsafe {
+        if a.cs != 1 && a.rs != 1 {
+            return pack_scattered((rows, k), a, columns, to, apart);
+        }
+        let mask = |n: usize| if n >= TILE { u16::MAX } else { (1 << n) - 1 };
+        let along = a.cs == 1;
+        let mut infinite = false;
+        // Rows of pairs lie as they are made, or are turned where they lie.
+        let lines = if along { rows } else { k.div_ceil(2) };
+        for i in 0..lines {
+            let (parts, some) = if along {
+                let row = a.ptr.add(i * a.rs);
+                split_along([
+                    _mm512_maskz_loadu_ps(mask(k), row),
+                    _mm512_maskz_loadu_ps(mask(k.saturating_sub(TILE)), row.wrapping_add(TILE)),
+                ])
+            } else {
+                let row = a.ptr.add(2 * i * a.cs);
+                let second = if 2 * i + 1 < k { mask(rows) } else { 0 };
+                split_across([
+                    _mm512_maskz_loadu_ps(mask(rows), row),
+                    _mm512_maskz_loadu_ps(second, row.wrapping_add(a.cs)),
+                ])
+            };
+            infinite |= some;
+            for p in 0..PARTS {
+                _mm512_storeu_si512(to.add(p * apart + i * TILE).cast(), parts[p]);
+            }
+        }
+        for p in 0..PARTS {
+            let line = |i: usize| to.add(p * apart + i * TILE).cast::<__m512i>();
+            for i in lines..TILE {
+                line(i).write_unaligned(_mm512_setzero_si512());
+            }
+            if along == columns {
+                let turned = transpose(&std::array::from_fn(|i| line(i).read_unaligned()));
+                turned.iter().enumerate().for_each(|(i, &row)| line(i).write_unaligned(row));
+            }
+        }
+        infinite
+    }
+}
+
+/// [`pack_step`] of numbers that lie apart in both directions.
+///
+/// # Safety
+/// As there.
+#[cold]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn pack_scattered((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *mut f32, apart: usize) -> bool {
+    let mut gathered = [0.0; TILE * STEP];
+    for i in 0..rows {
+        for p in 0..k {
+            // SAFETY: the caller's.
+            gathered[i * STEP + p] = unsafe { *a.at(i, p) };
+        }
+    }
+    // SAFETY: as above.
+    unsafe { pack_step((rows, k), Mat::new(&gathered, rows, STEP, k, 1), columns, to, apart) }
+}
+
+/// Where the tiles of a step of a panel begin: b lies in the order in which it is used.
+fn place(step: usize, steps: usize, panel: usize, panels: usize) -> usize {
+    let (first, inside) = (step / BLOCK * BLOCK, step % BLOCK);
+    (first * panels + panel * BLOCK.min(steps - first) + inside) * BOTH
+}
+
+/// Packs panels `first..last` of a k × n operand. Answers whether a part is not finite: see [`finish`].
+///
+/// # Safety
+/// The processor has AMX; b holds k × n, `to` has room for [`packed_len`], and nobody else uses these panels.
+pub unsafe fn pack(b: Mat<f32>, (k, n): (usize, usize), (first, last): (usize, usize), to: *mut f32) -> bool {
+    let (steps, panels) = (k.div_ceil(STEP), n.div_ceil(PANEL));
+    let mut infinite = false;
+    for panel in first..last {
+        for step in 0..steps {
+            for tile in 0..2 {
+                let (j, p) = (panel * PANEL + tile * TILE, step * STEP);
+                let columns = n.saturating_sub(j).min(TILE);
+                // SAFETY: inside b and its packed form.
+                unsafe {
+                    let from = Mat { ptr: b.ptr.wrapping_add(p * b.rs + j * b.cs), rs: b.cs, cs: b.rs };
+                    let to = to.add(place(step, steps, panel, panels) + tile * SIZE);
+                    infinite |= pack_step((columns, STEP.min(k - p)), from, true, to, 2 * SIZE);
+                }
+            }
+        }
+    }
+    infinite
+}
+
+/// Ends packing, with what its calls have answered.
+///
+/// # Safety
+/// As [`pack`], of which no call is under way.
+pub unsafe fn finish(b: Mat<f32>, (k, n): (usize, usize), to: *mut f32, infinite: bool) {
+    let (steps, panels) = (k.div_ceil(STEP), n.div_ceil(PANEL));
+    // SAFETY: inside b and its packed form.
+    unsafe {
+        *to.add(packed_len(k, n) - FLAG) = f32::from(u8::from(infinite));
+        if !infinite {
+            return;
+        }
+        // Once more, so that `unpack` finds every number: cut off rather than rounded, and infinities and NaN in the first part alone.
+        let upper = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+        for (j, p) in (0..n).flat_map(|j| (0..k).map(move |p| (j, p))) {
+            let x = *b.ptr.add(p * b.rs + j * b.cs);
+            let first = if x.is_nan() { f32::NAN } else { upper(x) };
+            let rest = if x.is_finite() { x - first } else { 0.0 };
+            for (part, x) in [first, upper(rest), rest - upper(rest)].into_iter().enumerate() {
+                *half(to, (steps, panels), (p, j), part) = (x.to_bits() >> 16) as u16;
+            }
+        }
+    }
+}
+
+/// Where a part of b's number in row p and column j is.
+///
+/// # Safety
+/// Inside the packed operand.
+unsafe fn half(b: *mut f32, (steps, panels): (usize, usize), (p, j): (usize, usize), part: usize) -> *mut u16 {
+    let tile = place(p / STEP, steps, j / PANEL, panels) + part * 2 * SIZE + j % PANEL / TILE * SIZE;
+    // SAFETY: the caller's.
+    unsafe { b.add(tile + p % STEP / 2 * TILE + j % TILE).cast::<u16>().add(p % 2) }
+}
+
+/// Whether every part of a packed operand is finite.
+///
+/// # Safety
+/// b is packed, of k × n.
+pub unsafe fn finite(b: *const f32, (k, n): (usize, usize)) -> bool {
+    // SAFETY: inside it.
+    unsafe { *b.add(packed_len(k, n) - FLAG) == 0.0 }
+}
+
+/// Columns `first..last` of a packed operand as panels of `nr`, k-major, as the other kernels take them.
+///
+/// # Safety
+/// b is packed, of k × n; `to` has room for k rows of the columns rounded up to panels.
+pub unsafe fn unpack(b: *const f32, (k, n): (usize, usize), (first, last): (usize, usize), nr: usize, to: *mut f32) {
+    let extents = (k.div_ceil(STEP), n.div_ceil(PANEL));
+    let columns = (last - first).next_multiple_of(nr);
+    for (j, p) in (0..columns).flat_map(|j| (0..k).map(move |p| (j, p))) {
+        // SAFETY: inside both.
+        unsafe {
+            let part = |part| f32::from_bits(u32::from(*half(b.cast_mut(), extents, (p, first + j), part)) << 16);
+            let x = if first + j < last { part(0) + (part(1) + part(2)) } else { 0.0 };
+            *to.add(j / nr * nr * k + p * nr + j % nr) = x;
+        }
+    }
+}
+
+/// Rows of c that belong to one tile.
+#[derive(Clone, Copy)]
+struct Strip {
+    rows: usize,
+    c: *mut f32,
+    /// Elements from a row to the next.
+    ld: usize,
+}
+
+/// The strips of some rows, two at a time.
+fn pairs<'a>(rows: &'a [Rows<f32>]) -> impl Iterator<Item = (Strip, Option<Strip>)> + 'a {
+    let mut strips = rows.iter().flat_map(|r| {
+        (0..r.m).step_by(TILE).map(|i| Strip {
+            rows: TILE.min(r.m - i),
+            c: r.c.ptr.wrapping_add(i * r.c.ld),
+            ld: r.c.ld,
+        })
+    });
+    std::iter::from_fn(move || Some((strips.next()?, strips.next())))
+}
+
+/// Packs rows of a as [`block`] takes them. Answers whether a part is not finite.
+///
+/// # Safety
+/// The processor has AMX; the rows are there, k long, and `to` has room for the sum of [`packed_rows_len`].
+pub unsafe fn pack_rows(rows: &[Rows<f32>], k: usize, to: *mut f32) -> bool {
+    let steps = k.div_ceil(STEP);
+    let strips: usize = rows.iter().map(|r| r.m.div_ceil(TILE)).sum();
+    let (mut strip, mut infinite) = (0, false);
+    for r in rows {
+        for i in (0..r.m).step_by(TILE) {
+            // The last strip may be without another.
+            let (pair, second) = (strip / 2, strip % 2);
+            let width = if 2 * pair + 1 < strips { 2 } else { 1 };
+            for step in 0..steps {
+                let p = step * STEP;
+                // SAFETY: inside a and the packed rows.
+                unsafe {
+                    let a = Mat { ptr: r.a.at(i, p), ..r.a };
+                    let to = to.add(pair * steps * BOTH + (step * PARTS * width + second) * SIZE);
+                    infinite |= pack_step((TILE.min(r.m - i), STEP.min(k - p)), a, false, to, width * SIZE);
+                }
+            }
+            strip += 1;
+        }
+    }
+    infinite
+}
+
+/// What shapes the tiles have: see `ldtilecfg`.
+#[repr(C, align(64))]
+struct Config {
+    palette: u8,
+    start: u8,
+    reserved: [u8; 14],
+    bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Shapes the tiles for strips of these rows. All tiles are zero afterwards.
+///
+/// # Safety
+/// The processor has AMX, and nobody relies on the tiles of this thread.
+unsafe fn configure(rows: (usize, Option<usize>)) {
+    let mut config = Config { palette: 1, start: 0, reserved: [0; 14], bytes: [0; 16], rows: [0; 16] };
+    config.bytes[..8].fill(64);
+    let (first, second) = (rows.0 as u8, rows.1.unwrap_or(1) as u8);
+    let shapes = match rows.1 {
+        Some(_) => [first, first, second, second, first, second, 16, 16],
+        None => [first, first, first, first, first, 16, 16, 1],
+    };
+    config.rows[..8].copy_from_slice(&shapes);
+    // SAFETY: a palette and shapes that every AMX has.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) }
+}
+
+/// Asks for a part of the next step of b, of 32 lines.
+macro_rules! fetch {
+    ($at:literal) => {
+        concat!(
+            ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960\n",
+            "prefetcht0 [{b} + 6144 + ",
+            $at,
+            " + \\line]\n",
+            "prefetcht0 [{b} + 6144 + ",
+            $at,
+            " + 1024 + \\line]\n",
+            ".endr"
+        )
+    };
+}
+
+/// `c (+)= a × b` for two strips and a panel, `steps` long.
+///
+/// # Safety
+/// The tiles are configured for the strips; a, b and c hold what is read and written.
+unsafe fn two(steps: usize, a: *const f32, b: *const f32, c: [(*mut f32, usize); 2], add: bool) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "test {add:e}, {add:e}",
+            "jz 2f",
+            "tileloadd tmm0, [{c0} + {ld0}]",
+            "tileloadd tmm1, [{c0} + {ld0} + 64]",
+            "tileloadd tmm2, [{c1} + {ld1}]",
+            "tileloadd tmm3, [{c1} + {ld1} + 64]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "3:",
+            // x₁ y₃
+            "tileloadd tmm4, [{a} + {line}]",
+            "tileloadd tmm5, [{a} + {line} + 1024]",
+            "tileloadd tmm6, [{b} + {line} + 4096]",
+            "tileloadd tmm7, [{b} + {line} + 5120]",
+            fetch!("4096"),
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // x₁ y₂
+            "tileloadd tmm6, [{b} + {line} + 2048]",
+            "tileloadd tmm7, [{b} + {line} + 3072]",
+            fetch!("2048"),
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // x₂ y₂
+            "tileloadd tmm4, [{a} + {line} + 2048]",
+            "tileloadd tmm5, [{a} + {line} + 3072]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // x₂ y₁
+            "tileloadd tmm6, [{b} + {line}]",
+            "tileloadd tmm7, [{b} + {line} + 1024]",
+            fetch!("0"),
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // x₃ y₁
+            "tileloadd tmm4, [{a} + {line} + 4096]",
+            "tileloadd tmm5, [{a} + {line} + 5120]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            // x₁ y₁
+            "tileloadd tmm4, [{a} + {line}]",
+            "tileloadd tmm5, [{a} + {line} + 1024]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 6144",
+            "add {b}, 6144",
+            "dec {steps}",
+            "jnz 3b",
+            "tilestored [{c0} + {ld0}], tmm0",
+            "tilestored [{c0} + {ld0} + 64], tmm1",
+            "tilestored [{c1} + {ld1}], tmm2",
+            "tilestored [{c1} + {ld1} + 64], tmm3",
+            add = in(reg) u32::from(add),
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            c0 = in(reg) c[0].0,
+            c1 = in(reg) c[1].0,
+            ld0 = in(reg) 4 * c[0].1,
+            ld1 = in(reg) 4 * c[1].1,
+            line = in(reg) 64_usize,
+            steps = inout(reg) steps => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// The same for one strip, in the same order.
+///
+/// # Safety
+/// As [`two`].
+unsafe fn one(steps: usize, a: *const f32, b: *const f32, c: (*mut f32, usize), add: bool) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!(
+            "test {add:e}, {add:e}",
+            "jz 2f",
+            "tileloadd tmm0, [{c} + {ld}]",
+            "tileloadd tmm1, [{c} + {ld} + 64]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "3:",
+            "tileloadd tmm2, [{a} + {line}]",
+            "tileloadd tmm3, [{a} + {line} + 1024]",
+            "tileloadd tmm4, [{a} + {line} + 2048]",
+            "tileloadd tmm5, [{b} + {line} + 4096]",
+            "tileloadd tmm6, [{b} + {line} + 5120]",
+            fetch!("4096"),
+            "tdpbf16ps tmm0, tmm2, tmm5",
+            "tdpbf16ps tmm1, tmm2, tmm6",
+            "tileloadd tmm5, [{b} + {line} + 2048]",
+            "tileloadd tmm6, [{b} + {line} + 3072]",
+            fetch!("2048"),
+            "tdpbf16ps tmm0, tmm2, tmm5",
+            "tdpbf16ps tmm1, tmm2, tmm6",
+            "tdpbf16ps tmm0, tmm3, tmm5",
+            "tdpbf16ps tmm1, tmm3, tmm6",
+            "tileloadd tmm5, [{b} + {line}]",
+            "tileloadd tmm6, [{b} + {line} + 1024]",
+            fetch!("0"),
+            "tdpbf16ps tmm0, tmm3, tmm5",
+            "tdpbf16ps tmm1, tmm3, tmm6",
+            "tdpbf16ps tmm0, tmm4, tmm5",
+            "tdpbf16ps tmm1, tmm4, tmm6",
+            "tdpbf16ps tmm0, tmm2, tmm5",
+            "tdpbf16ps tmm1, tmm2, tmm6",
+            "add {a}, 3072",
+            "add {b}, 6144",
+            "dec {steps}",
+            "jnz 3b",
+            "tilestored [{c} + {ld}], tmm0",
+            "tilestored [{c} + {ld} + 64], tmm1",
+            add = in(reg) u32::from(add),
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            c = in(reg) c.0,
+            ld = in(reg) 4 * c.1,
+            line = in(reg) 64_usize,
+            steps = inout(reg) steps => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// The first columns of a strip's rows, as many as there are, in a stretch of its own.
+///
+/// # Safety
+/// `from` and `to` hold the rows.
+unsafe fn copy(rows: usize, columns: usize, from: (*const f32, usize), to: (*mut f32, usize)) {
+    for i in 0..rows {
+        // SAFETY: the caller's.
+        unsafe { std::ptr::copy_nonoverlapping(from.0.add(i * from.1), to.0.add(i * to.1), columns) };
+    }
+}
+
+/// `c (+)= a × b` for panels `first..last`, a packed by [`pack_rows`] and b by [`pack`].
+///
+/// # Safety
+/// The processor has AMX; a and b are packed, every part of both finite; nobody else uses these columns of the rows' c.
+pub unsafe fn block(
+    (n, k): (usize, usize),
+    (first, last): (usize, usize),
+    rows: &[Rows<f32>],
+    a: *const f32,
+    b: *const f32,
+    add: bool,
+) {
+    let (steps, panels) = (k.div_ceil(STEP), n.div_ceil(PANEL));
+    let mut shape = None;
+    for step in (0..steps).step_by(BLOCK) {
+        let depth = BLOCK.min(steps - step);
+        let add = add || step > 0;
+        for (pair, (upper, lower)) in pairs(rows).enumerate() {
+            let width = if lower.is_some() { 2 } else { 1 };
+            let wanted = Some((upper.rows, lower.map(|s| s.rows)));
+            // SAFETY: inside a, b and c; columns that c lacks go elsewhere.
+            unsafe {
+                if shape != wanted {
+                    configure((upper.rows, lower.map(|s| s.rows)));
+                    shape = wanted;
+                }
+                let a = a.add(pair * steps * BOTH + step * PARTS * width * SIZE);
+                for panel in first..last {
+                    let (j, b) = (panel * PANEL, b.add(place(step, steps, panel, panels)));
+                    let at = |s: Strip| (s.c.add(j), s.ld);
+                    if n - j >= PANEL {
+                        match lower {
+                            Some(lower) => two(depth, a, b, [at(upper), at(lower)], add),
+                            None => one(depth, a, b, at(upper), add),
+                        }
+                        continue;
+                    }
+                    let mut aside = [[0.0; TILE * PANEL]; 2];
+                    let [x, y] = aside.each_mut().map(|a| (a.as_mut_ptr(), PANEL));
+                    if add {
+                        copy(upper.rows, n - j, (at(upper).0, upper.ld), x);
+                        lower.inspect(|s| copy(s.rows, n - j, (at(*s).0, s.ld), y));
+                    }
+                    match lower {
+                        Some(_) => two(depth, a, b, [x, y], add),
+                        None => one(depth, a, b, x, add),
+                    }
+                    copy(upper.rows, n - j, (x.0, x.1), at(upper));
+                    lower.inspect(|s| copy(s.rows, n - j, (y.0, y.1), at(*s)));
+                }
+            }
+        }
+    }
+    // So that a change of threads has no tiles to save.
+    // SAFETY: nobody relies on them.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) }
+}
