@@ -32,7 +32,7 @@ pub fn train(data: &Path, settings: &Settings) -> Result<()> {
     let tagger = Tagger::new(&of, settings.chars, device, &mut rng)?;
     println!("{}\n{} parameters on {device}", tagger.repr(), tagger.num_parameters());
     let batches = || Batches::new(training.len(), 32);
-    let mut optimizer = Adam::new(2e-3).over([&tagger])?;
+    let mut optimizer = Adam::new(4e-3).over([&tagger])?;
     let steps = epochs.saturating_mul(batches()?.len() as u64);
     let mut schedule = CosineAnnealingLr::new(steps).eta_min(1e-4).over(&mut optimizer)?;
     let cross_entropy = CrossEntropyLoss::new().ignore_index(IGNORE);

@@ -10,7 +10,7 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::gemm::{Mat, Rows};
+use super::gemm::{Columns, Mat, Rows};
 
 /// Rows or columns of a tile.
 const TILE: usize = 16;
@@ -53,9 +53,16 @@ fn permitted() -> bool {
     false
 }
 
-/// Elements that [`pack`] writes for a k × n operand.
-pub fn packed_len(k: usize, n: usize) -> usize {
-    k.div_ceil(STEP) * n.div_ceil(PANEL) * BOTH + FLAG
+/// Elements that [`pack`] writes for k rows of some columns.
+pub fn packed_len(k: usize, columns: Columns) -> usize {
+    k.div_ceil(STEP) * columns.panels(PANEL) * BOTH + FLAG
+}
+
+/// The first column of a panel, and how many of its columns there are.
+fn panel_columns(panel: usize, columns: Columns) -> (usize, usize) {
+    let each = columns.width.div_ceil(PANEL);
+    let inside = panel % each * PANEL;
+    (panel / each * columns.apart + inside, PANEL.min(columns.width - inside))
 }
 
 /// Elements that [`pack_rows`] writes for m × k.
@@ -212,23 +219,25 @@ fn place(step: usize, steps: usize, panel: usize, panels: usize) -> usize {
     (first * panels + panel * BLOCK.min(steps - first) + inside) * BOTH
 }
 
-/// Packs panels `first..last` of a k × n operand. Answers whether a part is not finite: see [`finish`].
+/// Packs panels `first..last` of k rows of b. Answers whether a part is not finite: see [`finish`].
 ///
 /// # Safety
-/// The processor has AMX; b holds k × n, `to` has room for [`packed_len`], and nobody else uses these panels.
-pub unsafe fn pack(b: Mat<f32>, (k, n): (usize, usize), (first, last): (usize, usize), to: *mut f32) -> bool {
-    let (steps, panels) = (k.div_ceil(STEP), n.div_ceil(PANEL));
+/// The processor has AMX; b holds the rows and columns, `to` has room for [`packed_len`], and nobody else uses these panels.
+pub unsafe fn pack(b: Mat<f32>, k: usize, columns: Columns, (first, last): (usize, usize), to: *mut f32) -> bool {
+    let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     let mut infinite = false;
     for panel in first..last {
+        let (column, some) = panel_columns(panel, columns);
         for step in 0..steps {
-            for tile in 0..2 {
-                let (j, p) = (panel * PANEL + tile * TILE, step * STEP);
-                let columns = n.saturating_sub(j).min(TILE);
+            for (tile, at) in [0, TILE].into_iter().enumerate() {
+                let p = step * STEP;
                 // SAFETY: inside b and its packed form.
                 unsafe {
-                    let from = Mat { ptr: b.ptr.wrapping_add(p * b.rs + j * b.cs), rs: b.cs, cs: b.rs };
+                    let from = b.ptr.wrapping_add(p * b.rs + (column + at) * b.cs);
+                    let from = Mat { ptr: from, rs: b.cs, cs: b.rs };
                     let to = to.add(place(step, steps, panel, panels) + tile * SIZE);
-                    infinite |= pack_step((columns, STEP.min(k - p)), from, true, to, 2 * SIZE);
+                    let extents = (some.saturating_sub(at).min(TILE), STEP.min(k - p));
+                    infinite |= pack_step(extents, from, true, to, 2 * SIZE);
                 }
             }
         }
@@ -240,61 +249,64 @@ pub unsafe fn pack(b: Mat<f32>, (k, n): (usize, usize), (first, last): (usize, u
 ///
 /// # Safety
 /// As [`pack`], of which no call is under way.
-pub unsafe fn finish(b: Mat<f32>, (k, n): (usize, usize), to: *mut f32, infinite: bool) {
-    let (steps, panels) = (k.div_ceil(STEP), n.div_ceil(PANEL));
+pub unsafe fn finish(b: Mat<f32>, k: usize, columns: Columns, to: *mut f32, infinite: bool) {
+    let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     // SAFETY: inside b and its packed form.
     unsafe {
-        *to.add(packed_len(k, n) - FLAG) = f32::from(u8::from(infinite));
+        *to.add(packed_len(k, columns) - FLAG) = f32::from(u8::from(infinite));
         if !infinite {
             return;
         }
         // Once more, so that `unpack` finds every number: cut off rather than rounded, and infinities and NaN in the first part alone.
         let upper = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
-        for (j, p) in (0..n).flat_map(|j| (0..k).map(move |p| (j, p))) {
-            let x = *b.ptr.add(p * b.rs + j * b.cs);
-            let first = if x.is_nan() { f32::NAN } else { upper(x) };
-            let rest = if x.is_finite() { x - first } else { 0.0 };
-            for (part, x) in [first, upper(rest), rest - upper(rest)].into_iter().enumerate() {
-                *half(to, (steps, panels), (p, j), part) = (x.to_bits() >> 16) as u16;
+        for panel in 0..panels {
+            let (column, some) = panel_columns(panel, columns);
+            for (j, p) in (0..some).flat_map(|j| (0..k).map(move |p| (j, p))) {
+                let x = *b.ptr.add(p * b.rs + (column + j) * b.cs);
+                let first = if x.is_nan() { f32::NAN } else { upper(x) };
+                let rest = if x.is_finite() { x - first } else { 0.0 };
+                for (part, x) in [first, upper(rest), rest - upper(rest)].into_iter().enumerate() {
+                    *half(to.add(place(p / STEP, steps, panel, panels)), (p, j), part) = (x.to_bits() >> 16) as u16;
+                }
             }
         }
     }
 }
 
-/// Where a part of b's number in row p and column j is.
+/// Where, in the step of a panel, a part of b's number in row p and the panel's column j is.
 ///
 /// # Safety
-/// Inside the packed operand.
-unsafe fn half(b: *mut f32, (steps, panels): (usize, usize), (p, j): (usize, usize), part: usize) -> *mut u16 {
-    let tile = place(p / STEP, steps, j / PANEL, panels) + part * 2 * SIZE + j % PANEL / TILE * SIZE;
+/// The step is inside the packed operand.
+unsafe fn half(step: *mut f32, (p, j): (usize, usize), part: usize) -> *mut u16 {
+    let tile = part * 2 * SIZE + j / TILE * SIZE;
     // SAFETY: the caller's.
-    unsafe { b.add(tile + p % STEP / 2 * TILE + j % TILE).cast::<u16>().add(p % 2) }
+    unsafe { step.add(tile + p % STEP / 2 * TILE + j % TILE).cast::<u16>().add(p % 2) }
 }
 
 /// Whether every part of a packed operand is finite.
 ///
 /// # Safety
-/// b is packed, of k × n.
-pub unsafe fn finite(b: *const f32, (k, n): (usize, usize)) -> bool {
+/// b is packed, of these extents.
+pub unsafe fn finite(b: *const f32, k: usize, columns: Columns) -> bool {
     // SAFETY: inside it.
-    unsafe { *b.add(packed_len(k, n) - FLAG) == 0.0 }
+    unsafe { *b.add(packed_len(k, columns) - FLAG) == 0.0 }
 }
 
-/// Columns `first..last` of a packed operand as panels of `nr`, k-major, as the other kernels take them.
+/// One panel as the kernels of AVX-512 take it; answers its first column and how many there are.
 ///
 /// # Safety
-/// b is packed, of k × n; `to` has room for k rows of the columns rounded up to panels.
-pub unsafe fn unpack(b: *const f32, (k, n): (usize, usize), (first, last): (usize, usize), nr: usize, to: *mut f32) {
-    let extents = (k.div_ceil(STEP), n.div_ceil(PANEL));
-    let columns = (last - first).next_multiple_of(nr);
-    for (j, p) in (0..columns).flat_map(|j| (0..k).map(move |p| (j, p))) {
-        // SAFETY: inside both.
+/// b is packed, of these extents; `to` has room for k rows of a panel.
+pub unsafe fn unpack(b: *const f32, k: usize, columns: Columns, panel: usize, to: *mut f32) -> (usize, usize) {
+    let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
+    for (p, j) in (0..k).flat_map(|p| (0..PANEL).map(move |j| (p, j))) {
+        // SAFETY: inside both; columns that b lacks are zero.
         unsafe {
-            let part = |part| f32::from_bits(u32::from(*half(b.cast_mut(), extents, (p, first + j), part)) << 16);
-            let x = if first + j < last { part(0) + (part(1) + part(2)) } else { 0.0 };
-            *to.add(j / nr * nr * k + p * nr + j % nr) = x;
+            let step = b.cast_mut().add(place(p / STEP, steps, panel, panels));
+            let part = |part| f32::from_bits(u32::from(*half(step, (p, j), part)) << 16);
+            *to.add(p * PANEL + j) = part(0) + (part(1) + part(2));
         }
     }
+    panel_columns(panel, columns)
 }
 
 /// Rows of c that belong to one tile.
@@ -558,14 +570,15 @@ unsafe fn copy(rows: usize, columns: usize, from: (*const f32, usize), to: (*mut
 /// # Safety
 /// The processor has AMX; a and b are packed, every part of both finite; nobody else uses these columns of the rows' c.
 pub unsafe fn block(
-    (n, k): (usize, usize),
+    k: usize,
+    columns: Columns,
     (first, last): (usize, usize),
     rows: &[Rows<f32>],
     a: *const f32,
     b: *const f32,
     add: bool,
 ) {
-    let (steps, panels) = (k.div_ceil(STEP), n.div_ceil(PANEL));
+    let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     let mut shape = None;
     for step in (0..steps).step_by(BLOCK) {
         let depth = BLOCK.min(steps - step);
@@ -581,9 +594,10 @@ pub unsafe fn block(
                 }
                 let a = a.add(pair * steps * BOTH + step * PARTS * width * SIZE);
                 for panel in first..last {
-                    let (j, b) = (panel * PANEL, b.add(place(step, steps, panel, panels)));
-                    let at = |s: Strip| (s.c.add(j), s.ld);
-                    if n - j >= PANEL {
+                    let b = b.add(place(step, steps, panel, panels));
+                    let (column, some) = panel_columns(panel, columns);
+                    let at = |s: Strip| (s.c.add(column), s.ld);
+                    if some == PANEL {
                         match lower {
                             Some(lower) => two(depth, a, b, [at(upper), at(lower)], add),
                             None => one(depth, a, b, at(upper), add),
@@ -593,15 +607,15 @@ pub unsafe fn block(
                     let mut aside = [[0.0; TILE * PANEL]; 2];
                     let [x, y] = aside.each_mut().map(|a| (a.as_mut_ptr(), PANEL));
                     if add {
-                        copy(upper.rows, n - j, (at(upper).0, upper.ld), x);
-                        lower.inspect(|s| copy(s.rows, n - j, (at(*s).0, s.ld), y));
+                        copy(upper.rows, some, (at(upper).0, upper.ld), x);
+                        lower.inspect(|s| copy(s.rows, some, (at(*s).0, s.ld), y));
                     }
                     match lower {
                         Some(_) => two(depth, a, b, [x, y], add),
                         None => one(depth, a, b, x, add),
                     }
-                    copy(upper.rows, n - j, (x.0, x.1), at(upper));
-                    lower.inspect(|s| copy(s.rows, n - j, (y.0, y.1), at(*s)));
+                    copy(upper.rows, some, (x.0, x.1), at(upper));
+                    lower.inspect(|s| copy(s.rows, some, (y.0, y.1), at(*s)));
                 }
             }
         }

@@ -145,6 +145,26 @@ pub struct Set<T: 'static> {
     wide: Micro<T>,
 }
 
+/// Columns of a second operand that are packed together, and those of c that their products go to: `count` runs of `width`, whose first
+/// columns are `apart`.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    pub width: usize,
+    pub count: usize,
+    pub apart: usize,
+}
+
+impl Columns {
+    pub fn all(n: usize) -> Self {
+        Columns { width: n, count: 1, apart: 0 }
+    }
+
+    /// In how many panels they lie.
+    pub fn panels(&self, nr: usize) -> usize {
+        self.count * self.width.div_ceil(nr)
+    }
+}
+
 /// How the second operand of a product lies packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -448,7 +468,7 @@ impl GemmReal for f32 {
 
     fn kept_form(m: usize, k: usize, n: usize) -> Form {
         #[cfg(target_arch = "x86_64")]
-        if amx::packed_len(k, n) * size_of::<f32>() <= TILES_BYTES {
+        if amx::packed_len(k, Columns::all(n)) * size_of::<f32>() <= TILES_BYTES {
             return Self::form(m, k, n);
         }
         let _ = (m, k, n);
@@ -490,12 +510,12 @@ impl GemmReal for f64 {
     }
 }
 
-/// Elements that [`pack`] writes for a k × n operand.
-pub fn packed_len<T: GemmReal>(form: Form, k: usize, n: usize) -> usize {
+/// Elements that [`pack`] writes for k rows of some columns.
+pub fn packed_len<T: GemmReal>(form: Form, k: usize, columns: Columns) -> usize {
     match form {
         #[cfg(target_arch = "x86_64")]
-        Form::Tiles => amx::packed_len(k, n),
-        _ => k * n.next_multiple_of(T::set().nr),
+        Form::Tiles => amx::packed_len(k, columns),
+        _ => k * columns.panels(T::set().nr) * T::set().nr,
     }
 }
 
@@ -542,38 +562,45 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
     }
 }
 
-/// Packs a whole k × n operand for [`gemm_packed`].
-pub fn pack<T: GemmReal>(form: Form, b: Mat<T>, k: usize, n: usize, to: &mut [T]) {
-    let len = packed_len::<T>(form, k, n);
+/// Packs k rows of some columns of b for [`gemm_packed_rows`]. Panics when `to` is too short.
+///
+/// # Safety
+/// b holds them.
+pub unsafe fn pack<T: GemmReal>(form: Form, b: Mat<T>, k: usize, columns: Columns, to: &mut [T]) {
+    let len = packed_len::<T>(form, k, columns);
     assert!(to.len() >= len, "packing outside its slice");
     let threads = rayon::current_num_threads();
-    match form {
-        Form::Panels => pack_parallel(b, 0, k, 0, n, &mut to[..len], threads),
-        // SAFETY: b and the slice hold the extents.
-        Form::Tiles => unsafe { pack_tiles(b, (k, n), &mut to[..len], threads) },
+    if form == Form::Tiles {
+        // SAFETY: the caller's.
+        return unsafe { pack_tiles(b, k, columns, &mut to[..len], threads) };
+    }
+    let each = len / columns.count;
+    for run in 0..columns.count {
+        pack_parallel(b, 0, k, run * columns.apart, columns.width, &mut to[run * each..][..each], threads);
     }
 }
 
-/// Packs a k × n operand into tiles.
+/// Packs k rows of some columns of b into tiles.
 ///
 /// # Safety
-/// b holds it, and `to` has [`packed_len`] elements; the processor has AMX.
-unsafe fn pack_tiles<T: GemmReal>(b: Mat<T>, (k, n): (usize, usize), to: &mut [T], threads: usize) {
+/// b holds them, and `to` has [`packed_len`] elements; the processor has AMX.
+unsafe fn pack_tiles<T: GemmReal>(b: Mat<T>, k: usize, columns: Columns, to: &mut [T], threads: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         let (b, to) = (f32_mat(b), Shared::new(bytemuck::cast_slice_mut::<T, f32>(to)));
-        let (panels, infinite) = (n.div_ceil(amx::PANEL), AtomicBool::new(false));
+        let (panels, infinite) = (columns.panels(amx::PANEL), AtomicBool::new(false));
         // Panels of a task.
-        let each = if threads == 1 || k * n < 1 << 15 { panels } else { 4 };
+        let each = if threads == 1 || k * panels * amx::PANEL < 1 << 15 { panels } else { 4 };
         split::tasks(panels.div_ceil(each), &|task| {
+            let some = (task * each, panels.min((task + 1) * each));
             // SAFETY: inside both, and each task has panels of its own.
-            let some = unsafe { amx::pack(b, (k, n), (task * each, panels.min((task + 1) * each)), to.start()) };
+            let some = unsafe { amx::pack(b, k, columns, some, to.start()) };
             infinite.fetch_or(some, Ordering::Relaxed);
         });
         // SAFETY: as above; the tasks are done.
-        unsafe { amx::finish(b, (k, n), to.start(), infinite.into_inner()) };
+        unsafe { amx::finish(b, k, columns, to.start(), infinite.into_inner()) };
     }
-    let _ = (b, (k, n), to, threads);
+    let _ = (b, k, columns, to, threads);
 }
 
 /// The same matrix, of f32.
@@ -667,7 +694,7 @@ unsafe fn pack_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, to: *mut T) 
     }
 }
 
-/// Rows of a and of c for one [`gemm_packed`].
+/// Rows of a and of c for one [`gemm_packed_rows`].
 #[derive(Clone, Copy)]
 pub struct Rows<T> {
     pub(super) m: usize,
@@ -676,47 +703,42 @@ pub struct Rows<T> {
 }
 
 impl<T: Copy> Rows<T> {
-    /// m rows of a, k long and `lda` apart, and m rows of c, n long and `ldc` apart. Panics when a slice is too short: a bug of the caller
-    /// in this crate.
-    pub fn new((m, n, k): (usize, usize, usize), (a, lda): (&[T], usize), (c, ldc): (&mut [T], usize)) -> Self {
-        Rows { m, a: Mat::new(a, m, lda, k, 1), c: MatMut::new(c, m, n, ldc) }
+    /// m rows of a, `lda` apart, and of c, `ldc` apart, of which whoever multiplies them vouches that they are there.
+    pub fn raw(m: usize, (a, lda): (*const T, usize), (c, ldc): (*mut T, usize)) -> Self {
+        Rows { m, a: Mat { ptr: a, rs: lda, cs: 1 }, c: MatMut { ptr: c, ld: ldc } }
     }
 }
 
-/// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread: a is m × k with rows `lda` apart, b packed by [`pack`], c m × n with
-/// rows `ldc` apart. Panics when a slice is too short.
-pub fn gemm_packed<T: GemmReal>(
-    form: Form,
-    (m, n, k): (usize, usize, usize),
-    a: (&[T], usize),
-    b: &[T],
-    c: (&mut [T], usize),
-    accumulate: bool,
-) {
-    // SAFETY: the slices are borrowed for the call, c alone.
-    unsafe { gemm_packed_rows(form, (n, k), &[Rows::new((m, n, k), a, c)], b, accumulate) }
-}
-
-/// [`gemm_packed`] for rows that lie in several places: each block of b is used for all of them.
+/// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread, for rows that lie in several places: each block of b, packed by
+/// [`pack`], is used for all of them.
 ///
 /// # Safety
 /// The slices that the rows were made of are still there, and no other thread uses those of c.
 pub unsafe fn gemm_packed_rows<T: GemmReal>(
     form: Form,
-    (n, k): (usize, usize),
+    k: usize,
+    columns: Columns,
     rows: &[Rows<T>],
     b: &[T],
     accumulate: bool,
 ) {
-    assert!(b.len() >= packed_len::<T>(form, k, n), "a packed operand of other extents");
+    let len = packed_len::<T>(form, k, columns);
+    assert!(b.len() >= len, "a packed operand of other extents");
     if form == Form::Tiles {
         // SAFETY: the caller's.
-        return unsafe { in_tiles((n, k), None, rows, b, accumulate) };
+        return unsafe { in_tiles(k, columns, None, rows, b, accumulate) };
     }
     let beta = if accumulate { T::ONE } else { T::ZERO };
+    // SAFETY: as above, the rows hold the extents.
+    let runs = |a: *const T| unsafe {
+        for run in 0..columns.count {
+            let b = &b[run * len / columns.count..];
+            block((columns.width, k), run * columns.apart, rows, a, b.as_ptr(), T::ONE, beta);
+        }
+    };
     if let [Rows { m: 1, a, .. }] = rows {
-        // SAFETY: the rows were checked to hold the extents; one row is a packed one.
-        return unsafe { block((n, k), rows, a.ptr, b.as_ptr(), T::ONE, beta) };
+        // One row is a packed one.
+        return runs(a.ptr);
     }
     with_space(&ROWS, |space| {
         let packed = scratch::<T>(space, packed_rows_len(rows.iter().map(|r| r.m).sum(), k));
@@ -727,8 +749,8 @@ pub unsafe fn gemm_packed_rows<T: GemmReal>(
                 pack_rows((r.m, k), r.a, packed[at..].as_mut_ptr());
                 at += r.m * k;
             }
-            block((n, k), rows, packed.as_ptr(), b.as_ptr(), T::ONE, beta);
         }
+        runs(packed.as_ptr());
     });
 }
 
@@ -737,7 +759,8 @@ pub unsafe fn gemm_packed_rows<T: GemmReal>(
 /// # Safety
 /// As there; the processor has AMX.
 unsafe fn in_tiles<T: GemmReal>(
-    (n, k): (usize, usize),
+    k: usize,
+    columns: Columns,
     panels: Option<(usize, usize)>,
     rows: &[Rows<T>],
     b: &[T],
@@ -746,40 +769,46 @@ unsafe fn in_tiles<T: GemmReal>(
     #[cfg(target_arch = "x86_64")]
     with_space(&ROWS, |space| {
         let b = bytemuck::cast_slice::<T, f32>(b);
-        let panels = panels.unwrap_or((0, n.div_ceil(amx::PANEL)));
+        let panels = panels.unwrap_or((0, columns.panels(amx::PANEL)));
         // SAFETY: the rows of f32, which T is.
         let f32_rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<Rows<f32>>(), rows.len()) };
         let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(r.m, k)).sum());
         // SAFETY: the caller's; the scratch has the room.
         unsafe {
             let some = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
-            if !some && amx::finite(b.as_ptr(), (k, n)) {
-                return amx::block((n, k), panels, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+            if !some && amx::finite(b.as_ptr(), k, columns) {
+                return amx::block(k, columns, panels, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
             }
         }
         // Sums of parts of an infinity would be NaN.
         with_space(&PANELS, |space| {
-            let (first, last) = (panels.0 * amx::PANEL, n.min(panels.1 * amx::PANEL));
-            let columns = last - first;
-            let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, columns));
-            // SAFETY: as above.
-            unsafe {
-                amx::unpack(b.as_ptr(), (k, n), (first, last), f32::set().nr, unpacked.as_mut_ptr());
-                for r in f32_rows {
+            let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL)));
+            for (panel, r) in (panels.0..panels.1).flat_map(|panel| f32_rows.iter().map(move |r| (panel, r))) {
+                // SAFETY: as above.
+                unsafe {
+                    let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, unpacked.as_mut_ptr());
                     let r = Rows { c: MatMut { ptr: r.c.ptr.add(first), ..r.c }, ..*r };
-                    gemm_packed_rows(Form::Panels, (columns, k), &[r], unpacked, accumulate);
+                    gemm_packed_rows(Form::Panels, k, Columns::all(some), &[r], unpacked, accumulate);
                 }
             }
         });
     });
-    let _ = ((n, k), panels, rows, b, accumulate);
+    let _ = (k, columns, panels, rows, b, accumulate);
 }
 
 /// The inner loops: panels of b, blocks of k, tiles of a.
 ///
 /// # Safety
-/// `a` are the tiles of all rows, k long, one behind the other, `b` the panels of k × n; nobody else writes the rows of c, n long.
-unsafe fn block<T: GemmReal>((n, k): (usize, usize), rows: &[Rows<T>], a: *const T, b: *const T, alpha: T, beta: T) {
+/// `a` are the tiles of all rows, k long, one behind the other, `b` the panels of k × n; nobody else writes n columns of c from `first`.
+unsafe fn block<T: GemmReal>(
+    (n, k): (usize, usize),
+    first: usize,
+    rows: &[Rows<T>],
+    a: *const T,
+    b: *const T,
+    alpha: T,
+    beta: T,
+) {
     let set = T::set();
     let nr = set.nr;
     // The tiles share the lines of the next block of b; one tile alone leaves that to the processor.
@@ -802,14 +831,14 @@ unsafe fn block<T: GemmReal>((n, k): (usize, usize), rows: &[Rows<T>], a: *const
                     Tile { alpha, beta, columns, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
                 if wide {
                     let c = rows[0].c;
-                    (set.wide)(depth, a.add(k0), panel, MatMut { ptr: c.ptr.add(j), ld: c.ld }, &tile);
+                    (set.wide)(depth, a.add(k0), panel, MatMut { ptr: c.ptr.add(first + j), ld: c.ld }, &tile);
                     continue;
                 }
                 let behind = panel.wrapping_add(2 * depth * nr);
                 let mut a = a;
                 for r in rows {
                     for (i, height) in tiles(r.m, set.mr) {
-                        let c = MatMut { ptr: r.c.ptr.add(i * r.c.ld + j), ld: r.c.ld };
+                        let c = MatMut { ptr: r.c.ptr.add(i * r.c.ld + first + j), ld: r.c.ld };
                         (set.kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile);
                         tile.ahead = tile.ahead.wrapping_add(depth / 2 * lines * 64 / size_of::<T>());
                         if tile.ahead >= behind {
@@ -912,7 +941,7 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
             let columns = NC.min(n - j0);
             for k0 in (0..k).step_by(KP) {
                 let depth = KP.min(k - k0);
-                let panels = scratch::<T>(packed_b, packed_len::<T>(Form::Panels, depth, columns));
+                let panels = scratch::<T>(packed_b, packed_len::<T>(Form::Panels, depth, Columns::all(columns)));
                 pack_parallel(b, k0, depth, j0, columns, panels, threads);
                 let beta = if k0 == 0 { beta } else { T::ONE };
                 // Rows per task: enough tasks for the threads to even out, each of whole tiles.
@@ -948,20 +977,20 @@ fn tiles_product<T: GemmReal>(
             }
         }
         for j0 in (0..n).step_by(TILES_NC) {
-            let columns = TILES_NC.min(n - j0);
+            let columns = Columns::all(TILES_NC.min(n - j0));
             for k0 in (0..k).step_by(TILES_KP) {
                 let depth = TILES_KP.min(k - k0);
                 let packed = scratch::<T>(packed_b, packed_len::<T>(Form::Tiles, depth, columns));
                 // SAFETY: inside b.
-                unsafe { pack_tiles(Mat { ptr: b.at(k0, j0), ..b }, (depth, columns), packed, threads) };
+                unsafe { pack_tiles(Mat { ptr: b.at(k0, j0), ..b }, depth, columns, packed, threads) };
                 let packed = &*packed;
                 // Few rows are multiplied by some of the columns in a task.
                 let tall = if threads == 1 { m } else { m.div_ceil(threads * 2).next_multiple_of(TILES_MC) };
-                let across = (threads * 2).div_ceil(m.div_ceil(tall)).min(columns.div_ceil(amx::PANEL));
+                let across = (threads * 2).div_ceil(m.div_ceil(tall)).min(columns.panels(amx::PANEL));
                 let across = if threads == 1 { 1 } else { across };
                 split::tasks(m.div_ceil(tall) * across, &|task| {
                     let (strip, part) = (task / across, task % across);
-                    let panels = columns.div_ceil(amx::PANEL);
+                    let panels = columns.panels(amx::PANEL);
                     let panels = (panels * part / across, panels * (part + 1) / across);
                     for i in (strip * tall..m.min((strip + 1) * tall)).step_by(TILES_MC) {
                         let height = TILES_MC.min(m.min((strip + 1) * tall) - i);
@@ -970,7 +999,7 @@ fn tiles_product<T: GemmReal>(
                             Rows { m: height, a: Mat { ptr: a.at(i, k0), ..a }, c: MatMut { ptr: c.at(i, j0), ..c } }
                         };
                         // SAFETY: as above.
-                        unsafe { in_tiles((columns, depth), Some(panels), &[rows], packed, k0 > 0 || beta != T::ZERO) };
+                        unsafe { in_tiles(depth, columns, Some(panels), &[rows], packed, k0 > 0 || beta != T::ZERO) };
                     }
                 });
             }
@@ -1026,7 +1055,7 @@ unsafe fn rows_of<T: GemmReal>(
                 let a = Mat { ptr: a.at(i, k0), ..a };
                 pack_rows((height, depth), a, packed.as_mut_ptr());
                 let c = MatMut { ptr: c.at(i, j0), ld: c.ld };
-                block((columns, depth), &[Rows { m: height, a, c }], packed.as_ptr(), panels.as_ptr(), alpha, beta);
+                block((columns, depth), 0, &[Rows { m: height, a, c }], packed.as_ptr(), panels.as_ptr(), alpha, beta);
             }
         }
     });
@@ -1134,10 +1163,13 @@ mod tests {
             let (mut a, mut b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
             (if in_a { &mut a } else { &mut b })[17] = x;
             let form = f32::form(m, k, n);
-            let mut packed = vec![0.0; packed_len::<f32>(form, k, n)];
-            pack(form, Mat::new(&b, k, n, n, 1), k, n, &mut packed);
+            let mut packed = vec![0.0; packed_len::<f32>(form, k, Columns::all(n))];
+            // SAFETY: b is k × n.
+            unsafe { pack(form, Mat::new(&b, k, n, n, 1), k, Columns::all(n), &mut packed) };
             let (mut got, mut other) = (vec![0f32; m * n], vec![0f32; m * n]);
-            gemm_packed(form, (m, n, k), (&a, k), &packed, (&mut got, n), false);
+            let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
+            // SAFETY: m rows of each.
+            unsafe { gemm_packed_rows(form, k, Columns::all(n), &rows, &packed, false) };
             let (a, b) = (Mat::new(&a, m, k, k, 1), Mat::new(&b, k, n, n, 1));
             product((m, n, k), a, b, MatMut::new(&mut other, m, n, n), 1.0, 0.0);
             for i in 0..m {

@@ -3,6 +3,8 @@
 //! The pool is entered in one place, behind a `dyn`: a copy of its machinery for each kernel would be most of the crate's
 //! code, and a call through a pointer is nothing beside a piece.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use rayon::prelude::*;
 
 /// Below this many elements one thread is faster than handing out work.
@@ -40,6 +42,24 @@ impl<T> Shared<T> {
         self.ptr
     }
 
+    /// Where `len` elements from `at` on begin, which must be inside.
+    #[inline(always)]
+    pub fn at(&self, at: usize, len: usize) -> *mut T {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "a part outside its memory");
+        self.ptr.wrapping_add(at)
+    }
+
+    /// A part to read.
+    ///
+    /// # Safety
+    /// The slice it was made of is still borrowed for it, and nobody writes these elements meanwhile.
+    #[inline(always)]
+    pub unsafe fn read(&self, at: usize, len: usize) -> &[T] {
+        assert!(at.checked_add(len).is_some_and(|end| end <= self.len), "a part outside its memory");
+        // SAFETY: inside the slice it was made of, and nobody writes it.
+        unsafe { std::slice::from_raw_parts(self.ptr.add(at), len) }
+    }
+
     /// # Safety
     /// The slice it was made of is still borrowed for it, and nobody else uses these elements meanwhile.
     #[inline(always)]
@@ -57,6 +77,79 @@ pub fn tasks(count: usize, f: &(dyn Fn(usize) + Sync)) {
         0 => {}
         1 => f(0),
         _ => (0..count).into_par_iter().with_max_len(1).for_each(f),
+    }
+}
+
+/// Most parts of [`in_step`].
+pub const MOST_PARTS: usize = 16;
+/// Turns of a loop for which a part waits for the thread that it belongs to (about 20 µs).
+const PATIENCE: usize = 400;
+/// Turns after which a thread that waits lets others run.
+const YIELD: usize = 4000;
+
+/// One part of a group, on lines of the cache of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Part {
+    /// Items that were begun.
+    begun: AtomicUsize,
+    /// A thread is there for it.
+    joined: AtomicBool,
+}
+
+/// Parts that go through their items in step.
+#[derive(Default)]
+struct Group {
+    /// Parts of items that are done.
+    done: Part,
+    parts: [Part; MOST_PARTS],
+    /// One of them has panicked.
+    broken: AtomicBool,
+}
+
+/// Calls `f(group, item, part)` for all items of all groups, of which there may be two: each item in its parts at the same time, and only
+/// when the item before it is done. A part stays with one thread, whose cache keeps what it reads, but no part waits for a thread that has
+/// not come: others take it.
+pub fn in_step(groups: usize, parts: usize, items: usize, f: &(dyn Fn(usize, usize, usize) + Sync)) {
+    assert!(groups <= 2 && parts <= MOST_PARTS, "{groups} groups of {parts} parts");
+    let state: [Group; 2] = Default::default();
+    tasks(groups * parts, &|i| state[i / parts].join(i % parts, parts, items, &|item, part| f(i / parts, item, part)));
+}
+
+impl Group {
+    fn join(&self, own: usize, parts: usize, items: usize, f: &dyn Fn(usize, usize)) {
+        struct Guard<'a>(&'a AtomicBool);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        let _guard = Guard(&self.broken);
+        self.parts[own].joined.store(true, Ordering::Relaxed);
+        let mut turns = 0;
+        loop {
+            let item = self.done.begun.load(Ordering::Acquire) / parts;
+            if item == items || self.broken.load(Ordering::Relaxed) {
+                return;
+            }
+            let may = |part: usize| part == own || turns > PATIENCE || !self.parts[part].joined.load(Ordering::Relaxed);
+            // An item that a part has not begun is the one that all are at.
+            let begin = |part: &usize| {
+                let begun = &self.parts[*part].begun;
+                begun.load(Ordering::Relaxed) == item
+                    && begun.compare_exchange(item, item + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            };
+            if let Some(part) = (0..parts).map(|i| (own + i) % parts).filter(|&part| may(part)).find(begin) {
+                f(item, part);
+                self.done.begun.fetch_add(1, Ordering::Release);
+                turns = 0;
+            } else {
+                turns += 1;
+                if turns.is_multiple_of(YIELD) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            }
+        }
     }
 }
 
@@ -88,5 +181,37 @@ pub fn rows<T: Send>(y: &mut [T], row: usize, work: usize, f: impl Fn(usize, &mu
     } else {
         let group = (PIECE / work.max(1)).max(1);
         chunks(y, group * row, |i, piece| f(i * group, piece));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every part of an item sees all parts of the item before, on any number of threads, fewer than parts too.
+    #[test]
+    fn items_follow_each_other() {
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for (groups, parts, items) in [(1, 1, 3), (1, 2, 500), (2, 3, 200), (2, 16, 50), (1, 4, 0)] {
+                let counts: [AtomicUsize; 2] = Default::default();
+                pool.install(|| {
+                    in_step(groups, parts, items, &|group, item, _| {
+                        let before = counts[group].load(Ordering::Relaxed);
+                        assert!((item * parts..(item + 1) * parts).contains(&before), "{before} before item {item}");
+                        counts[group].fetch_add(1, Ordering::Relaxed);
+                    })
+                });
+                let want = |group| if group < groups { parts * items } else { 0 };
+                assert_eq!(counts.map(AtomicUsize::into_inner), [want(0), want(1)]);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "in an item")]
+    fn a_panic_ends_all() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        pool.install(|| in_step(1, 2, 10, &|_, item, part| assert!(item < 5 || part == 0, "in an item")));
     }
 }

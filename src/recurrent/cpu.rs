@@ -1,6 +1,6 @@
 //! A plan on the CPU: layers and directions over the caller's memory.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use super::{Backward, Buf, BufMut, Forward, Layout, ParameterKind, Plan, Sequence};
 use crate::cpu::{
@@ -8,10 +8,10 @@ use crate::cpu::{
     random::dropout_slice,
     real::{Real, Store},
     recurrent::{
-        self as layer, Extents, Gradients, Kept, Steps, Weights, fill_bias, input_gradient, pack_backward,
+        self as layer, Extents, Gradients, Kept, LINE, Steps, Weights, fill_bias, input_gradient, pack_backward,
         pack_forward, parameter_gradients, stretch,
     },
-    split::{Shared, tasks},
+    split::{MOST_PARTS, Shared, in_step, tasks},
 };
 use crate::dtype::DType;
 
@@ -99,13 +99,14 @@ fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
         output: d.output_size(),
         reverse: direction == 1,
         batch: plan.shape().batch,
+        parts: 1,
     }
 }
 
 fn pack_lens(plan: &Plan) -> (usize, usize) {
     fn of<T: GemmReal>(plan: &Plan) -> (usize, usize) {
         let layers = (0..plan.descriptor().num_layers).map(|l| extents(plan, l, 0));
-        let lens = layers.map(|e| (e.forward_pack_len::<T>(), e.backward_pack_len::<T>()));
+        let lens = layers.map(|e| (e.pack_len::<T>(false), e.pack_len::<T>(true)));
         lens.fold((0, 0), |most, len| (most.0.max(len.0), most.1.max(len.1)))
     }
     if plan.compute_dtype() == DType::F64 { of::<f64>(plan) } else { of::<f32>(plan) }
@@ -350,20 +351,52 @@ fn first_parameter(plan: &Plan, layer: usize, direction: usize) -> (usize, usize
     ((layer * d.directions() + direction) * each, before + direction * d.layer_numels(layer).sum::<usize>())
 }
 
-/// Calls `run(direction, first, last)` for the directions and ranges of sequences, on as many threads as the work is worth.
-fn over_sequences(net: &Net, steps: &Steps, run: impl Fn(usize, usize, usize) + Sync) {
-    let work = steps.rows() * net.gates * net.output;
-    let threads = if work < PARALLEL { 1 } else { rayon::current_num_threads() };
-    // Fewer than four sequences leave most of the register tile empty; more parts would only read the weights more often.
-    let parts = (threads / net.directions).clamp(1, net.batch.div_ceil(4));
+/// Multiply-adds of a step from which on sharing it out gains more than waiting for each other after it costs.
+const STEP: usize = 1 << 18;
+/// Weights of a direction, in bytes, that fit into a core's cache beside all else.
+const CACHED: usize = 1 << 20;
+
+/// Ranges of sequences for so many threads. Fewer than four sequences leave most of the register tile empty; more ranges would only read
+/// the weights more often.
+fn ranges(net: &Net, threads: usize) -> usize {
+    threads.clamp(1, net.batch.div_ceil(4))
+}
+
+/// How a layer's work is divided: among how many threads, and into how many parts of its units.
+fn divide(plan: &Plan, steps: &Steps) -> (usize, usize) {
+    let net = Net::of(plan);
+    let step = net.batch * net.gates * net.output;
+    let threads = if steps.len() * step < PARALLEL { 1 } else { rayon::current_num_threads() };
+    let each = (threads / net.directions).max(1);
+    // Sequences need no waiting. But every thread reads all weights for its own, however few: they had better lie in its cache.
+    let cached = net.gates * net.output * size_of::<f32>() <= CACHED;
+    let few = ranges(&net, each) < each || !cached && net.batch <= 16 * each;
+    let whole = net.projected || plan.descriptor().cell == super::Cell::GruResetBefore;
+    let parts = if few && !whole && step >= STEP { each.min(net.hidden.div_ceil(LINE)).min(MOST_PARTS) } else { 1 };
+    (threads, parts)
+}
+
+/// Calls `run(direction, items, sequences, part)` for all of these: by sequences, each of which goes through its items, or in step.
+fn over(
+    net: &Net,
+    steps: &Steps,
+    (threads, parts): (usize, usize),
+    items: usize,
+    run: impl Fn(usize, Range<usize>, (usize, usize), usize) + Sync,
+) {
+    if parts > 1 {
+        return in_step(net.directions, parts, items, &|d, item, part| run(d, item..item + 1, (0, net.batch), part));
+    }
+    let ranges = ranges(net, threads / net.directions);
     let task = |task: usize| {
-        let (direction, part) = (task / parts, task % parts);
-        run(direction, steps.cut(part, parts), steps.cut(part + 1, parts));
+        let (d, range) = (task / ranges, task % ranges);
+        let range = (steps.cut(range, ranges), steps.cut(range + 1, ranges));
+        run(d, 0..items, range, 0);
     };
     if threads == 1 {
-        (0..net.directions * parts).for_each(task);
+        (0..net.directions * ranges).for_each(task);
     } else {
-        tasks(net.directions * parts, &task);
+        tasks(net.directions * ranges, &task);
     }
 }
 
@@ -381,7 +414,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
     let parameters = Parameters::<S>::new(plan, call.parameters, &mut space);
     let bias = pair(&mut space, directions, 4 * net.hidden);
     let packed = pair(&mut space, directions, pack_lens(plan).0);
-    let mut h = pair(&mut space, directions, net.batch * net.output);
+    let h = pair(&mut space, directions, net.batch * net.output);
     let mut c = pair(&mut space, directions, net.batch * net.hidden);
     let staging = if training { &mut reserve } else { &mut space }.take(rows * net.input);
     let x = packed_rows::<S>(order, call.x.host::<S>(), net.input, staging);
@@ -395,6 +428,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
     let mut cn = call.cn.as_mut().map(BufMut::host_mut::<S>);
     let state = |i: usize, width: usize| i * net.batch * width..(i + 1) * net.batch * width;
 
+    let division = divide(plan, steps);
     // In training: the output of the layer below, in the reserve.
     let mut below: &[S::Real] = x;
     for l in 0..net.layers {
@@ -409,7 +443,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
             None => (&mut gates, &mut extra, [Shared::new(&mut []), Shared::new(&mut [])], write),
         };
         for d in 0..directions {
-            let e = extents(plan, l, d);
+            let e = Extents { parts: division.1, ..extents(plan, l, d) };
             let i = l * directions + d;
             load_state::<S>(order, h0.map(|h| &h[state(i, net.output)]), net.output, h[d]);
             if net.lstm {
@@ -419,11 +453,11 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
             pack_forward(&e, &weights[d], packed[d]);
         }
         let (shared_gates, shared_extra) = (shared(layer_gates), shared(layer_extra));
-        let (shared_h, shared_c, shared_y) = (shared(&mut h), shared(&mut c), Shared::new(y));
-        let (bias, packed) = (&bias, &packed);
-        over_sequences(&net, steps, |d, first, last| {
+        let (shared_c, shared_y) = (shared(&mut c), Shared::new(&mut *y));
+        let (bias, packed, first_h) = (&bias, &packed, &h);
+        over(&net, steps, division, steps.len(), |d, items, range, part| {
             let pass = layer::Forward {
-                extents: extents(plan, l, d),
+                extents: Extents { parts: division.1, ..extents(plan, l, d) },
                 steps,
                 weights: weights[d],
                 zero: h0.is_none(),
@@ -432,7 +466,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
                 gates: shared_gates[d],
                 extra: shared_extra[d],
                 cells: cells[d],
-                h: shared_h[d],
+                h0: first_h[d],
                 c: shared_c[d],
                 y: shared_y,
                 stride: net.width(),
@@ -440,10 +474,14 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
                 bias: bias[d],
                 packed: packed[d],
             };
-            pass.run(first, last);
+            pass.run(items, range, part);
         });
         for d in 0..directions {
             let i = l * directions + d;
+            for (k, last) in h[d].chunks_exact_mut(net.output).enumerate() {
+                let row = steps.last_row(k, d == 1);
+                last.copy_from_slice(&y[row * net.width() + d * net.output..][..net.output]);
+            }
             store_state::<S>(order, h[d], net.output, &mut hn[state(i, net.output)]);
             if let Some(cn) = &mut cn {
                 store_state::<S>(order, c[d], net.hidden, &mut cn[state(i, net.hidden)]);
@@ -501,6 +539,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
         });
     }
     // Layers from the last to the first: each takes its reserve off the end.
+    let division = divide(plan, steps);
     let mut rest = reserve.0;
     let layer_len = |last: bool| {
         directions * (align(rows * net.gates) + align(rows * net.cells()) + align(rows * net.extra))
@@ -528,7 +567,8 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
                 load_state::<S>(order, c0.map(|c| &c[state(i, net.hidden)]), net.hidden, c_first[d]);
                 load_state::<S>(order, dcn.map(|c| &c[state(i, net.hidden)]), net.hidden, dc[d]);
             }
-            pack_backward(&extents(plan, l, d), &weights[d], packed[d]);
+            let e = Extents { parts: division.1, ..extents(plan, l, d) };
+            pack_backward(&e, &weights[d], packed[d]);
         }
         {
             let (gates, extra) = (shared(&mut own.gates), shared(&mut own.extra));
@@ -536,9 +576,9 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
             let (scratch, projected) = (shared(&mut scratch), shared(&mut projected));
             let (cells, y, upper) = (&own.cells, &*own.y, &*upper);
             let (h_first, c_first, packed) = (&h_first, &c_first, &packed);
-            over_sequences(&net, steps, |d, first, last_sequence| {
+            over(&net, steps, division, steps.len() + 1, |d, items, range, part| {
                 let pass = layer::Backward {
-                    extents: extents(plan, l, d),
+                    extents: Extents { parts: division.1, ..extents(plan, l, d) },
                     steps,
                     weights: weights[d],
                     gates: gates[d],
@@ -556,7 +596,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
                     projected: projected[d],
                     packed: packed[d],
                 };
-                pass.run(first, last_sequence);
+                pass.run(items, range, part);
             });
         }
         for d in 0..directions {

@@ -179,6 +179,59 @@ fn inference_equals_training_and_threads_change_nothing() {
     }
 }
 
+/// The same in f32, whose products may be made in tiles, with lengths and one direction: more threads divide the units there.
+#[test]
+fn threads_change_nothing_in_f32() {
+    use crate::{
+        Tape, Tensor,
+        nn::{Gru, Lstm, Rnn},
+        tape::HasParameters,
+    };
+    for (which, bidirectional, batch) in
+        (0..4).flat_map(|which| [(which, false, 33), (which, true, 33), (which, false, 7), (which, true, 7)])
+    {
+        let lengths: Vec<usize> = (0..batch).map(|b| 1 + b * 7 % 9).collect();
+        // More units for fewer sequences: a step must be worth dividing.
+        let hidden = if batch == 7 { 200 } else { 100 };
+        let run = |threads: usize, lengths: Option<&[usize]>| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut rng = Philox::seed(14);
+                let x: Vec<f32> = (0..9 * batch * 40).map(|_| rng.uniform() - 0.5).collect();
+                let x = Tensor::new(x, &Device::Cpu).unwrap().reshape([9, batch, 40]).unwrap();
+                let tape = Tape::new();
+                let x = tape.constant(x);
+                macro_rules! of {
+                    ($layer:expr) => {{
+                        let layer =
+                            $layer.num_layers(2).bidirectional(bidirectional).init(&Device::Cpu, &mut rng).unwrap();
+                        let y = match lengths {
+                            Some(lengths) => layer.forward_lengths(&x, lengths, None).unwrap().0,
+                            None => layer.forward(&x, None).unwrap().0,
+                        };
+                        y.sum().unwrap().backward().unwrap();
+                        let gradients =
+                            layer.parameters().into_iter().map(|p| p.grad().unwrap().to_vec::<f32>().unwrap());
+                        (y.tensor().to_vec::<f32>().unwrap(), gradients.collect::<Vec<_>>())
+                    }};
+                }
+                match which {
+                    0 => of!(Lstm::new(40, hidden)),
+                    1 => of!(Lstm::new(40, hidden).proj_size(50)),
+                    2 => of!(Gru::new(40, hidden)),
+                    _ => of!(Rnn::new(40, hidden)),
+                }
+            })
+        };
+        for lengths in [None, Some(&lengths[..])] {
+            let one = run(1, lengths);
+            for threads in [2, 5, 9] {
+                assert!(one == run(threads, lengths), "{which}, {bidirectional}, {batch}, {threads} threads");
+            }
+        }
+    }
+}
+
 #[test]
 fn halves_follow_f32() {
     use crate::dtype::bf16;

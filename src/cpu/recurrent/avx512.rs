@@ -65,48 +65,45 @@ fn tanh(x: __m512) -> __m512 {
     _mm512_or_ps(_mm512_andnot_ps(set(-0.0), y), sign)
 }
 
-/// `rows::lstm` for the rows of `gates` (4·H each), `c` and `h` (H each); with peepholes where there are some.
+/// `rows::lstm`; with peepholes where there are some.
 ///
 /// # Safety
 /// The processor has AVX-512 F and DQ.
 #[target_feature(enable = "avx512f,avx512dq")]
 pub unsafe fn lstm(
-    gates: &mut [f32],
-    bias: &[f32],
-    peephole: Option<&[f32]>,
+    gates: [&mut [f32]; 4],
+    bias: [&[f32]; 4],
+    peephole: Option<[&[f32]; 3]>,
     c: &mut [f32],
     h: &mut [f32],
-    units: usize,
 ) {
-    let n = units;
-    assert!(bias.len() >= 4 * n && peephole.is_none_or(|p| p.len() >= 3 * n), "biases of other extents");
-    assert!(c.len() == h.len() && gates.len() == 4 * h.len() && h.len().is_multiple_of(n), "rows of other extents");
-    for ((gates, c), h) in gates.chunks_exact_mut(4 * n).zip(c.chunks_exact_mut(n)).zip(h.chunks_exact_mut(n)) {
-        for j in (0..n).step_by(16) {
-            let mask = if n - j >= 16 { 0xffff } else { (1u16 << (n - j)) - 1 };
-            // SAFETY: the mask ends with the unit n, up to which every row and gate reaches; the lengths were checked.
-            unsafe {
-                let load = |p: *const f32| _mm512_maskz_loadu_ps(mask, p);
-                let gate =
-                    |k: usize| _mm512_add_ps(load(gates.as_ptr().add(k * n + j)), load(bias.as_ptr().add(k * n + j)));
-                let (mut i, mut f, g, mut o) = (gate(0), gate(1), gate(2), gate(3));
-                let before = load(c.as_ptr().add(j));
-                if let Some(p) = peephole {
-                    i = _mm512_fmadd_ps(load(p.as_ptr().add(j)), before, i);
-                    f = _mm512_fmadd_ps(load(p.as_ptr().add(n + j)), before, f);
-                }
-                let (i, f, g) = (sigmoid(i), sigmoid(f), tanh(g));
-                let cell = _mm512_fmadd_ps(f, before, _mm512_mul_ps(i, g));
-                if let Some(p) = peephole {
-                    o = _mm512_fmadd_ps(load(p.as_ptr().add(2 * n + j)), cell, o);
-                }
-                let o = sigmoid(o);
-                for (k, value) in [i, f, g, o].into_iter().enumerate() {
-                    _mm512_mask_storeu_ps(gates.as_mut_ptr().add(k * n + j), mask, value);
-                }
-                _mm512_mask_storeu_ps(c.as_mut_ptr().add(j), mask, cell);
-                _mm512_mask_storeu_ps(h.as_mut_ptr().add(j), mask, _mm512_mul_ps(o, tanh(cell)));
+    let n = h.len();
+    let gates = gates.map(|g| g[..n].as_mut_ptr());
+    let (bias, peephole) = (bias.map(|b| b[..n].as_ptr()), peephole.map(|p| p.map(|p| p[..n].as_ptr())));
+    let (c, h) = (c[..n].as_mut_ptr(), h.as_mut_ptr());
+    for j in (0..n).step_by(16) {
+        let mask = if n - j >= 16 { 0xffff } else { (1u16 << (n - j)) - 1 };
+        // SAFETY: the mask ends with the unit n, up to which every slice reaches.
+        unsafe {
+            let load = |p: *const f32| _mm512_maskz_loadu_ps(mask, p.add(j));
+            let gate = |k: usize| _mm512_add_ps(load(gates[k]), load(bias[k]));
+            let (mut i, mut f, g, mut o) = (gate(0), gate(1), gate(2), gate(3));
+            let before = load(c);
+            if let Some(p) = peephole {
+                i = _mm512_fmadd_ps(load(p[0]), before, i);
+                f = _mm512_fmadd_ps(load(p[1]), before, f);
             }
+            let (i, f, g) = (sigmoid(i), sigmoid(f), tanh(g));
+            let cell = _mm512_fmadd_ps(f, before, _mm512_mul_ps(i, g));
+            if let Some(p) = peephole {
+                o = _mm512_fmadd_ps(load(p[2]), cell, o);
+            }
+            let o = sigmoid(o);
+            for (gate, value) in gates.into_iter().zip([i, f, g, o]) {
+                _mm512_mask_storeu_ps(gate.add(j), mask, value);
+            }
+            _mm512_mask_storeu_ps(c.add(j), mask, cell);
+            _mm512_mask_storeu_ps(h.add(j), mask, _mm512_mul_ps(o, tanh(cell)));
         }
     }
 }

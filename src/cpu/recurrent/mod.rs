@@ -1,16 +1,18 @@
 //! One layer in one direction over a whole batch of sequences.
 //!
 //! Rows are packed as PyTorch packs them: the sequences that reach step t, longest first, stand at `offset(t)..offset(t) +
-//! active(t)`. Each task takes a range of sequences through all time steps, alone: sequences do not depend on each other, so
-//! there is nothing to wait for between steps. Per step there is one product with the packed recurrent weights and
-//! one pass over the gates; nothing is allocated.
+//! active(t)`. Either each task takes a range of sequences through all time steps, alone: sequences do not depend on each other. Or each
+//! keeps the weights of a part of the units in its cache, for all sequences, and waits for the others after every step. Per step there
+//! is one product with the packed recurrent weights and one pass over the gates; nothing is allocated.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod rows;
 
+use std::ops::Range;
+
 use super::{
-    gemm::{Form, GemmReal, Mat, MatMut, Rows, gemm_packed, gemm_packed_rows, pack, packed_len, product},
+    gemm::{Columns, Form, GemmReal, Mat, MatMut, Rows, gemm_packed_rows, pack, packed_len, product},
     simd::{Isa, isa, vectorize},
     split::Shared,
 };
@@ -78,6 +80,12 @@ impl Steps {
         (t < self.len() && b < self.active[t]).then(|| self.offset[t] + b)
     }
 
+    /// The row of the last step that the recurrence takes with sequence b.
+    pub fn last_row(&self, b: usize, reverse: bool) -> usize {
+        let t = if reverse { 0 } else { self.active.partition_point(|&n| n > b) - 1 };
+        self.offset[t] + b
+    }
+
     /// Where to cut the sequences into `parts` of about as many rows.
     pub fn cut(&self, part: usize, parts: usize) -> usize {
         let target = self.rows() * part / parts;
@@ -98,25 +106,23 @@ impl Steps {
     }
 }
 
-/// All rows of an LSTM's step by code written for this processor and type, if there is some. `raw` is σ(o) ∘ tanh(c).
-fn lstm_rows<T: GemmReal>(
-    gates: &mut [T],
-    bias: &[T],
-    peephole: Option<&[T]>,
+/// A row of an LSTM's step by code written for this processor and type, if there is some. h receives σ(o) ∘ tanh(c).
+fn lstm_row<T: GemmReal>(
+    gates: [&mut [T]; 4],
+    bias: [&[T]; 4],
+    peephole: Option<[&[T]; 3]>,
     c: &mut [T],
-    raw: &mut [T],
-    units: usize,
+    h: &mut [T],
 ) -> bool {
     #[cfg(target_arch = "x86_64")]
     if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
-        let peephole = peephole.map(bytemuck::cast_slice);
-        let (gates, c, raw) =
-            (bytemuck::cast_slice_mut(gates), bytemuck::cast_slice_mut(c), bytemuck::cast_slice_mut(raw));
+        let peephole = peephole.map(|p| p.map(bytemuck::cast_slice));
+        let (gates, bias) = (gates.map(bytemuck::cast_slice_mut), bias.map(bytemuck::cast_slice));
         // SAFETY: the processor has it.
-        unsafe { avx512::lstm(gates, bytemuck::cast_slice(bias), peephole, c, raw, units) };
+        unsafe { avx512::lstm(gates, bias, peephole, bytemuck::cast_slice_mut(c), bytemuck::cast_slice_mut(h)) };
         return true;
     }
-    let _ = (gates, bias, peephole, c, raw, units);
+    let _ = (gates, bias, peephole, c, h);
     false
 }
 
@@ -132,18 +138,6 @@ fn each(n: usize, mut row: impl FnMut(usize)) {
             }
         },
     );
-}
-
-/// Row `b` of rows `width` long.
-#[inline(always)]
-fn at<T>(rows: &[T], b: usize, width: usize) -> &[T] {
-    &rows[b * width..][..width]
-}
-
-/// The same, to write.
-#[inline(always)]
-fn at_mut<T>(rows: &mut [T], b: usize, width: usize) -> &mut [T] {
-    &mut rows[b * width..][..width]
 }
 
 /// The parameters of one layer and direction.
@@ -175,7 +169,12 @@ pub struct Extents {
     pub reverse: bool,
     /// B
     pub batch: usize,
+    /// Parts that the units are divided into, each with weights of its own; 1 for projections and [`Cell::GruResetBefore`].
+    pub parts: usize,
 }
+
+/// Units of a part are a multiple of this, but for the last part: whole panels of every instruction set.
+pub const LINE: usize = 32;
 
 impl Extents {
     fn gates(&self) -> usize {
@@ -203,37 +202,92 @@ impl Extents {
         self.output != self.hidden
     }
 
+    /// The first unit of a part, and how many it has.
+    fn units(&self, part: usize) -> (usize, usize) {
+        let cut =
+            |part| if part == self.parts { self.hidden } else { self.hidden.div_ceil(LINE) * part / self.parts * LINE };
+        (cut(part), cut(part + 1) - cut(part))
+    }
+
+    /// Columns of a part in `count` gates, from its first unit on.
+    fn columns(&self, part: usize, count: usize) -> Columns {
+        if self.parts == 1 {
+            return Columns::all(count * self.hidden);
+        }
+        Columns { width: self.units(part).1, count, apart: self.hidden }
+    }
+
     /// How weights of k × n are packed. The number of all sequences decides: not every step has, nor every thread takes, all of them.
     fn form<T: GemmReal>(&self, k: usize, n: usize) -> Form {
         T::kept_form(self.batch, k, n)
     }
 
-    fn packed_len<T: GemmReal>(&self, k: usize, n: usize) -> usize {
-        if n == 0 { 0 } else { packed_len::<T>(self.form::<T>(k, n), k, n) }
+    /// The weights of a part, one behind the other, each with how it is packed: of the forward pass W_hhᵀ for the gates, the GRU's other,
+    /// W_ihᵀ, and W_hrᵀ; of the backward pass W_hh likewise, and W_hr. What there is not has no columns.
+    fn operands<T: GemmReal>(&self, backward: bool, part: usize) -> [Operand; 4] {
+        let (r, direct, g) = (self.output, self.direct(), self.gates());
+        let others = usize::from(g > direct);
+        let operand = |k: usize, columns: Columns, n: usize| {
+            let form = self.form::<T>(k, n);
+            let len = if columns.width * columns.count == 0 { 0 } else { packed_len::<T>(form, k, columns) };
+            Operand { k, columns, form, len }
+        };
+        let none = operand(0, Columns::all(0), 0);
+        let projection = |k, n| if self.projected() { operand(k, Columns::all(n), n) } else { none };
+        if backward {
+            let columns = if self.parts == 1 { Columns::all(r) } else { self.columns(part, 1) };
+            let other = if others > 0 { operand(g - direct, columns, r) } else { none };
+            return [operand(direct, columns, r), other, none, projection(r, self.hidden)];
+        }
+        let of = |k, gates: usize| operand(k, self.columns(part, gates), gates * self.hidden);
+        let [direct, all] = [direct, g].map(|n| n / self.hidden);
+        [of(r, direct), of(r, others), of(self.input, all), projection(self.hidden, r)]
     }
 
-    /// Packs k × n weights at the front of `to` and leaves what is behind them.
-    fn pack<T: GemmReal>(&self, b: Mat<T>, k: usize, n: usize, to: &mut &mut [T]) {
-        let (front, rest) = std::mem::take(to).split_at_mut(self.packed_len::<T>(k, n));
-        pack(self.form::<T>(k, n), b, k, n, front);
+    /// Where the weights of a part are in what [`pack_forward`] or [`pack_backward`] has packed.
+    fn packed<'a, T: GemmReal>(&self, packed: &'a [T], backward: bool, part: usize) -> [(Operand, &'a [T]); 4] {
+        let before = (0..part).flat_map(|part| self.operands::<T>(backward, part));
+        let mut rest = &packed[before.map(|o| o.len).sum()..];
+        self.operands::<T>(backward, part).map(|operand| {
+            let (front, behind) = rest.split_at(operand.len);
+            rest = behind;
+            (operand, front)
+        })
+    }
+
+    /// Room for the packed weights of a pass, in however many parts.
+    pub fn pack_len<T: GemmReal>(&self, backward: bool) -> usize {
+        // In parts each gate is filled up to whole lines, in one part all of them together; and what is fixed comes once for each part.
+        let lines = self.hidden.div_ceil(LINE);
+        let whole = Extents { hidden: lines * LINE, parts: 1, ..*self };
+        let whole = Extents { output: if self.projected() { self.output } else { whole.hidden }, ..whole };
+        let fixed = packed_len::<T>(T::form(usize::MAX, usize::MAX, usize::MAX), 0, Columns::all(0));
+        let of = |e: &Extents| e.operands::<T>(backward, 0).iter().map(|o| o.len).sum::<usize>();
+        of(self).max(of(&whole)) + 4 * fixed * lines
+    }
+}
+
+/// One packed operand.
+#[derive(Clone, Copy)]
+struct Operand {
+    k: usize,
+    columns: Columns,
+    form: Form,
+    len: usize,
+}
+
+impl Operand {
+    /// Packs it of b at the front of `to`, and leaves what is behind it.
+    ///
+    /// # Safety
+    /// b holds its rows and columns.
+    unsafe fn pack<T: GemmReal>(&self, b: Mat<T>, to: &mut &mut [T]) {
+        let (front, rest) = std::mem::take(to).split_at_mut(self.len);
+        if self.len > 0 {
+            // SAFETY: the caller's.
+            unsafe { pack(self.form, b, self.k, self.columns, front) };
+        }
         *to = rest;
-    }
-
-    /// Room for the packed weights of a forward pass.
-    pub fn forward_pack_len<T: GemmReal>(&self) -> usize {
-        let other = self.gates() - self.direct();
-        self.packed_len::<T>(self.output, self.direct())
-            + self.packed_len::<T>(self.output, other)
-            + if self.projected() { self.packed_len::<T>(self.hidden, self.output) } else { 0 }
-            + self.packed_len::<T>(self.input, self.gates())
-    }
-
-    /// Room for the packed weights of a backward pass.
-    pub fn backward_pack_len<T: GemmReal>(&self) -> usize {
-        let other = self.gates() - self.direct();
-        self.packed_len::<T>(self.direct(), self.output)
-            + if other > 0 { self.packed_len::<T>(other, self.output) } else { 0 }
-            + if self.projected() { self.packed_len::<T>(self.output, self.hidden) } else { 0 }
     }
 }
 
@@ -254,11 +308,11 @@ pub struct Forward<'a, T> {
     pub extra: Shared<T>,
     /// `(rows, H)`: c of every step of an LSTM, in training; else empty.
     pub cells: Shared<T>,
-    /// `(B, R)`: initial, then last.
-    pub h: Shared<T>,
+    /// `(B, R)`: initial.
+    pub h0: &'a [T],
     /// `(B, H)`: initial, then last.
     pub c: Shared<T>,
-    /// y: rows `stride` apart, this direction's columns from `column`.
+    /// y: rows `stride` apart, this direction's columns from `column`; h of every step.
     pub y: Shared<T>,
     pub stride: usize,
     pub column: usize,
@@ -283,28 +337,44 @@ pub fn fill_bias<T: GemmReal>(extents: &Extents, weights: &Weights<'_, T>, to: &
     }
 }
 
-/// Packs W_hhᵀ, W_hrᵀ where there is one, and W_ihᵀ for the forward steps.
+/// Packs the weights for the forward steps.
 pub fn pack_forward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, mut to: &mut [T]) {
-    let (r, direct, other) = (e.output, e.direct(), e.gates() - e.direct());
-    e.pack(Mat::new(weights.hh, r, 1, direct, r), r, direct, &mut to);
-    if other > 0 {
-        e.pack(Mat::new(&weights.hh[direct * r..], r, 1, other, r), r, other, &mut to);
+    let (r, h, i, direct) = (e.output, e.hidden, e.input, e.direct());
+    assert!(weights.hh.len() == e.gates() * r && weights.ih.len() == e.gates() * i, "weights of other extents");
+    for part in 0..e.parts {
+        let ([w_direct, w_other, w_ih, w_hr], (u, _)) = (e.operands::<T>(false, part), e.units(part));
+        // Columns of W are rows of what is packed.
+        let from = |w: &[T], first: usize, k: usize| Mat::new(&w[first * k..], k, 1, 1, k);
+        // SAFETY: the part's units of the gates, in weights of the extents that were checked.
+        unsafe {
+            w_direct.pack(from(weights.hh, u, r), &mut to);
+            if w_other.len > 0 {
+                w_other.pack(from(weights.hh, direct + u, r), &mut to);
+            }
+            w_ih.pack(from(weights.ih, u, i), &mut to);
+            if let Some(hr) = weights.hr {
+                w_hr.pack(Mat::new(hr, h, 1, r, h), &mut to);
+            }
+        }
     }
-    if let Some(hr) = weights.hr {
-        e.pack(Mat::new(hr, e.hidden, 1, r, e.hidden), e.hidden, r, &mut to);
-    }
-    e.pack(Mat::new(weights.ih, e.input, 1, e.gates(), e.input), e.input, e.gates(), &mut to);
 }
 
-/// Packs W_hh (and W_hr) for the backward steps.
+/// Packs the weights for the backward steps.
 pub fn pack_backward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, mut to: &mut [T]) {
-    let (r, direct, other) = (e.output, e.direct(), e.gates() - e.direct());
-    e.pack(Mat::new(weights.hh, direct, r, r, 1), direct, r, &mut to);
-    if other > 0 {
-        e.pack(Mat::new(&weights.hh[direct * r..], other, r, r, 1), other, r, &mut to);
-    }
-    if let Some(hr) = weights.hr {
-        e.pack(Mat::new(hr, r, e.hidden, e.hidden, 1), r, e.hidden, &mut to);
+    let (r, h, direct) = (e.output, e.hidden, e.direct());
+    assert!(weights.hh.len() == e.gates() * r, "weights of other extents");
+    for part in 0..e.parts {
+        let ([w_direct, w_other, _, w_hr], (u, _)) = (e.operands::<T>(true, part), e.units(part));
+        // SAFETY: the part's columns, in weights of the extents that were checked.
+        unsafe {
+            w_direct.pack(Mat::new(&weights.hh[u..], direct, r, 1, 1), &mut to);
+            if w_other.len > 0 {
+                w_other.pack(Mat::new(&weights.hh[direct * r + u..], w_other.k, r, 1, 1), &mut to);
+            }
+            if let Some(hr) = weights.hr {
+                w_hr.pack(Mat::new(hr, r, h, h, 1), &mut to);
+            }
+        }
     }
 }
 
@@ -328,8 +398,8 @@ impl<T: GemmReal> Forward<'_, T> {
         s % stretch(self.steps.batch()) * self.steps.batch()
     }
 
-    /// gates = x W_ihᵀ for the sequences `first..last` of a stretch from the s-th step.
-    fn input_product(&self, s: usize, (first, last): (usize, usize), w_ih: &[T]) {
+    /// gates = x W_ihᵀ for the sequences `first..last` and a part's units, of a stretch from the s-th step.
+    fn input_product(&self, s: usize, (first, last): (usize, usize), unit: usize, (w, w_ih): (Operand, &[T])) {
         let (i, g) = (self.extents.input, self.extents.gates());
         // Rows of x and of the gates that lie behind each other go together: where they begin, and how many they are.
         let (mut spans, mut filled) = ([(0, 0, 0); STRETCH], 0);
@@ -347,129 +417,148 @@ impl<T: GemmReal> Forward<'_, T> {
             }
         }
         let rows = spans.map(|(x, row, n)| {
-            // SAFETY: rows of the sequences first..last, which this task alone touches.
-            let gates = unsafe { self.gates.part(row * g, n * g) };
-            Rows::new((n, g, i), (&self.x[x * i..], i), (gates, g))
+            let x = self.x[x * i..][..n * i].as_ptr();
+            Rows::raw(n, (x, i), (self.gates.at(row * g + unit, (n * g).saturating_sub(unit)), g))
         });
-        // SAFETY: the gates' memory is borrowed for this pass, and these rows are this task's alone.
-        unsafe { gemm_packed_rows(self.extents.form::<T>(i, g), (g, i), &rows[..filled], w_ih, false) };
+        // SAFETY: the gates' memory is borrowed for this pass, and these rows' columns are this task's alone.
+        unsafe { gemm_packed_rows(w.form, i, w.columns, &rows[..filled], w_ih, false) };
     }
 
-    /// Takes the sequences `first..last` through all steps. Called with disjoint ranges by several threads.
-    pub fn run(&self, first: usize, last: usize) {
+    /// Takes the sequences `first..last` of one part of the units through some steps. Tasks have sequences or parts of their own; all
+    /// parts of the step before are done.
+    pub fn run(&self, steps: Range<usize>, sequences: (usize, usize), part: usize) {
+        let weights = self.extents.packed(self.packed, false, part);
+        for s in steps {
+            self.step(s, sequences, part, &weights);
+        }
+    }
+
+    fn step(&self, s: usize, (first, last): (usize, usize), part: usize, weights: &[(Operand, &[T]); 4]) {
         let e = &self.extents;
         let (h_units, r, g) = (e.hidden, e.output, e.gates());
         let direct = e.direct();
-        let other = g - direct;
-        let (w_direct, rest) = self.packed.split_at(e.packed_len::<T>(r, direct));
-        let (w_other, rest) = rest.split_at(e.packed_len::<T>(r, other));
-        let (w_hr, w_ih) = rest.split_at(if e.projected() { e.packed_len::<T>(h_units, r) } else { 0 });
-        let peep = self.weights.peephole.unwrap_or(&[]);
-        let stretch = stretch(self.steps.batch());
-        for s in 0..self.steps.len() {
-            if s.is_multiple_of(stretch) {
-                self.input_product(s, (first, last), w_ih);
-            }
-            let t = self.steps.step(s, e.reverse);
-            let n = self.steps.active(t).min(last).saturating_sub(first);
-            if n == 0 {
-                continue;
-            }
-            let row = self.steps.offset(t) + first;
-            let extra_row = if self.training { row } else { first };
-            // SAFETY: all of these are rows of the sequences first..last, which this task alone touches.
-            let (gates, h, c, extra) = unsafe {
-                (
-                    self.gates.part((self.gates_row(t) + first) * g, n * g),
-                    self.h.part(first * r, n * r),
-                    if e.cell.has_cell_state() { self.c.part(first * h_units, n * h_units) } else { &mut [] },
-                    if e.extra() > 0 { self.extra.part(extra_row * h_units, n * h_units) } else { &mut [] },
-                )
+        let [(w, w_direct), (other, w_other), w_ih, (projection, w_hr)] = *weights;
+        // The task's units; of h all where there is a projection.
+        let (unit, units) = e.units(part);
+        let outputs = if e.projected() { r } else { units };
+        if s.is_multiple_of(stretch(self.steps.batch())) {
+            self.input_product(s, (first, last), unit, w_ih);
+        }
+        let t = self.steps.step(s, e.reverse);
+        let n = self.steps.active(t).min(last).saturating_sub(first);
+        if n == 0 {
+            return;
+        }
+        let row = self.steps.offset(t) + first;
+        let gates_row = self.gates_row(t) + first;
+        let extra_row = if self.training { row } else { first };
+        // SAFETY: rows of the sequences first..last and columns of the part's units, which this task alone uses; so below.
+        let gate = |b: usize, k: usize| unsafe { self.gates.part((gates_row + b) * g + k * h_units + unit, units) };
+        // SAFETY: as above.
+        let extra = |b: usize| unsafe { self.extra.part((extra_row + b) * h_units + unit, units) };
+        // SAFETY: as above.
+        let h = |b: usize| unsafe { self.y.part((row + b) * self.stride + self.column + unit, outputs) };
+        let before = |b: usize| match self.steps.before(t, first + b, e.reverse) {
+            // SAFETY: h of the step before, which is done.
+            Some(row) => unsafe { self.y.read(row * self.stride + self.column + unit, outputs) },
+            None => &self.h0[(first + b) * r + unit..][..outputs],
+        };
+        let bias = |k: usize| &self.bias[k * h_units + unit..][..units];
+        // Rows of h before the step: of sequences that were there already, and of those that begin.
+        let old = (0..n).take_while(|&b| self.steps.before(t, first + b, e.reverse).is_some()).count();
+        let old_row = self.steps.before(t, first, e.reverse).unwrap_or(0);
+        let product = |(w, packed): (Operand, &[T]), c: (*mut T, usize), accumulate: bool| {
+            let from =
+                self.y.at(old_row * self.stride + self.column, if old > 0 { (old - 1) * self.stride + r } else { 0 });
+            let begin = self.h0[(first + old) * r..(first + n) * r].as_ptr();
+            let rows = [
+                Rows::raw(old, (from, self.stride), c),
+                Rows::raw(n - old, (begin, r), (c.0.wrapping_add(old * c.1), c.1)),
+            ];
+            let some = match old {
+                0 => &rows[1..],
+                _ if old == n => &rows[..1],
+                _ => &rows[..],
             };
-            let skip = self.zero && s == 0;
-            if !skip {
-                gemm_packed(e.form::<T>(r, direct), (n, direct, r), (h, r), w_direct, (gates, g), true);
-            }
-            match e.cell {
-                Cell::Gru => {
-                    if skip {
-                        extra.fill(T::ZERO);
-                    } else {
-                        gemm_packed(e.form::<T>(r, other), (n, other, r), (h, r), w_other, (extra, other), false);
-                    }
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            rows::gru(at_mut(gates, b, g), self.bias, at_mut(extra, b, h_units), at_mut(h, b, r));
-                        },
-                    );
+            // SAFETY: as above.
+            unsafe { gemm_packed_rows(w.form, r, w.columns, some, packed, accumulate) };
+        };
+        let skip = self.zero && s == 0;
+        let gates_at = |gate: usize| (self.gates.at(gates_row * g + gate * h_units + unit, 0), g);
+        let extra_at = || (self.extra.at(extra_row * h_units + unit, 0), h_units);
+        if !skip {
+            product((w, w_direct), gates_at(0), true);
+        }
+        match e.cell {
+            Cell::Gru => {
+                if skip {
+                    (0..n).for_each(|b| extra(b).fill(T::ZERO));
+                } else {
+                    product((other, w_other), extra_at(), false);
                 }
-                Cell::GruResetBefore => {
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            rows::gru_before_gates(
-                                at_mut(gates, b, g),
-                                self.bias,
-                                at(h, b, r),
-                                at_mut(extra, b, h_units),
-                            );
-                        },
-                    );
-                    if !skip {
-                        let candidates = &mut gates[direct..];
-                        gemm_packed(e.form::<T>(r, other), (n, other, r), (extra, r), w_other, (candidates, g), true);
-                    }
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            rows::gru_before_state(at_mut(gates, b, g), self.bias, at_mut(h, b, r));
-                        },
-                    );
-                }
-                Cell::Rnn(nonlinearity) => each(
+                each(
                     n,
                     #[inline(always)]
                     |b| {
-                        let (gates, h) = (at_mut(gates, b, g), at_mut(h, b, r));
-                        match nonlinearity {
-                            Nonlinearity::Tanh => rows::rnn::<T, false>(gates, self.bias, h),
-                            Nonlinearity::Relu => rows::rnn::<T, true>(gates, self.bias, h),
+                        let gates = [gate(b, 0), gate(b, 1), gate(b, 2)];
+                        rows::gru(gates, [bias(0), bias(1), bias(2), bias(3)], extra(b), before(b), h(b));
+                    },
+                );
+            }
+            Cell::GruResetBefore => {
+                each(
+                    n,
+                    #[inline(always)]
+                    |b| rows::gru_before_gates([gate(b, 0), gate(b, 1)], [bias(0), bias(1)], before(b), extra(b)),
+                );
+                if !skip {
+                    let rows = Rows::raw(n, (extra_at().0.cast_const(), r), gates_at(direct / h_units));
+                    // SAFETY: as above.
+                    unsafe { gemm_packed_rows(other.form, r, other.columns, &[rows], w_other, true) };
+                }
+                each(
+                    n,
+                    #[inline(always)]
+                    |b| rows::gru_before_state([gate(b, 1), gate(b, 2)], bias(2), before(b), h(b)),
+                );
+            }
+            Cell::Rnn(nonlinearity) => each(
+                n,
+                #[inline(always)]
+                |b| match nonlinearity {
+                    Nonlinearity::Tanh => rows::rnn::<T, false>(gate(b, 0), bias(0), h(b)),
+                    Nonlinearity::Relu => rows::rnn::<T, true>(gate(b, 0), bias(0), h(b)),
+                },
+            ),
+            Cell::Lstm | Cell::LstmPeephole => {
+                let peephole = self.weights.peephole.map(|p| [0, 1, 2].map(|k| &p[k * h_units + unit..][..units]));
+                each(
+                    n,
+                    #[inline(always)]
+                    |b| {
+                        let gates = || [gate(b, 0), gate(b, 1), gate(b, 2), gate(b, 3)];
+                        let bias = [bias(0), bias(1), bias(2), bias(3)];
+                        // SAFETY: as above.
+                        let c = unsafe { self.c.part((first + b) * h_units + unit, units) };
+                        let h = if e.projected() { extra(b) } else { h(b) };
+                        if !lstm_row(gates(), bias, peephole, c, h) {
+                            match peephole {
+                                Some(peephole) => rows::lstm::<T, true>(gates(), bias, peephole, c, h),
+                                None => rows::lstm::<T, false>(gates(), bias, [&[]; 3], c, h),
+                            }
+                        }
+                        if self.training {
+                            // SAFETY: as above.
+                            unsafe { self.cells.part((row + b) * h_units + unit, units) }.copy_from_slice(c);
                         }
                     },
-                ),
-                Cell::Lstm | Cell::LstmPeephole => {
-                    let raw = if e.projected() { &mut *extra } else { &mut *h };
-                    if !lstm_rows(gates, self.bias, self.weights.peephole, c, raw, h_units) {
-                        each(
-                            n,
-                            #[inline(always)]
-                            |b| {
-                                let (gates, c) = (at_mut(gates, b, g), at_mut(c, b, h_units));
-                                let h = at_mut(raw, b, h_units);
-                                if e.cell == Cell::LstmPeephole {
-                                    rows::lstm::<T, true>(gates, self.bias, peep, c, h);
-                                } else {
-                                    rows::lstm::<T, false>(gates, self.bias, peep, c, h);
-                                }
-                            },
-                        );
-                    }
-                    if e.projected() {
-                        gemm_packed(e.form::<T>(h_units, r), (n, r, h_units), (extra, h_units), w_hr, (h, r), false);
-                    }
-                    if self.training {
-                        // SAFETY: this step's rows of the task's sequences.
-                        unsafe { self.cells.part(row * h_units, n * h_units) }.copy_from_slice(c);
-                    }
+                );
+                if e.projected() {
+                    let to = (self.y.at(row * self.stride + self.column, 0), self.stride);
+                    let rows = Rows::raw(n, (extra_at().0.cast_const(), h_units), to);
+                    // SAFETY: as above.
+                    unsafe { gemm_packed_rows(projection.form, h_units, projection.columns, &[rows], w_hr, false) };
                 }
-            }
-            for b in 0..n {
-                // SAFETY: this direction's columns of this task's rows.
-                unsafe { self.y.part((row + b) * self.stride + self.column, r) }.copy_from_slice(at(h, b, r));
             }
         }
     }
@@ -509,140 +598,135 @@ pub struct Backward<'a, T> {
 }
 
 impl<T: GemmReal> Backward<'_, T> {
-    /// Takes the sequences `first..last` back through all steps. Called with disjoint ranges by several threads.
-    pub fn run(&self, first: usize, last: usize) {
+    /// Takes the sequences `first..last` of one part of the units back through some items: each is the last step but as many, first the
+    /// gradient of h from the gates of the step that came before, then that of the gates. One item more than there are steps gives the
+    /// gradient of the initial h. Tasks have sequences or parts of their own; all parts of the item before are done.
+    pub fn run(&self, items: Range<usize>, sequences: (usize, usize), part: usize) {
+        let weights = self.extents.packed(self.packed, true, part);
+        for item in items {
+            self.step(item, sequences, part, &weights);
+        }
+    }
+
+    fn step(&self, item: usize, (first, last): (usize, usize), part: usize, weights: &[(Operand, &[T]); 4]) {
         let e = &self.extents;
         let (h_units, r, g) = (e.hidden, e.output, e.gates());
         let direct = e.direct();
-        let other = g - direct;
-        let (w_direct, rest) = self.packed.split_at(e.packed_len::<T>(direct, r));
-        let (w_other, w_hr) = rest.split_at(if other > 0 { e.packed_len::<T>(other, r) } else { 0 });
-        let peep = self.weights.peephole.unwrap_or(&[]);
-        for s in (0..self.steps.len()).rev() {
+        let [(w, w_direct), (other, w_other), _, (projection, w_hr)] = *weights;
+        let (unit, units) = e.units(part);
+        let outputs = if e.projected() { r } else { units };
+        // The sequences of the s-th step, as its first row and their number.
+        let rows_of = |s: usize| {
             let t = self.steps.step(s, e.reverse);
-            let n = self.steps.active(t).min(last).saturating_sub(first);
-            if n == 0 {
-                continue;
-            }
-            let row = self.steps.offset(t) + first;
-            // SAFETY: all of these are rows of the sequences first..last, which this task alone touches.
-            let (gates, dh, dc, extra) = unsafe {
-                (
-                    self.gates.part(row * g, n * g),
-                    self.dh.part(first * r, n * r),
-                    if e.cell.has_cell_state() { self.dc.part(first * h_units, n * h_units) } else { &mut [] },
-                    if e.extra() > 0 { self.extra.part(row * h_units, n * h_units) } else { &mut [] },
-                )
+            (self.steps.offset(t) + first, self.steps.active(t).min(last).saturating_sub(first))
+        };
+        let product =
+            |(w, packed): (Operand, &[T]), n: usize, a: (*mut T, usize), c: (*mut T, usize), accumulate: bool| {
+                let rows = [Rows::raw(n, (a.0.cast_const(), a.1), c)];
+                // SAFETY: rows of the sequences first..last and columns of the part's units, which this task alone uses, so below; of a all
+                // columns of what is done.
+                unsafe { gemm_packed_rows(w.form, w.k, w.columns, &rows, packed, accumulate) };
             };
-            if let Some(dy) = self.dy {
+        let dh_at = (self.dh.at(first * r + unit, 0), r);
+        if item > 0 {
+            let (row, n) = rows_of(self.steps.len() - item);
+            if n > 0 {
+                let gru = matches!(e.cell, Cell::Gru | Cell::GruResetBefore);
+                product((w, w_direct), n, (self.gates.at(row * g, 0), g), dh_at, gru);
+                if e.cell == Cell::Gru {
+                    product((other, w_other), n, (self.extra.at(row * h_units, 0), h_units), dh_at, true);
+                }
+            }
+        }
+        if item == self.steps.len() {
+            return;
+        }
+        let s = self.steps.len() - 1 - item;
+        let (t, (row, n)) = (self.steps.step(s, e.reverse), rows_of(s));
+        if n == 0 {
+            return;
+        }
+        // SAFETY: as above.
+        let gate = |b: usize, k: usize| unsafe { self.gates.part((row + b) * g + k * h_units + unit, units) };
+        // SAFETY: as above.
+        let extra = |b: usize| unsafe { self.extra.part((row + b) * h_units + unit, units) };
+        // SAFETY: as above.
+        let dh = |b: usize| unsafe { self.dh.part((first + b) * r + unit, outputs) };
+        let before = |b: usize| match self.steps.before(t, first + b, e.reverse) {
+            Some(row) => &self.y[row * self.stride + self.column + unit..][..outputs],
+            None => &self.h0[(first + b) * r + unit..][..outputs],
+        };
+        if let Some(dy) = self.dy {
+            each(
+                n,
+                #[inline(always)]
+                |b| {
+                    let dy = &dy[(row + b) * self.stride + self.column + unit..][..outputs];
+                    dh(b).iter_mut().zip(dy).for_each(|(d, &y)| *d += y);
+                },
+            );
+        }
+        match e.cell {
+            Cell::Gru => each(
+                n,
+                #[inline(always)]
+                |b| rows::gru_backward([gate(b, 0), gate(b, 1), gate(b, 2)], extra(b), before(b), dh(b)),
+            ),
+            Cell::GruResetBefore => {
+                each(
+                    n,
+                    #[inline(always)]
+                    |b| rows::gru_before_state_backward([gate(b, 1), gate(b, 2)], before(b), dh(b)),
+                );
+                let dq = (self.scratch.at(first * h_units, 0), r);
+                product((other, w_other), n, (self.gates.at(row * g + direct, 0), g), dq, false);
                 each(
                     n,
                     #[inline(always)]
                     |b| {
-                        let dy = &dy[(row + b) * self.stride + self.column..][..r];
-                        dh[b * r..][..r].iter_mut().zip(dy).for_each(|(d, &y)| *d += y);
+                        // SAFETY: as above.
+                        let dq = unsafe { self.scratch.read((first + b) * h_units, h_units) };
+                        rows::gru_before_gates_backward(gate(b, 0), before(b), dq, dh(b));
                     },
                 );
             }
-            let h_before = |b: usize| match self.steps.before(t, first + b, e.reverse) {
-                Some(row) => &self.y[row * self.stride + self.column..][..r],
-                None => &self.h0[(first + b) * r..][..r],
-            };
-            match e.cell {
-                Cell::Gru => {
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            rows::gru_backward(
-                                at_mut(gates, b, g),
-                                at_mut(extra, b, h_units),
-                                h_before(b),
-                                at_mut(dh, b, r),
-                            );
-                        },
-                    );
-                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), true);
-                    gemm_packed(e.form::<T>(other, r), (n, r, other), (extra, other), w_other, (dh, r), true);
+            Cell::Rnn(nonlinearity) => each(
+                n,
+                #[inline(always)]
+                |b| match nonlinearity {
+                    Nonlinearity::Tanh => rows::rnn_backward::<T, false>(gate(b, 0), dh(b)),
+                    Nonlinearity::Relu => rows::rnn_backward::<T, true>(gate(b, 0), dh(b)),
+                },
+            ),
+            Cell::Lstm | Cell::LstmPeephole => {
+                if e.projected() {
+                    // SAFETY: as above.
+                    (0..n).for_each(|b| unsafe { self.projected.part((row + b) * r, r) }.copy_from_slice(dh(b)));
+                    product((projection, w_hr), n, dh_at, (self.scratch.at(first * h_units, 0), h_units), false);
                 }
-                Cell::GruResetBefore => {
-                    // SAFETY: scratch rows of this task's sequences.
-                    let dq = unsafe { self.scratch.part(first * h_units, n * h_units) };
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            rows::gru_before_state_backward(at_mut(gates, b, g), h_before(b), at_mut(dh, b, r));
-                        },
-                    );
-                    gemm_packed(e.form::<T>(other, r), (n, r, other), (&gates[direct..], g), w_other, (dq, r), false);
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            rows::gru_before_gates_backward(
-                                at_mut(gates, b, g),
-                                h_before(b),
-                                at(dq, b, h_units),
-                                at_mut(dh, b, r),
-                            );
-                        },
-                    );
-                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), true);
-                }
-                Cell::Rnn(nonlinearity) => {
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            let (gates, dh) = (at_mut(gates, b, g), at(dh, b, r));
-                            match nonlinearity {
-                                Nonlinearity::Tanh => rows::rnn_backward::<T, false>(gates, dh),
-                                Nonlinearity::Relu => rows::rnn_backward::<T, true>(gates, dh),
-                            }
-                        },
-                    );
-                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), false);
-                }
-                Cell::Lstm | Cell::LstmPeephole => {
-                    let draw = if e.projected() {
-                        // SAFETY: rows of this task's sequences; dh is n × R, the scratch n × H.
-                        unsafe {
-                            self.projected.part(row * r, n * r).copy_from_slice(dh);
-                            let draw = self.scratch.part(first * h_units, n * h_units);
-                            gemm_packed(
-                                e.form::<T>(r, h_units),
-                                (n, h_units, r),
-                                (dh, r),
-                                w_hr,
-                                (draw, h_units),
-                                false,
-                            );
-                            &*draw
+                let peephole = self.weights.peephole.map(|p| [0, 1, 2].map(|k| &p[k * h_units + unit..][..units]));
+                each(
+                    n,
+                    #[inline(always)]
+                    |b| {
+                        let c_before = match self.steps.before(t, first + b, e.reverse) {
+                            Some(row) => &self.cells[row * h_units + unit..][..units],
+                            None => &self.c0[(first + b) * h_units + unit..][..units],
+                        };
+                        let gates = [gate(b, 0), gate(b, 1), gate(b, 2), gate(b, 3)];
+                        let c = &self.cells[(row + b) * h_units + unit..][..units];
+                        // SAFETY: as above.
+                        let (dh, dc) = unsafe {
+                            let raw =
+                                if e.projected() { self.scratch.read((first + b) * h_units, h_units) } else { dh(b) };
+                            (raw, self.dc.part((first + b) * h_units + unit, units))
+                        };
+                        match peephole {
+                            Some(peephole) => rows::lstm_backward::<T, true>(gates, peephole, c, c_before, dh, dc),
+                            None => rows::lstm_backward::<T, false>(gates, [&[]; 3], c, c_before, dh, dc),
                         }
-                    } else {
-                        &*dh
-                    };
-                    each(
-                        n,
-                        #[inline(always)]
-                        |b| {
-                            let c_before = match self.steps.before(t, first + b, e.reverse) {
-                                Some(row) => &self.cells[row * h_units..][..h_units],
-                                None => &self.c0[(first + b) * h_units..][..h_units],
-                            };
-                            let gates = at_mut(gates, b, g);
-                            let c = &self.cells[(row + b) * h_units..][..h_units];
-                            let (dh, dc) = (at(draw, b, h_units), at_mut(dc, b, h_units));
-                            if e.cell == Cell::LstmPeephole {
-                                rows::lstm_backward::<T, true>(gates, peep, c, c_before, dh, dc);
-                            } else {
-                                rows::lstm_backward::<T, false>(gates, peep, c, c_before, dh, dc);
-                            }
-                        },
-                    );
-                    gemm_packed(e.form::<T>(direct, r), (n, r, direct), (gates, g), w_direct, (dh, r), false);
-                }
+                    },
+                );
             }
         }
     }

@@ -1,32 +1,12 @@
 //! The mathematics of one row (one sequence at one time step): forward and backward of every cell.
 //!
-//! Rows are slices of H numbers per gate, so the loops over units become vector code inside [`vectorize`]. `gates` holds
+//! Gates and biases come gate by gate, as slices of the units' numbers, so the loops over units become vector code inside [`vectorize`]. `gates` holds
 //! pre-activations coming in and activations going out; backward finds activations and leaves the gradients of the
 //! pre-activations.
 //!
 //! [`vectorize`]: crate::cpu::simd::vectorize
 
 use crate::cpu::real::Real;
-
-#[inline(always)]
-fn split2<T>(row: &mut [T], h: usize) -> (&mut [T], &mut [T]) {
-    let (a, b) = row.split_at_mut(h);
-    (a, &mut b[..h])
-}
-
-#[inline(always)]
-fn split3<T>(row: &mut [T], h: usize) -> (&mut [T], &mut [T], &mut [T]) {
-    let (a, rest) = row.split_at_mut(h);
-    let (b, c) = split2(rest, h);
-    (a, b, c)
-}
-
-#[inline(always)]
-fn split4<T>(row: &mut [T], h: usize) -> (&mut [T], &mut [T], &mut [T], &mut [T]) {
-    let (a, rest) = row.split_at_mut(h);
-    let (b, c, d) = split3(rest, h);
-    (a, b, c, d)
-}
 
 /// Elman with tanh or ReLU: `a` pre-activations to activations, which are h′.
 #[inline(always)]
@@ -55,13 +35,18 @@ pub fn rnn_backward<T: Real, const RELU: bool>(a: &mut [T], dh: &[T]) {
 
 /// LSTM, with peepholes p = (p_i, p_f, p_o) if `PEEP`: c becomes c′, h receives σ(o) ∘ tanh(c′).
 #[inline(always)]
-pub fn lstm<T: Real, const PEEP: bool>(gates: &mut [T], bias: &[T], peep: &[T], c: &mut [T], h: &mut [T]) {
+pub fn lstm<T: Real, const PEEP: bool>(
+    gates: [&mut [T]; 4],
+    bias: [&[T]; 4],
+    peep: [&[T]; 3],
+    c: &mut [T],
+    h: &mut [T],
+) {
     let n = h.len();
-    let (gi, gf, gg, go) = split4(gates, n);
-    let (bi, bf, bg, bo) = (&bias[..n], &bias[n..][..n], &bias[2 * n..][..n], &bias[3 * n..][..n]);
+    let [gi, gf, gg, go] = gates.map(|g| &mut g[..n]);
+    let [bi, bf, bg, bo] = bias.map(|b| &b[..n]);
     let c = &mut c[..n];
-    let (pi, pf, po) =
-        if PEEP { (&peep[..n], &peep[n..][..n], &peep[2 * n..][..n]) } else { (&bias[..n], &bias[..n], &bias[..n]) };
+    let [pi, pf, po] = if PEEP { peep.map(|p| &p[..n]) } else { [bi; 3] };
     for j in 0..n {
         let (mut i, mut f, mut o) = (gi[j] + bi[j], gf[j] + bf[j], go[j] + bo[j]);
         if PEEP {
@@ -86,17 +71,17 @@ pub fn lstm<T: Real, const PEEP: bool>(gates: &mut [T], bias: &[T], peep: &[T], 
 /// `gates` activations to gradients; `dc` gradient of c′ to that of c. `dh` is the gradient of σ(o) ∘ tanh(c′).
 #[inline(always)]
 pub fn lstm_backward<T: Real, const PEEP: bool>(
-    gates: &mut [T],
-    peep: &[T],
+    gates: [&mut [T]; 4],
+    peep: [&[T]; 3],
     c: &[T],
     c_before: &[T],
     dh: &[T],
     dc: &mut [T],
 ) {
     let n = dh.len();
-    let (gi, gf, gg, go) = split4(gates, n);
+    let [gi, gf, gg, go] = gates.map(|g| &mut g[..n]);
     let (c, c_before, dc) = (&c[..n], &c_before[..n], &mut dc[..n]);
-    let (pi, pf, po) = if PEEP { (&peep[..n], &peep[n..][..n], &peep[2 * n..][..n]) } else { (c, c, c) };
+    let [pi, pf, po] = if PEEP { peep.map(|p| &p[..n]) } else { [c; 3] };
     for j in 0..n {
         let (i, f, g, o) = (gi[j], gf[j], gg[j], go[j]);
         let t = c[j].tanh();
@@ -121,13 +106,13 @@ pub fn lstm_backward<T: Real, const PEEP: bool>(
 }
 
 /// GRU with the reset gate after the product. `q` comes in as W_hn h and goes out as W_hn h + b_hn; `bias` is r, z, n of the
-/// input, n of the state; h becomes h′.
+/// input, n of the state; h receives h′.
 #[inline(always)]
-pub fn gru<T: Real>(gates: &mut [T], bias: &[T], q: &mut [T], h: &mut [T]) {
+pub fn gru<T: Real>(gates: [&mut [T]; 3], bias: [&[T]; 4], q: &mut [T], before: &[T], h: &mut [T]) {
     let n = h.len();
-    let (gr, gz, gn) = split3(gates, n);
-    let (br, bz, bn, bq) = (&bias[..n], &bias[n..][..n], &bias[2 * n..][..n], &bias[3 * n..][..n]);
-    let q = &mut q[..n];
+    let [gr, gz, gn] = gates.map(|g| &mut g[..n]);
+    let [br, bz, bn, bq] = bias.map(|b| &b[..n]);
+    let (q, before) = (&mut q[..n], &before[..n]);
     for j in 0..n {
         let r = (gr[j] + br[j]).sigmoid();
         let z = (gz[j] + bz[j]).sigmoid();
@@ -137,16 +122,16 @@ pub fn gru<T: Real>(gates: &mut [T], bias: &[T], q: &mut [T], h: &mut [T]) {
         gz[j] = z;
         gn[j] = a;
         q[j] = p;
-        h[j] = z.fma(h[j] - a, a);
+        h[j] = z.fma(before[j] - a, a);
     }
 }
 
 /// Leaves in `gates` the gradients of the input's pre-activations, in `q` that of W_hn h + b_hn, and in `dh` the part z ∘ dh of the
 /// gradient of h.
 #[inline(always)]
-pub fn gru_backward<T: Real>(gates: &mut [T], q: &mut [T], h_before: &[T], dh: &mut [T]) {
+pub fn gru_backward<T: Real>(gates: [&mut [T]; 3], q: &mut [T], h_before: &[T], dh: &mut [T]) {
     let n = dh.len();
-    let (gr, gz, gn) = split3(gates, n);
+    let [gr, gz, gn] = gates.map(|g| &mut g[..n]);
     let (q, h_before) = (&mut q[..n], &h_before[..n]);
     for j in 0..n {
         let (r, z, a, p, d) = (gr[j], gz[j], gn[j], q[j], dh[j]);
@@ -161,10 +146,10 @@ pub fn gru_backward<T: Real>(gates: &mut [T], q: &mut [T], h_before: &[T], dh: &
 
 /// First half of the GRU with the reset gate before the product: r, z, and `q` = r ∘ h.
 #[inline(always)]
-pub fn gru_before_gates<T: Real>(gates: &mut [T], bias: &[T], h: &[T], q: &mut [T]) {
+pub fn gru_before_gates<T: Real>(gates: [&mut [T]; 2], bias: [&[T]; 2], h: &[T], q: &mut [T]) {
     let n = h.len();
-    let (gr, gz) = split2(gates, n);
-    let (br, bz, q) = (&bias[..n], &bias[n..][..n], &mut q[..n]);
+    let [gr, gz] = gates.map(|g| &mut g[..n]);
+    let ([br, bz], q) = (bias.map(|b| &b[..n]), &mut q[..n]);
     for j in 0..n {
         let r = (gr[j] + br[j]).sigmoid();
         gr[j] = r;
@@ -173,24 +158,23 @@ pub fn gru_before_gates<T: Real>(gates: &mut [T], bias: &[T], h: &[T], q: &mut [
     }
 }
 
-/// Second half: n and h′.
+/// Second half: n, and h′ in h.
 #[inline(always)]
-pub fn gru_before_state<T: Real>(gates: &mut [T], bias: &[T], h: &mut [T]) {
+pub fn gru_before_state<T: Real>([gz, gn]: [&mut [T]; 2], bias: &[T], before: &[T], h: &mut [T]) {
     let n = h.len();
-    let (_, gz, gn) = split3(gates, n);
-    let bn = &bias[2 * n..][..n];
+    let (gz, gn, bn, before) = (&gz[..n], &mut gn[..n], &bias[..n], &before[..n]);
     for j in 0..n {
         let a = (gn[j] + bn[j]).tanh();
         gn[j] = a;
-        h[j] = gz[j].fma(h[j] - a, a);
+        h[j] = gz[j].fma(before[j] - a, a);
     }
 }
 
 /// First half of its backward: gradients of n and z, and z ∘ dh in `dh`.
 #[inline(always)]
-pub fn gru_before_state_backward<T: Real>(gates: &mut [T], h_before: &[T], dh: &mut [T]) {
+pub fn gru_before_state_backward<T: Real>(gates: [&mut [T]; 2], h_before: &[T], dh: &mut [T]) {
     let n = dh.len();
-    let (_, gz, gn) = split3(gates, n);
+    let [gz, gn] = gates.map(|g| &mut g[..n]);
     let h_before = &h_before[..n];
     for j in 0..n {
         let (z, a, d) = (gz[j], gn[j], dh[j]);
@@ -202,9 +186,9 @@ pub fn gru_before_state_backward<T: Real>(gates: &mut [T], h_before: &[T], dh: &
 
 /// Second half: from the gradient `dq` of r ∘ h, that of r and its part of dh.
 #[inline(always)]
-pub fn gru_before_gates_backward<T: Real>(gates: &mut [T], h_before: &[T], dq: &[T], dh: &mut [T]) {
+pub fn gru_before_gates_backward<T: Real>(gr: &mut [T], h_before: &[T], dq: &[T], dh: &mut [T]) {
     let n = dh.len();
-    let (gr, h_before, dq) = (&mut gates[..n], &h_before[..n], &dq[..n]);
+    let (gr, h_before, dq) = (&mut gr[..n], &h_before[..n], &dq[..n]);
     for j in 0..n {
         let r = gr[j];
         dh[j] = dq[j].fma(r, dh[j]);
