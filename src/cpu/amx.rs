@@ -10,7 +10,7 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::gemm::{Columns, Mat, Rows};
+use super::gemm::{Columns, FIXED, Mat, Rows};
 
 /// Rows or columns of a tile.
 const TILE: usize = 16;
@@ -26,7 +26,7 @@ const BOTH: usize = PARTS * 2 * SIZE;
 /// Steps after which the next columns are taken: two tiles' rows of a stay in the first cache (24 KiB) while b passes by.
 const BLOCK: usize = 4;
 /// Behind packed columns: whether each of them is finite in every part.
-const FLAG: usize = 16;
+const FLAG: usize = FIXED;
 /// From here on the first part of a number is not finite.
 const LIMIT: u32 = 0x7f7f_8000;
 
@@ -565,19 +565,11 @@ unsafe fn copy(rows: usize, columns: usize, from: (*const f32, usize), to: (*mut
     }
 }
 
-/// `c (+)= a × b` for panels `first..last`, a packed by [`pack_rows`] and b by [`pack`].
+/// `c (+)= a × b`, a packed by [`pack_rows`] and b by [`pack`].
 ///
 /// # Safety
 /// The processor has AMX; a and b are packed, every part of both finite; nobody else uses these columns of the rows' c.
-pub unsafe fn block(
-    k: usize,
-    columns: Columns,
-    (first, last): (usize, usize),
-    rows: &[Rows<f32>],
-    a: *const f32,
-    b: *const f32,
-    add: bool,
-) {
+pub unsafe fn block(k: usize, columns: Columns, rows: &[Rows<f32>], a: *const f32, b: *const f32, add: bool) {
     let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     let mut shape = None;
     for step in (0..steps).step_by(BLOCK) {
@@ -593,7 +585,7 @@ pub unsafe fn block(
                     shape = wanted;
                 }
                 let a = a.add(pair * steps * BOTH + step * PARTS * width * SIZE);
-                for panel in first..last {
+                for panel in 0..panels {
                     let b = b.add(place(step, steps, panel, panels));
                     let (column, some) = panel_columns(panel, columns);
                     let at = |s: Strip| (s.c.add(column), s.ld);

@@ -5,8 +5,8 @@
 //! K. Goto & R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008), and a into tiles of MR rows, k-major too: rows
 //! that lie a power of two apart would share one set of the first cache. A block of KC × 2 vectors of b stays there while all tiles
 //! of a pass over it and fetch the next block meanwhile. Every element of c is the same chain of fused multiply-adds over k wherever
-//! its tile falls, so results depend neither on the number of threads nor on the other rows. Where the processor has AMX, products of f32 with
-//! at least [`TILED`] rows are made by [`amx`] instead, in another order of additions, which neither depends on these.
+//! its tile falls, so results depend neither on the number of threads nor on the other rows. Where the processor has AMX, operands
+//! of f32 that are packed for many products are multiplied by [`amx`] instead, in an order of additions that does not depend on these either.
 
 use std::{
     cell::RefCell,
@@ -39,17 +39,9 @@ const MC: usize = 96;
 const NARROW: usize = 64;
 /// Rows, columns and depth from which on tiles of AMX are full enough.
 const TILED: usize = 16;
-/// Of b in tiles: extent of k and columns that are packed at a time; they lie in the second cache (768 KiB).
-#[cfg(target_arch = "x86_64")]
-const TILES_KP: usize = 256;
-#[cfg(target_arch = "x86_64")]
-const TILES_NC: usize = 512;
 /// Bytes of weights in tiles that stay in the second cache from a step to the next; panels are smaller by a third.
 #[cfg(target_arch = "x86_64")]
 const TILES_BYTES: usize = 1600 << 10;
-/// Of a, rows that are packed at a time.
-#[cfg(target_arch = "x86_64")]
-const TILES_MC: usize = 32;
 /// Below this many multiply-adds a product stays on the calling thread.
 const PARALLEL: usize = 1 << 19;
 
@@ -179,13 +171,8 @@ pub trait GemmReal: Real {
     /// Those of this processor.
     fn set() -> &'static Set<Self>;
 
-    /// How an operand of k × n is packed for products of m rows.
+    /// How an operand of k × n that many products of m rows use is packed.
     fn form(_m: usize, _k: usize, _n: usize) -> Form {
-        Form::Panels
-    }
-
-    /// The same where the operand is packed once and used in many steps.
-    fn kept_form(_m: usize, _k: usize, _n: usize) -> Form {
         Form::Panels
     }
 
@@ -462,19 +449,6 @@ mod portable {
 }
 
 impl GemmReal for f32 {
-    fn form(m: usize, k: usize, n: usize) -> Form {
-        if isa() == Isa::Amx && m.min(k).min(n) >= TILED { Form::Tiles } else { Form::Panels }
-    }
-
-    fn kept_form(m: usize, k: usize, n: usize) -> Form {
-        #[cfg(target_arch = "x86_64")]
-        if amx::packed_len(k, Columns::all(n)) * size_of::<f32>() <= TILES_BYTES {
-            return Self::form(m, k, n);
-        }
-        let _ = (m, k, n);
-        Form::Panels
-    }
-
     fn set() -> &'static Set<f32> {
         match isa() {
             #[cfg(target_arch = "x86_64")]
@@ -483,6 +457,20 @@ impl GemmReal for f32 {
             Isa::Avx2 => x86::F32.1,
             _ => portable::F32,
         }
+    }
+
+    fn form(m: usize, k: usize, n: usize) -> Form {
+        #[cfg(target_arch = "x86_64")]
+        if isa() == Isa::Amx
+            && m.min(k).min(n) >= TILED
+            // Depth is filled up to whole tiles.
+            && 8 * k >= 7 * k.next_multiple_of(32)
+            && amx::packed_len(k, Columns::all(n)) * size_of::<f32>() <= TILES_BYTES
+        {
+            return Form::Tiles;
+        }
+        let _ = (m, k, n);
+        Form::Panels
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -509,6 +497,9 @@ impl GemmReal for f64 {
         }
     }
 }
+
+/// The most elements that [`packed_len`] has beside the columns.
+pub const FIXED: usize = 16;
 
 /// Elements that [`pack`] writes for k rows of some columns.
 pub fn packed_len<T: GemmReal>(form: Form, k: usize, columns: Columns) -> usize {
@@ -726,7 +717,7 @@ pub unsafe fn gemm_packed_rows<T: GemmReal>(
     assert!(b.len() >= len, "a packed operand of other extents");
     if form == Form::Tiles {
         // SAFETY: the caller's.
-        return unsafe { in_tiles(k, columns, None, rows, b, accumulate) };
+        return unsafe { in_tiles(k, columns, rows, b, accumulate) };
     }
     let beta = if accumulate { T::ONE } else { T::ZERO };
     // SAFETY: as above, the rows hold the extents.
@@ -754,22 +745,14 @@ pub unsafe fn gemm_packed_rows<T: GemmReal>(
     });
 }
 
-/// [`gemm_packed_rows`] of b in tiles, or of some panels of it.
+/// [`gemm_packed_rows`] of b in tiles.
 ///
 /// # Safety
 /// As there; the processor has AMX.
-unsafe fn in_tiles<T: GemmReal>(
-    k: usize,
-    columns: Columns,
-    panels: Option<(usize, usize)>,
-    rows: &[Rows<T>],
-    b: &[T],
-    accumulate: bool,
-) {
+unsafe fn in_tiles<T: GemmReal>(k: usize, columns: Columns, rows: &[Rows<T>], b: &[T], accumulate: bool) {
     #[cfg(target_arch = "x86_64")]
     with_space(&ROWS, |space| {
         let b = bytemuck::cast_slice::<T, f32>(b);
-        let panels = panels.unwrap_or((0, columns.panels(amx::PANEL)));
         // SAFETY: the rows of f32, which T is.
         let f32_rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<Rows<f32>>(), rows.len()) };
         let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(r.m, k)).sum());
@@ -777,13 +760,14 @@ unsafe fn in_tiles<T: GemmReal>(
         unsafe {
             let some = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
             if !some && amx::finite(b.as_ptr(), k, columns) {
-                return amx::block(k, columns, panels, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+                return amx::block(k, columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
             }
         }
         // Sums of parts of an infinity would be NaN.
         with_space(&PANELS, |space| {
             let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL)));
-            for (panel, r) in (panels.0..panels.1).flat_map(|panel| f32_rows.iter().map(move |r| (panel, r))) {
+            for (panel, r) in (0..columns.panels(amx::PANEL)).flat_map(|panel| f32_rows.iter().map(move |r| (panel, r)))
+            {
                 // SAFETY: as above.
                 unsafe {
                     let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, unpacked.as_mut_ptr());
@@ -793,7 +777,7 @@ unsafe fn in_tiles<T: GemmReal>(
             }
         });
     });
-    let _ = (k, columns, panels, rows, b, accumulate);
+    let _ = (k, columns, rows, b, accumulate);
 }
 
 /// The inner loops: panels of b, blocks of k, tiles of a.
@@ -897,10 +881,8 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         }
         return;
     }
-    let form = if alpha == T::ONE { T::form(m, k, n) } else { Form::Panels };
-    let flat = if form == Form::Tiles { m > n } else { n < NARROW && m > 2 * n };
-    if flat && a.rs == 1 && b.cs == 1 {
-        // Packing the tiles of a tall a would be most, or much, of the work: cᵀ = bᵀ aᵀ has the same sums.
+    if n < NARROW && m > 2 * n && a.rs == 1 && b.cs == 1 {
+        // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums.
         return with_space(&TRANSPOSED, |space| {
             // Rows that lie a power of two apart would share one set of a cache.
             let ld = m + 16;
@@ -933,9 +915,6 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         });
     }
     let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
-    if form == Form::Tiles {
-        return tiles_product((m, n, k), a, b, c, beta, threads);
-    }
     with_space(&PANELS, |packed_b| {
         for j0 in (0..n).step_by(NC) {
             let columns = NC.min(n - j0);
@@ -956,56 +935,6 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
             }
         }
     });
-}
-
-/// [`product`] in tiles.
-fn tiles_product<T: GemmReal>(
-    (m, n, k): (usize, usize, usize),
-    a: Mat<T>,
-    b: Mat<T>,
-    c: MatMut<T>,
-    beta: T,
-    threads: usize,
-) {
-    #[cfg(target_arch = "x86_64")]
-    with_space(&PANELS, |packed_b| {
-        if beta != T::ZERO && beta != T::ONE {
-            for i in 0..m {
-                // SAFETY: a row of c, which this call alone writes.
-                let row = unsafe { std::slice::from_raw_parts_mut(c.at(i, 0), n) };
-                row.iter_mut().for_each(|x| *x = *x * beta);
-            }
-        }
-        for j0 in (0..n).step_by(TILES_NC) {
-            let columns = Columns::all(TILES_NC.min(n - j0));
-            for k0 in (0..k).step_by(TILES_KP) {
-                let depth = TILES_KP.min(k - k0);
-                let packed = scratch::<T>(packed_b, packed_len::<T>(Form::Tiles, depth, columns));
-                // SAFETY: inside b.
-                unsafe { pack_tiles(Mat { ptr: b.at(k0, j0), ..b }, depth, columns, packed, threads) };
-                let packed = &*packed;
-                // Few rows are multiplied by some of the columns in a task.
-                let tall = if threads == 1 { m } else { m.div_ceil(threads * 2).next_multiple_of(TILES_MC) };
-                let across = (threads * 2).div_ceil(m.div_ceil(tall)).min(columns.panels(amx::PANEL));
-                let across = if threads == 1 { 1 } else { across };
-                split::tasks(m.div_ceil(tall) * across, &|task| {
-                    let (strip, part) = (task / across, task % across);
-                    let panels = columns.panels(amx::PANEL);
-                    let panels = (panels * part / across, panels * (part + 1) / across);
-                    for i in (strip * tall..m.min((strip + 1) * tall)).step_by(TILES_MC) {
-                        let height = TILES_MC.min(m.min((strip + 1) * tall) - i);
-                        // SAFETY: inside a and c; tasks have rows or columns of their own.
-                        let rows = unsafe {
-                            Rows { m: height, a: Mat { ptr: a.at(i, k0), ..a }, c: MatMut { ptr: c.at(i, j0), ..c } }
-                        };
-                        // SAFETY: as above.
-                        unsafe { in_tiles(depth, columns, Some(panels), &[rows], packed, k0 > 0 || beta != T::ZERO) };
-                    }
-                });
-            }
-        }
-    });
-    let _ = ((m, n, k), a, b, c, beta, threads);
 }
 
 fn pack_parallel<T: GemmReal>(
@@ -1214,8 +1143,6 @@ mod tests {
         let one = run(1, m);
         assert_eq!(one, run(2, m));
         assert_eq!(one, run(5, m));
-        // Fewer rows are no work for tiles, and are multiplied otherwise.
-        let few = if f32::form(m, k, n) == Form::Tiles { TILED } else { 7 };
-        assert_eq!(one[..few * n], run(1, few)[..]);
+        assert_eq!(one[..7 * n], run(1, 7)[..]);
     }
 }

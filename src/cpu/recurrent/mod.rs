@@ -12,7 +12,7 @@ mod rows;
 use std::ops::Range;
 
 use super::{
-    gemm::{Columns, Form, GemmReal, Mat, MatMut, Rows, gemm_packed_rows, pack, packed_len, product},
+    gemm::{Columns, FIXED, Form, GemmReal, Mat, MatMut, Rows, gemm_packed_rows, pack, packed_len, product},
     simd::{Isa, isa, vectorize},
     split::Shared,
 };
@@ -219,7 +219,7 @@ impl Extents {
 
     /// How weights of k × n are packed. The number of all sequences decides: not every step has, nor every thread takes, all of them.
     fn form<T: GemmReal>(&self, k: usize, n: usize) -> Form {
-        T::kept_form(self.batch, k, n)
+        T::form(self.batch, k, n)
     }
 
     /// The weights of a part, one behind the other, each with how it is packed: of the forward pass W_hhᵀ for the gates, the GRU's other,
@@ -261,9 +261,8 @@ impl Extents {
         let lines = self.hidden.div_ceil(LINE);
         let whole = Extents { hidden: lines * LINE, parts: 1, ..*self };
         let whole = Extents { output: if self.projected() { self.output } else { whole.hidden }, ..whole };
-        let fixed = packed_len::<T>(T::form(usize::MAX, usize::MAX, usize::MAX), 0, Columns::all(0));
         let of = |e: &Extents| e.operands::<T>(backward, 0).iter().map(|o| o.len).sum::<usize>();
-        of(self).max(of(&whole)) + 4 * fixed * lines
+        of(self).max(of(&whole)) + 4 * FIXED * lines
     }
 }
 
