@@ -28,8 +28,8 @@ struct Settings {
     /// Seed of the weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where to draw the last half periods
-    #[arg(long, value_name = "FILE.svg", default_value = "sine.svg")]
+    /// Where to draw the last half periods; a .png needs the feature `plotters`
+    #[arg(long, value_name = "FILE.svg|FILE.png", default_value = "sine.svg")]
     plot: PathBuf,
 }
 

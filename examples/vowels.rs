@@ -37,8 +37,8 @@ struct Settings {
     /// Folder for TensorBoard: losses, and how parameters and gradients are distributed
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
-    /// Draw the confusion matrix
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw the confusion matrix; a .png needs the feature `plotters`
+    #[arg(long, value_name = "FILE.svg|FILE.png")]
     plot: Option<PathBuf>,
 }
 
@@ -129,7 +129,7 @@ fn run(settings: &Settings) -> Result<()> {
     }
     println!("{confusion}\n{}", confusion.report());
     if let Some(path) = &settings.plot {
-        confusion.save_svg(path)?;
+        confusion.save_plot(path)?;
     }
     if let Some(mut events) = events {
         events.scalar("test accuracy", confusion.accuracy(), step)?;

@@ -41,8 +41,8 @@ struct Settings {
     /// Seed of the weights and of the order of the windows
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where to draw prediction and truth
-    #[arg(long, value_name = "FILE.svg", default_value = "forecast.svg")]
+    /// Where to draw prediction and truth; a .png needs the feature `plotters`
+    #[arg(long, value_name = "FILE.svg|FILE.png", default_value = "forecast.svg")]
     plot: PathBuf,
 }
 

@@ -1,14 +1,14 @@
-//! Charts as SVG files.
+//! Curves and the confusion matrix, drawn.
 
-use std::{fmt::Write, path::Path};
+use std::path::Path;
 
-use super::Confusion;
-use crate::{
-    error::{Error, Result},
-    file,
+use super::{
+    Confusion,
+    picture::{Anchor, Colour, FRAME, GRID, INK, Picture, WHITE},
 };
+use crate::error::{Error, Result};
 
-/// Lines over two axes, drawn as an SVG file that any browser shows.
+/// Lines over two axes, drawn as an SVG file that any browser shows, or as a PNG file with the feature `plotters`.
 ///
 /// ```
 /// use gatefold::train::Chart;
@@ -29,7 +29,7 @@ pub struct Chart {
 const SIZE: (f64, f64) = (900.0, 420.0);
 const MARGINS: (f64, f64, f64, f64) = (70.0, 20.0, 50.0, 50.0);
 /// Colours that the colour-blind can tell apart (Okabe and Ito 2008).
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
+const COLOURS: [Colour; 7] = [0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x56b4e9, 0x000000];
 
 impl Chart {
     /// Without lines yet.
@@ -49,19 +49,24 @@ impl Chart {
         self
     }
 
-    /// Writes it, all or nothing.
+    /// Writes it, all or nothing: an SVG file where the path ends in `.svg`, a PNG file of 1800 × 840 pixels where it ends in `.png`.
+    /// The latter needs the feature `plotters` and has its text in DejaVu Sans, which has no Chinese, Japanese or Korean.
     ///
     /// # Errors
-    /// [`Error::Argument`] without a finite point; [`Error::File`].
+    /// [`Error::Argument`] without a finite point, for another ending and for `.png` without the feature; [`Error::File`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        file::write("Chart::save", path.as_ref(), self.svg()?.as_bytes())
+        self.picture()?.save("Chart::save", path.as_ref())
     }
 
-    /// The text of the file.
+    /// The text of the SVG file.
     ///
     /// # Errors
     /// [`Error::Argument`] without a finite point.
     pub fn svg(&self) -> Result<String> {
+        Ok(self.picture()?.svg())
+    }
+
+    fn picture(&self) -> Result<Picture> {
         let points =
             || self.lines.iter().flat_map(|(_, points)| points).filter(|(x, y)| x.is_finite() && y.is_finite());
         let (Some(x), Some(y)) = (Axis::of(points().map(|p| p.0)), Axis::of(points().map(|p| p.1))) else {
@@ -69,101 +74,68 @@ impl Chart {
         };
         let (left, right, top, bottom) = (MARGINS.0, SIZE.0 - MARGINS.1, MARGINS.2, SIZE.1 - MARGINS.3);
         let (px, py) = (|v| left + x.part(v) * (right - left), |v| bottom - y.part(v) * (bottom - top));
-        let mut svg = head(SIZE.0, SIZE.1, &self.title);
+        let mut picture = Picture::new(SIZE.0, SIZE.1, &self.title);
         for (tick, label) in x.ticks() {
             let at = px(tick);
-            _ = write!(svg, "<path d=\"M{at:.1} {top}V{bottom}\" stroke=\"#ddd\"/>");
-            _ = writeln!(svg, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>", bottom + 18.0);
+            picture.line([(at, top), (at, bottom)], GRID, 1.0);
+            picture.text((at, bottom + 18.0), &label, Anchor::Middle, INK);
         }
         for (tick, label) in y.ticks() {
             let at = py(tick);
-            _ = write!(svg, "<path d=\"M{left} {at:.1}H{right}\" stroke=\"#ddd\"/>");
-            _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", left - 6.0, at + 4.0);
+            picture.line([(left, at), (right, at)], GRID, 1.0);
+            picture.text((left - 6.0, at + 4.0), &label, Anchor::End, INK);
         }
-        _ = writeln!(svg, "<path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#555\"/>");
-        let (middle, height) = ((left + right) / 2.0, (top + bottom) / 2.0);
-        let (below, name) = (SIZE.1 - 12.0, escape(&self.axes.0));
-        _ = writeln!(svg, "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">{name}</text>");
-        let turned = format!("transform=\"rotate(-90 16 {height})\" text-anchor=\"middle\"");
-        _ = writeln!(svg, "<text x=\"16\" y=\"{height}\" {turned}>{}</text>", escape(&self.axes.1));
+        picture.line([(left, top), (left, bottom), (right, bottom)], FRAME, 1.0);
+        picture.text(((left + right) / 2.0, SIZE.1 - 12.0), &self.axes.0, Anchor::Middle, INK);
+        picture.turned((16.0, (top + bottom) / 2.0), &self.axes.1);
 
         let mut legend = left + 10.0;
-        for ((name, points), colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
-            let mut path = String::new();
-            let mut pen = 'M';
-            for &(a, b) in points {
-                if a.is_finite() && b.is_finite() {
-                    _ = write!(path, "{pen}{:.1} {:.1}", px(a), py(b));
-                    pen = 'L';
-                } else {
-                    pen = 'M';
-                }
-            }
-            _ = writeln!(
-                svg,
-                "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" stroke-linejoin=\"round\"/>"
-            );
-            let (line, text) = (top - 12.0, top - 8.0);
-            _ = write!(svg, "<path d=\"M{legend:.1} {line}h20\" stroke=\"{colour}\" stroke-width=\"3\"/>");
-            _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{text}\">{}</text>", legend + 26.0, escape(name));
+        for ((name, points), &colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+            let pieces = points.split(|(a, b)| !a.is_finite() || !b.is_finite()).filter(|piece| !piece.is_empty());
+            let pieces = pieces.map(|piece| piece.iter().map(|&(a, b)| (px(a), py(b))).collect());
+            picture.lines(pieces.collect(), colour, 1.6);
+            picture.line([(legend, top - 12.0), (legend + 20.0, top - 12.0)], colour, 3.0);
+            picture.text((legend + 26.0, top - 8.0), name, Anchor::Start, INK);
             legend += 50.0 + 7.5 * name.chars().count() as f64;
         }
-        Ok(svg + "</svg>\n")
+        Ok(picture)
     }
 }
 
 impl Confusion {
-    /// Draws the counts as an SVG file: a row for each class, the darker the greater the part of the class.
+    /// Draws the counts: a row for each class, the darker the greater the part of the class. An SVG file where the path ends in
+    /// `.svg`, a PNG file where it ends in `.png`, as [`Chart::save`] has it.
     ///
     /// # Errors
-    /// [`Error::File`].
-    pub fn save_svg(&self, path: impl AsRef<Path>) -> Result<()> {
+    /// [`Error::Argument`] for another ending, for `.png` without the feature `plotters`, and for a PNG file of more than 16384
+    /// pixels a side (about 180 classes); [`Error::File`].
+    pub fn save_plot(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.picture().save("Confusion::save_plot", path.as_ref())
+    }
+
+    fn picture(&self) -> Picture {
         let names = self.classes();
         let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) as f64;
         let (cell, edge) = (44.0, 40.0 + 8.0 * longest);
         let side = edge + cell * names.len() as f64 + 20.0;
-        let mut svg = head(side, side + 30.0, "taken for");
+        let mut picture = Picture::new(side, side + 30.0, "taken for");
         for (class, name) in names.iter().enumerate() {
-            let (at, name) = (edge + cell * (class as f64 + 0.5), escape(name));
-            _ = write!(svg, "<text x=\"{at}\" y=\"{:.1}\" text-anchor=\"middle\">{name}</text>", edge + 22.0);
-            _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>", edge - 8.0, at + 34.0);
+            let at = edge + cell * (class as f64 + 0.5);
+            picture.text((at, edge + 22.0), name, Anchor::Middle, INK);
+            picture.text((edge - 8.0, at + 34.0), name, Anchor::End, INK);
             for prediction in 0..names.len() {
                 let (x, y) = (edge + cell * prediction as f64, edge + 30.0 + cell * class as f64);
                 let count = self.count(class, prediction);
                 let part = count as f64 / self.support(class).max(1) as f64;
-                let ink = if part > 0.5 { "#fff" } else { "#222" };
-                _ = write!(
-                    svg,
-                    "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell}\" height=\"{cell}\" fill=\"#0072b2\" fill-opacity=\"{part:.3}\" stroke=\"#ddd\"/>"
-                );
+                picture.square((x, y), cell, COLOURS[0], part);
                 if count > 0 {
-                    let (x, y) = (x + cell / 2.0, y + cell / 2.0 + 4.0);
-                    _ = write!(
-                        svg,
-                        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" fill=\"{ink}\">{count}</text>"
-                    );
+                    let ink = if part > 0.5 { WHITE } else { INK };
+                    picture.text((x + cell / 2.0, y + cell / 2.0 + 4.0), &count.to_string(), Anchor::Middle, ink);
                 }
-                svg.push('\n');
             }
         }
-        file::write("Confusion::save_svg", path.as_ref(), (svg + "</svg>\n").as_bytes())
+        picture
     }
-}
-
-fn head(width: f64, height: f64, title: &str) -> String {
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"{:.0}\" y=\"20\" text-anchor=\"middle\" font-size=\"15\">{}</text>\n",
-        width / 2.0,
-        escape(title)
-    )
-}
-
-fn escape(text: &str) -> String {
-    // Characters that XML cannot hold are left out.
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A range with ticks at round numbers.
@@ -231,7 +203,7 @@ mod tests {
             Chart::new("a < b").axes("x & y", "").line("one", [(0.0, 0.0), (1.0, f64::NAN), (2.0, 1.0), (3.0, 2.0)]);
         let svg = chart.line("two", [(0.0, 1.0)]).svg().unwrap();
         assert!(svg.contains("a &lt; b") && svg.contains("x &amp; y") && svg.ends_with("</svg>\n"), "{svg}");
-        let line = svg.lines().find(|line| line.contains(COLOURS[0])).unwrap();
+        let line = svg.lines().find(|line| line.contains(&format!("{:06x}", COLOURS[0]))).unwrap();
         assert_eq!((line.matches('M').count(), line.matches('L').count()), (2, 1), "{line}");
         assert!(Chart::new("").svg().is_err() && Chart::new("").line("", [(f64::NAN, 0.0)]).svg().is_err());
     }
@@ -242,10 +214,127 @@ mod tests {
         let path = folder.path().join("confusion.svg");
         let mut confusion = Confusion::new(["cat", "dog"]).unwrap();
         confusion.add(&[0, 1, 1], &[0, 1, 0]).unwrap();
-        confusion.save_svg(&path).unwrap();
+        confusion.save_plot(&path).unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
         assert_eq!((svg.matches("<rect").count(), svg.matches("fill-opacity=\"0.500\"").count()), (5, 2));
-        assert!(confusion.save_svg(folder.path()).is_err());
+        assert!(confusion.save_plot(folder.path()).is_err());
+    }
+
+    #[test]
+    fn other_endings_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let chart = Chart::new("t").line("l", [(0.0, 0.0), (1.0, 1.0)]);
+        for (name, ending) in [("a.jpg", "the ending .jpg"), ("a", "no ending"), (".svg", "no ending")] {
+            let error = chart.save(folder.path().join(name)).unwrap_err().to_string();
+            assert!(
+                error.contains(ending) && error.contains("Chart::save") && error.contains(".svg or .png"),
+                "{error}"
+            );
+            assert!(Confusion::new(["a", "b"]).unwrap().save_plot(folder.path().join(name)).is_err());
+        }
+        chart.save(folder.path().join("a.SVG")).unwrap();
+        let error = chart.save(folder.path().join("a.png")).err().map(|error| error.to_string());
+        assert_eq!(error.is_none(), cfg!(feature = "plotters"));
+        assert!(error.is_none_or(|error| error.contains("feature `plotters`")));
+        let found = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(found, 1 + usize::from(cfg!(feature = "plotters")), "nothing else was written");
+    }
+
+    #[cfg(feature = "plotters")]
+    mod png {
+        use std::{fs::File, io::BufReader};
+
+        use super::*;
+
+        struct Image {
+            size: (u32, u32),
+            pixels: Vec<[u8; 3]>,
+        }
+
+        impl Image {
+            fn read(path: &Path) -> Image {
+                let mut reader = ::png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
+                let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+                let info = reader.next_frame(&mut bytes).unwrap();
+                assert_eq!((info.color_type, info.bit_depth), (::png::ColorType::Rgb, ::png::BitDepth::Eight));
+                Image { size: (info.width, info.height), pixels: bytes.as_chunks().0.to_vec() }
+            }
+
+            /// Places of a colour within a rectangle, in the units of the picture.
+            fn places(&self, colour: Colour, x: (u32, u32), y: (u32, u32)) -> Vec<(u32, u32)> {
+                let [_, rgb @ ..] = colour.to_be_bytes();
+                let rows = (2 * y.0..2 * y.1).flat_map(|y| (2 * x.0..2 * x.1).map(move |x| (x, y)));
+                rows.filter(|&(x, y)| self.pixels[(y * self.size.0 + x) as usize] == rgb).collect()
+            }
+
+            fn count(&self, colour: Colour, x: (u32, u32), y: (u32, u32)) -> usize {
+                self.places(colour, x, y).len()
+            }
+        }
+
+        #[test]
+        fn lines() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("lines.png");
+            let wave =
+                (0..1000).map(|i| (f64::from(i) / 999.0, if i == 500 { f64::NAN } else { (f64::from(i) / 9.0).sin() }));
+            let constant = |at| [(0.0, at), (1.0, at)];
+            let draw = |title: &str| {
+                let chart = Chart::new(title).axes("step", "height of the wave").line("wave", wave.clone());
+                chart.line("low", constant(-1.0)).line("one point", [(0.5, 0.5)]).save(&path).unwrap();
+                Image::read(&path)
+            };
+            let (image, (width, height)) = (draw("waves"), (900, 420));
+            assert_eq!(image.size, (1800, 840));
+            let all = |colour| image.count(colour, (0, width), (0, height));
+            assert!(all(WHITE) > image.pixels.len() / 2 && all(GRID) > 5000);
+            let (top, bottom, left, right) = (50, 370, 70, 880);
+            assert!(image.count(COLOURS[0], (left, right), (top, bottom)) > 5000);
+            // The margin is a fiftieth of the range: 320 / 1.04 · 0.02 above the axis.
+            let low = image.places(COLOURS[1], (left, right), (top, bottom));
+            assert!(low.len() > 2 * 750 * 3 && low.iter().all(|&(_, y)| (724..=732).contains(&y)), "{low:?}");
+            assert_eq!(image.count(COLOURS[2], (left, right), (top, bottom)), 0);
+            assert!(image.count(COLOURS[2], (left, right), (30, top)) > 2 * 20 * 5, "the legend");
+
+            // Text: dark pixels where it belongs, none beside it, upright and turned.
+            let span = |places: Vec<(u32, u32)>, axis: fn(&(u32, u32)) -> u32| {
+                let along = || places.iter().map(axis);
+                along().max().unwrap() - along().min().unwrap()
+            };
+            let title = image.places(INK, (0, width), (5, 27));
+            assert!(title.iter().all(|&(x, y)| x.abs_diff(900) < 100 && (14..=50).contains(&y)), "{title:?}");
+            let widths =
+                (span(title, |p| p.0), span(draw("waves upon waves").places(INK, (0, width), (5, 27)), |p| p.0));
+            assert!(widths.0 > 50 && widths.1 > 2 * widths.0, "{widths:?}");
+            let name = image.places(INK, (0, 30), (0, height));
+            assert!(name.iter().all(|&(x, y)| x <= 40 && y.abs_diff(420) < 160), "{name:?}");
+            assert!(span(name.clone(), |p| p.1) > 150 && span(name, |p| p.0) < 30);
+            assert!(image.count(INK, (left - 40, left - 4), (top, bottom)) > 100, "ticks");
+        }
+
+        #[test]
+        fn confusion() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("confusion.PNG");
+            let mut confusion = Confusion::new(["cat", "dog"]).unwrap();
+            confusion.add(&[0, 1, 1], &[0, 1, 0]).unwrap();
+            confusion.save_plot(&path).unwrap();
+            let image = Image::read(&path);
+            // Side 40 + 3 · 8 + 2 · 44 + 20 by 30 more; cells of 44 from (64, 94).
+            assert_eq!(image.size, (2 * 172, 2 * 202));
+            let cell = |colour, row: u32, column: u32| {
+                let (x, y) = (64 + 44 * column, 94 + 44 * row);
+                image.count(colour, (x + 2, x + 42), (y + 2, y + 42))
+            };
+            let half = 0x7fb8d8;
+            assert!(cell(COLOURS[0], 0, 0) > 5500 && cell(WHITE, 0, 0) > 10);
+            assert_eq!(cell(WHITE, 0, 1), 80 * 80);
+            assert!(cell(half, 1, 0) > 5500 && cell(half, 1, 1) > 5500 && cell(INK, 1, 0) > 10);
+
+            let many = Confusion::new((0..400).map(|i| i.to_string())).unwrap();
+            let error = many.save_plot(&path).unwrap_err().to_string();
+            assert!(error.contains("at most 16384"), "{error}");
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod forecast;
 mod histogram;
 mod metrics;
 mod onnx;
+mod picture;
 mod prefetch;
 mod progress;
 mod proto;
