@@ -29,7 +29,7 @@ struct Settings {
     #[arg(long, value_enum, default_value_t = Cell::Lstm)]
     cell: Cell,
     /// Times through the first nine tenths of the text
-    #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u64).range(1..))]
     epochs: u64,
     /// Units of each of the two layers
     #[arg(long, default_value_t = 256, value_parser = value_parser!(u64).range(1..=4096))]
