@@ -141,7 +141,7 @@ __device__ __forceinline__ void wait_for(const P& p, const unsigned* flags, unsi
 }
 
 template <class T>
-__device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2], bool exact) {
+__device__ __forceinline__ void multiply(Mma<T>& sum, const unsigned (&a)[4], const unsigned (&b)[2], bool exact) {
     if constexpr (sizeof(T) == 4) {
         unsigned big_a[4], big_b[2], small_a[4], small_b[2];
         auto split = [&](unsigned x, unsigned& big, unsigned& small) {
@@ -155,13 +155,21 @@ __device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4]
         for (int i = 0; i < 2; ++i) split(b[i], big_b[i], small_b[i]);
         if (exact) {
             // What is left out is the product of the two small parts: 2⁻²² of the whole.
-            mma<T>(sum, small_a, big_b);
-            mma<T>(sum, big_a, small_b);
+            sum.add(small_a, big_b);
+            sum.add(big_a, small_b);
         }
-        mma<T>(sum, big_a, big_b);
+        sum.add(big_a, big_b);
     } else {
-        mma<T>(sum, a, b);
+        sum.add(a, b);
     }
+}
+
+// A chunk of the depth: sixteen rows of weights, of which a lane has 16 bytes of two, times eight columns, of which it has one's.
+template <class T>
+__device__ __forceinline__ void multiply(float (&to)[4], const uint4& low, const uint4& high, const uint4& x, bool exact) {
+    Mma<T> sum(to);
+    multiply<T>(sum, {low.x, high.x, low.y, high.y}, {x.x, x.y}, exact);
+    multiply<T>(sum, {low.z, high.z, low.w, high.w}, {x.z, x.w}, exact);
 }
 
 // This warp's stretch of weights × rows, for TILES × 8 columns, left among the sums. `row(column)`: where a column's row begins, or
@@ -203,11 +211,7 @@ __device__ __forceinline__ unsigned product(const P& p, const Layout& shared, un
                 const uint4 low = weights[2 * m * 32], high = 2 * m + 1 < shared.eights ? weights[(2 * m + 1) * 32] : uint4{0, 0, 0, 0};
                 MOVED(shared_in, 2 * m + 1 < shared.eights ? 32 : 16);
 #pragma unroll
-                for (unsigned tile = 0; tile < TILES; ++tile) {
-                    const uint4& x = b[i][tile];
-                    multiply<T>(sums[m][tile], {low.x, high.x, low.y, high.y}, {x.x, x.y}, p.exact);
-                    multiply<T>(sums[m][tile], {low.z, high.z, low.w, high.w}, {x.z, x.w}, p.exact);
-                }
+                for (unsigned tile = 0; tile < TILES; ++tile) multiply<T>(sums[m][tile], low, high, b[i][tile], p.exact);
             }
         }
     }

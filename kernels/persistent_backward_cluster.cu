@@ -64,11 +64,7 @@ __device__ __forceinline__ void send_parts(const BackwardLayout& shared, unsigne
                 const uint4 low = weights[2 * m * 32], high = 2 * m + 1 < eights ? weights[(2 * m + 1) * 32] : uint4{0, 0, 0, 0};
                 MOVED(shared_in, 2 * m + 1 < eights ? 32 : 16);
 #pragma unroll
-                for (unsigned n = 0; n < TILES; ++n) {
-                    const uint4& x = b[n];
-                    multiply<T>(sums[m][n], {low.x, high.x, low.y, high.y}, {x.x, x.y}, exact);
-                    multiply<T>(sums[m][n], {low.z, high.z, low.w, high.w}, {x.z, x.w}, exact);
-                }
+                for (unsigned n = 0; n < TILES; ++n) multiply<T>(sums[m][n], low, high, b[n], exact);
             }
         }
         // Two lanes beside each other have two columns each of two rows, eight apart: each takes one row's four.

@@ -80,11 +80,7 @@ __device__ __forceinline__ unsigned cluster_product(const ClusterLayout& shared,
             const uint4 low = weights[2 * m * 32], high = 2 * m + 1 < eights ? weights[(2 * m + 1) * 32] : uint4{0, 0, 0, 0};
             MOVED(shared_in, 2 * m + 1 < eights ? 32 : 16);
 #pragma unroll
-            for (unsigned tile = 0; tile < TILES; ++tile) {
-                const uint4& x = b[tile];
-                multiply<T>(sums[m][tile], {low.x, high.x, low.y, high.y}, {x.x, x.y}, exact);
-                multiply<T>(sums[m][tile], {low.z, high.z, low.w, high.w}, {x.z, x.w}, exact);
-            }
+            for (unsigned tile = 0; tile < TILES; ++tile) multiply<T>(sums[m][tile], low, high, b[tile], exact);
         }
     }
 #pragma unroll

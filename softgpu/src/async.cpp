@@ -1,5 +1,5 @@
 // Shared memory as threads see it, copies that land late, and barriers that count.
-#include "engine.h"
+#include "step.h"
 
 #include <cstring>
 
@@ -88,12 +88,31 @@ Counted load(const uint64_t* barrier) {
     if (c.arrivals == none || !c.arrivals) fail_kernel(LAUNCH_FAILED, "a counted barrier that was not initialised", "counted barrier", 0);
     return c;
 }
+bool in_shared(const Block& block, const void* at) { return at >= block.shared.begin && at < block.shared.begin + block.shared.bytes; }
+
+// Whose shared memory the barrier is in: only that block waits there. What is not dynamic is each block's own.
+Block& home(const void* barrier) {
+    Block& mine = *engine.self->block;
+    if (!in_shared(mine, barrier))
+        for (unsigned b = 0; b < mine.cluster->size; ++b)
+            if (Block& block = engine.blocks[mine.cluster->first + b]; in_shared(block, barrier)) return block;
+    return mine;
+}
+
 void store(uint64_t* barrier, Counted c) {
-    if (!c.to_come && !c.bytes) {
-        c.to_come = c.arrivals, c.parity ^= 1;
-        engine.progressed = true;
-    }
+    bool over = !c.to_come && !c.bytes;
+    if (over) c.to_come = c.arrivals, c.parity ^= 1;
     std::memcpy(barrier, &c, sizeof c);
+    if (!over) return;
+    engine.progressed = true;
+    Block& block = home(barrier);
+    for (unsigned t = 0; block.counting && t < block.count; ++t) {
+        Thread& thread = block.threads[t];
+        if (thread.state != State::waiting || thread.waits_at != -3 || thread.poll_address != barrier) continue;
+        wake(thread);
+        --block.counting;
+        engine.block_again |= &block == engine.self->block;
+    }
 }
 }  // namespace
 
@@ -116,6 +135,15 @@ void counted_bytes(uint64_t* barrier, unsigned bytes) {
 }
 bool counted_test(uint64_t* barrier, unsigned parity) { return load(barrier).parity != (parity & 1); }
 void counted_wait(uint64_t* barrier, unsigned parity, const char* file, int line) {
-    while (!counted_test(barrier, parity)) poll(file, line);
+    Thread& me = *engine.self;
+    while (!counted_test(barrier, parity)) {
+        if (&home(barrier) != me.block)
+            fail_kernel(LAUNCH_FAILED, "counted_wait: the barrier is in another block's shared memory", file, line);
+        me.waits_at = -3, me.poll_address = barrier;
+        ++me.block->counting;
+        wait("counted_wait", file, line);
+        yield();
+        me.what = nullptr;
+    }
 }
 }  // namespace softgpu

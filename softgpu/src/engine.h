@@ -8,8 +8,6 @@
 
 #include <atomic>
 
-#include <boost/context/detail/fcontext.hpp>
-
 namespace softgpu {
 
 struct Block;
@@ -18,7 +16,7 @@ struct Thread;
 // A stack and what is saved of a thread that waits on it. One that never waits leaves its fiber to the next thread, so a
 // kernel without barriers runs on one.
 struct Fiber {
-    boost::context::detail::fcontext_t context = nullptr;
+    void* context = nullptr;  // the stack's pointer while another runs
     char* stack = nullptr;  // the low end
     bool guarded = true;    // by an unmapped page; else by a known word, looked at when its thread has left
     Thread* thread = nullptr;
@@ -27,23 +25,24 @@ struct Fiber {
 
 enum class State : uint8_t { unstarted, ready, waiting, exited };
 
-struct Thread {
+// What a switch and a collective look at lies in one line of the cache.
+struct alignas(64) Thread {
     Block* block;
     Fiber* fiber;
     uint3 index;
     unsigned number;  // in its block
     State state;
     Collective kind;
-    int8_t waits_at;  // the barrier's id; -1: a warp's collective; -2: the cluster
+    int8_t waits_at;  // the barrier's id; -1: a warp's collective; -2: the cluster; -3: a barrier that counts, at poll_address
     unsigned mask;
+    uint64_t value, result;
+    uint64_t polled_in;  // the round that is over for it
     int line, source;
     const char* what;
     const char* file;
-    uint64_t value, result;
     const void* poll_address;
     uint64_t poll_value;
     uint64_t cluster_phase;
-    uint64_t polled_in;  // the round that is over for it
 };
 
 struct Barrier {
@@ -75,7 +74,7 @@ struct Region {  // a block's dynamic shared memory, against an unmapped page
 struct Block {
     uint3 index;
     unsigned number;  // in its gang
-    unsigned count = 0, exited = 0, runnable = 0;
+    unsigned count = 0, exited = 0, runnable = 0, counting = 0;  // `counting`: who waits at a barrier that counts
     bool started = false;
     Thread* threads;
     std::vector<Warp> warps;

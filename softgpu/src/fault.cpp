@@ -77,15 +77,8 @@ void handler(int number, siginfo_t* info, void* context) {
     // Returns not to the instruction that faulted but to land_after_fault, on a fresh end of the fiber's stack.
     auto* where = static_cast<ucontext_t*>(context);
     Address stack = Address(stack_of_fault()) & ~Address(15);
-#if defined(__x86_64__)
     where->uc_mcontext.gregs[REG_RSP] = greg_t(stack - 8);
     where->uc_mcontext.gregs[REG_RIP] = greg_t(Address(&land_after_fault));
-#elif defined(__aarch64__)
-    where->uc_mcontext.sp = stack;
-    where->uc_mcontext.pc = Address(&land_after_fault);
-#else
-#error "softgpu runs on x86-64 and on 64-bit Arm"
-#endif
 }
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -15,13 +15,33 @@ dim3 blockDim, gridDim;
 
 namespace softgpu {
 
-using boost::context::detail::make_fcontext;
-using boost::context::detail::transfer_t;
-
 Engine engine;
 Fiber host;
 Fiber* running = &host;
-Fiber* left_behind = nullptr;
+
+asm(R"(
+    .text
+    .type softgpu_switch, @function
+    .hidden softgpu_switch
+    .globl softgpu_switch
+softgpu_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size softgpu_switch, . - softgpu_switch
+)");
 
 namespace {
 constexpr size_t page = 4096, most_guarded = 8192;  // the kernel of the host allows only so many mappings
@@ -31,7 +51,7 @@ constexpr unsigned most_idle_rounds = 2000;
 std::vector<Fiber*> all, idle;
 pthread_t runner;
 
-void fiber_main(transfer_t from);
+[[noreturn]] void fiber_main();
 
 char* new_stack(bool guards) {
     void* at = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
@@ -44,7 +64,11 @@ char* new_stack(bool guards) {
 // Stacks lie at equal distances: shifted against one another they do not all fall into the same lines of the cache.
 void prepare(Fiber& fiber, size_t shift) {
     size_t used = stack_bytes - (shift % 32) * 320 - 64;
-    fiber.context = make_fcontext(fiber.stack + used, used, fiber_main);
+    // Six registers, where to go on, and nobody to return to.
+    auto* top = reinterpret_cast<void**>(fiber.stack + used) - 8;
+    std::memset(top, 0, 8 * sizeof *top);
+    top[6] = reinterpret_cast<void*>(&fiber_main);
+    fiber.context = top;
 }
 
 void shuffle(unsigned* order, size_t n) {
@@ -60,8 +84,8 @@ void run_thread(Fiber& fiber) {
     thread_exits(thread);
 }
 
-void fiber_main(transfer_t from) {
-    landed(from);
+void fiber_main() {
+    landed();
     Fiber& me = *running;
     for (;;) {
         run_thread(me);
@@ -113,8 +137,10 @@ Fiber* take_fiber() {
 }
 
 void bring_static_shared(Block& block) {
-    size_t bytes = static_shared_bytes();
-    if (!bytes || engine.resident == &block) return;
+    if (!static_shared_bytes()) {
+        engine.resident = &block;
+        return;
+    }
     auto exchange = [](std::vector<char>& saved, bool out) {
         char* at = saved.data();
         for (auto [begin, end] : static_shared_sections) {

@@ -79,7 +79,7 @@ bool set_up_gang(const Launch& launch, uint64_t first) {
         block.index = {c.x * launch.cluster.x + within.x, c.y * launch.cluster.y + within.y, c.z * launch.cluster.z + within.z};
         block.number = i;
         block.count = block.runnable = threads;
-        block.exited = 0;
+        block.exited = block.counting = 0;
         block.started = false;
         block.threads = e.threads.data() + size_t(i) * threads;
         block.cluster = &e.clusters[i / size];

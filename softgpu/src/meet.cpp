@@ -180,9 +180,21 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, int sou
 
 void warp_call(void (*work)(void* const*), void* mine, const char* what, const char* file, int line) {
     Thread& me = *engine.self;
-    if (me.block->count % 32) fail_here(LAUNCH_FAILED, format("%s in a block of %u threads, which are no whole warps", what, me.block->count), file, line);
+    Block& block = *me.block;
+    if (block.count % 32) fail_here(LAUNCH_FAILED, format("%s in a block of %u threads, which are no whole warps", what, block.count), file, line);
     me.result = reinterpret_cast<uint64_t>(work);
-    warp_collective(Collective::call, 0xffffffffu, reinterpret_cast<uint64_t>(mine), 0, file, line);
+    Warp& warp = block.warps[me.number / 32];
+    unsigned bit = 1u << me.number % 32;
+    // Most of all meetings are these: who is not the last takes a short way.
+    if (warp.exited || (warp.waiting | bit) == 0xffffffffu) {
+        warp_collective(Collective::call, 0xffffffffu, reinterpret_cast<uint64_t>(mine), 0, file, line);
+        return;
+    }
+    me.kind = Collective::call, me.mask = 0xffffffffu, me.value = reinterpret_cast<uint64_t>(mine), me.waits_at = -1;
+    wait("a warp's product", file, line);
+    warp.waiting |= bit;
+    yield();
+    me.what = nullptr;
 }
 
 unsigned active_mask() {

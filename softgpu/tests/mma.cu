@@ -2,6 +2,7 @@
 #include "device/mma.cuh"
 
 #include <cmath>
+#include <tuple>
 
 #include "test.h"
 
@@ -10,7 +11,7 @@ struct Product { const float *a, *b, *c; float* d; };
 // mma.m16n8k16: element i of A is at row g (0 <= i < 2, 4 <= i < 6) or g + 8, column 2q + (i & 1), plus 8 from i = 4 on; element i of
 // B at row 2q + (i & 1), plus 8 from i = 2 on, and column g; element i of C at row g, or g + 8 from i = 2 on, column 2q + (i & 1).
 template <class T>
-static void of_halves(const Product& p) {
+static void of_halves(const Product& p, unsigned times = 1) {
     unsigned lane = threadIdx.x, g = lane >> 2, q = lane % 4;
     unsigned a[4] = {}, b[2] = {};
     for (unsigned i = 0; i < 8; ++i) {
@@ -23,10 +24,15 @@ static void of_halves(const Product& p) {
     }
     float d[4];
     for (unsigned i = 0; i < 4; ++i) d[i] = p.c[(i < 2 ? g : g + 8) * 8 + q * 2 + (i & 1)];
-    mma<T>(d, a, b);
+    if (times == 1) mma<T>(d, a, b);
+    else {
+        Mma<T> sum(d);
+        for (unsigned i = 0; i < times; ++i) sum.add(a, b);
+    }
     for (unsigned i = 0; i < 4; ++i) p.d[(i < 2 ? g : g + 8) * 8 + q * 2 + (i & 1)] = d[i];
 }
 KERNEL(mma_f16, Product) { of_halves<f16>(p); }
+KERNEL(mma_bf16_three_times, Product) { of_halves<bf16>(p, 3); }
 KERNEL(mma_bf16, Product) { of_halves<bf16>(p); }
 
 // mma.m16n8k8 of TF32: element i of A at row g (i = 0, 2) or g + 8, column q, plus 4 from i = 2 on; element i of B at row q + 4 i,
@@ -46,7 +52,9 @@ TEST(products_of_the_tensor_cores) {
     set_up();
     for (const char* schedule : schedules) {
         DO(softgpu_schedule(schedule));
-        for (auto [name, k] : {std::pair("mma_f16", 16u), std::pair("mma_bf16", 16u), std::pair("mma_tf32", 8u)}) {
+        using Case = std::tuple<const char*, unsigned, unsigned>;
+        for (auto [name, k, times] : {Case("mma_f16", 16, 1), Case("mma_bf16", 16, 1), Case("mma_bf16_three_times", 16, 3),
+                                      Case("mma_tf32", 8, 1)}) {
             // Small whole numbers: every type holds them and their sums exactly.
             auto numbers = [](unsigned n, unsigned step) {
                 std::vector<float> v(n);
@@ -60,7 +68,7 @@ TEST(products_of_the_tensor_cores) {
             for (unsigned row = 0; row < 16; ++row)
                 for (unsigned column = 0; column < 8; ++column) {
                     float want = c[row * 8 + column];
-                    for (unsigned i = 0; i < k; ++i) want += a[row * k + i] * b[i * 8 + column];
+                    for (unsigned i = 0; i < times * k; ++i) want += a[row * k + i % k] * b[i % k * 8 + column];
                     SAME(d[row * 8 + column], want);
                 }
             release(at_a), release(at_b), release(at_c), release(at_d);
