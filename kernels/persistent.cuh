@@ -87,6 +87,10 @@ struct Share {
 struct Depth {
     unsigned all, period, each, writers;
 };
+// One by one: chosen as a whole they would lie in local memory.
+__device__ __forceinline__ Depth depth_of(bool second, const Depth& a, const Depth& b) {
+    return {second ? b.all : a.all, second ? b.period : a.period, second ? b.each : a.each, second ? b.writers : a.writers};
+}
 
 // Which part of the work is this block's.
 template <class P>
@@ -200,10 +204,10 @@ __device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4]
 
 // This warp's stretch of weights × rows, for TILES × 8 columns, left among the sums. `row(column)`: where a column's row begins, or
 // null for zeros. ROWS: sixteens of weights' rows at most. Returns how many warps have a stretch.
-template <class T, unsigned TILES, unsigned ROWS, class P, class F>
+template <class T, unsigned TILES, unsigned ROWS, unsigned PHASES, class P, class F>
 __device__ __forceinline__ unsigned product(const P& p, const Layout& shared, const Depth& of, const unsigned* flags, unsigned want, F row) {
-    // As many loads as registers allow are under way at once.
-    constexpr unsigned BATCH = TILES == 4 ? 4 : 8;
+    // As many loads as registers allow are under way at once; two products leave fewer.
+    constexpr unsigned BATCH = TILES < 4 ? 8 : PHASES == 2 && sizeof(T) == 4 && ROWS == 4 ? 1 : 4;
     const unsigned depth = of.all;
     const unsigned warp = warp_in_block(), lane = lane_in_warp(), each = (shared.chunks + WARPS - 1) / WARPS;
     const unsigned begin = warp * each, end = min(begin + each, shared.chunks), warps = (shared.chunks + each - 1) / each;

@@ -18,7 +18,8 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     const Share of_units(me.index, units, hidden), of_outputs(me.index, outputs, output);
     // Gradients of gates, and of what the second product has made: of the third gate, or of h.
     const Depth of_gates{(gru ? 3 : reset ? 2 : gates) * hidden, hidden, units, members};
-    const Depth of_second = reset ? Depth{hidden, hidden, units, members} : Depth{output, output, outputs, (output + outputs - 1) / outputs};
+    const Depth of_h{output, output, outputs, (output + outputs - 1) / outputs};
+    const Depth of_second = depth_of(reset, of_h, {hidden, hidden, units, members});
     constexpr unsigned columns = TILES * COLUMNS;
     const Layouts<PHASES> layouts((of_gates.all + CHUNK<T> - 1) / CHUNK<T>, outputs, columns, (of_second.all + CHUNK<T> - 1) / CHUNK<T>, units);
     // Row u: what unit u gives to each gate, a column of the matrix.
@@ -68,8 +69,8 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
                 const uint64_t row = second && projected ? output : uint64_t(gates) * hidden;
                 const T* from = (second && projected ? at<const T>(pass.kept) : at<const T>(pass.gates) + (second ? 2 * p.hidden : 0)) +
                                 ((second ? now.first : done.first) + begin) * row;
-                const Depth depth = second ? of_second : of_gates;
-                warps = product<T, TILES, 1>(p, shared, depth, me.flags + tile * p.members, turn, [&](unsigned column) {
+                const Depth depth = depth_of(second, of_gates, of_second);
+                warps = product<T, TILES, 1, PHASES>(p, shared, depth, me.flags + tile * p.members, turn, [&](unsigned column) {
                     return column < there ? from + column * row : nullptr;
                 });
                 __syncthreads();

@@ -65,7 +65,8 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                                        : at<const T>(pass.y) + (before.first + begin) * p.stride;
                 const uint64_t row = second ? hidden : p.stride;
                 const unsigned* flags = me.flags + tile * p.members;
-                warps = product<T, TILES, 4>(p, shared, second ? made : states, flags, there ? turn : 0, [&](unsigned column) {
+                const Depth depth = depth_of(second, states, made);
+                warps = product<T, TILES, 4, PHASES>(p, shared, depth, flags, there ? turn : 0, [&](unsigned column) {
                     if (column < there) return from + column * row;
                     return first && column < count ? first + uint64_t(column) * output : nullptr;
                 });
