@@ -664,13 +664,18 @@ struct RecurrentStepBackward {
 // One direction of a whole sequence; see persistent.cuh. weight [G hidden, hidden]; bias [gates (+ hidden)]; pre, gates, cells, y:
 // rows as in RecurrentStep (pre [rows, gates]); h_first, c_first [batch, hidden], or 0. Without `training`, gates = 0 and cells
 // [batch, hidden] receive the last cell states. Backward: dy rows `stride` apart, or 0; dh, dc [batch, hidden] in place.
+// Where a step has two products: weight_second, of the GRU W_hn [hidden, hidden], of a projection W_hr [output, hidden], and then
+// all that is of h has `output` columns; kept [rows, hidden]: what it is multiplied with, r h or the h to be projected. Backward of
+// a projection: kept [rows, output] receives the gradients of the projected h.
 struct PersistentPass {
     uint64_t weight;
+    uint64_t weight_second;
     uint64_t bias;
     uint64_t peephole;
     uint64_t pre;
     uint64_t gates;
     uint64_t cells;
+    uint64_t kept;
     uint64_t y;
     uint64_t h_first;
     uint64_t c_first;
@@ -686,11 +691,13 @@ struct PersistentPass {
 #define CELL_LSTM 2u
 #define CELL_LSTM_PEEPHOLE 3u
 #define CELL_GRU 4u
+#define CELL_GRU_RESET_BEFORE 5u
 
 // All steps of one layer's directions, `passes` of them: `groups` of sequences each, of which each is worked on by `members` blocks
 // of `units` units. A group has `group` sequences, gone through in `tiles` tiles. offsets [steps + 1]: the first row of each step,
 // or 0 where each has the whole batch. flags [passes, groups, tiles, members]: zero. exact: f32 as three products of TF32.
-// vector: rows and weights may be read 16 bytes at once.
+// vector: rows and weights may be read 16 bytes at once. output: columns of h, of which `outputs` are a block's; hidden and units
+// but with a projection.
 struct PersistentForward {
     struct PersistentPass pass[2];
     uint64_t offsets;
@@ -698,6 +705,7 @@ struct PersistentForward {
     uint64_t steps;
     uint64_t batch;
     uint64_t hidden;
+    uint64_t output;
     uint64_t stride;
     uint64_t cell;
     uint64_t passes;
@@ -706,6 +714,7 @@ struct PersistentForward {
     uint64_t tiles;
     uint64_t members;
     uint64_t units;
+    uint64_t outputs;
     uint64_t training;
     uint64_t exact;
     uint64_t vector;
@@ -719,6 +728,7 @@ struct PersistentBackward {
     uint64_t steps;
     uint64_t batch;
     uint64_t hidden;
+    uint64_t output;
     uint64_t stride;
     uint64_t cell;
     uint64_t passes;
@@ -727,6 +737,7 @@ struct PersistentBackward {
     uint64_t tiles;
     uint64_t members;
     uint64_t units;
+    uint64_t outputs;
     uint64_t exact;
     uint64_t vector;
 };

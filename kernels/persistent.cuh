@@ -5,6 +5,10 @@
 // states, rows of y; backward the gradients of the gates, rows of `gates`: both at addresses that nobody has read before), does the
 // pointwise part for its units, writes, and releases its flag. Who reads acquires the flags of those whose units it reads, no others.
 //
+// Where a step has two products (PHASES = 2), the one of what the other has made, all this is done twice a step, in turns: the GRU
+// that resets before the product exchanges r h and then h, a projection o tanh(c) and then h; backward the gradients of the second
+// product's results, then those of the gates that are behind the first. Flags count turns. A block keeps both products' weights.
+//
 // The product is split along its depth: each warp takes a stretch, so it waits for few members and reads each row's part once,
 // straight from L2 into the operand's registers, 16 bytes a lane. The warps' sums meet in shared memory and are added in their
 // order. A lane's 16 bytes are neighbours along the depth and are taken for the places that two of the tensor core's products give
@@ -51,6 +55,42 @@ struct Layout {
         return sums + (part * eights * 8 + row) * padded() + column;
     }
 };
+
+// The same of PHASES products: the second's weights are behind the first's, and the sums of both have one place.
+template <unsigned PHASES>
+struct Layouts : Layout {
+    unsigned second_chunks, second_eights;
+
+    __device__ __forceinline__ Layouts(unsigned chunks, unsigned rows, unsigned columns, unsigned second_chunks, unsigned second_rows)
+        : Layout(chunks, rows, columns), second_chunks(second_chunks), second_eights((second_rows + 7) / 8) {
+        if constexpr (PHASES == 2) {
+            sums = reinterpret_cast<float*>(weights + (chunks * eights + second_chunks * second_eights) * 32);
+            state = sums + WARPS * max(eights, second_eights) * 8 * padded();
+        }
+    }
+    __device__ __forceinline__ Layout of(bool second) const {
+        Layout it = *this;
+        if (PHASES == 2 && second) it.weights += chunks * eights * 32, it.chunks = second_chunks, it.eights = second_eights;
+        return it;
+    }
+};
+
+// A block's share of `all` units or columns, `each` to a block.
+struct Share {
+    unsigned first, count;
+    __device__ __forceinline__ Share(unsigned index, unsigned each, unsigned all)
+        : first(index * each), count(first < all ? min(each, all - first) : 0) {}
+};
+
+// The depth of a product: `each` in a row were written by one of the first `writers` members; every `period` it begins again with
+// the first. With fewer columns than members the last ones write none.
+struct Depth {
+    unsigned all, period, each, writers;
+};
+// One by one: chosen as a whole they would lie in local memory.
+__device__ __forceinline__ Depth depth_of(bool second, const Depth& a, const Depth& b) {
+    return {second ? b.all : a.all, second ? b.period : a.period, second ? b.each : a.each, second ? b.writers : a.writers};
+}
 
 // Which part of the work is this block's.
 template <class P>
@@ -118,15 +158,13 @@ __device__ __forceinline__ void load_weights(const Layout& to, unsigned rows, un
     }
 }
 
-// Waits until the members whose units the depth from `begin` to `end` are have released `want`. Units come round every `hidden`.
-template <class P>
-__device__ __forceinline__ void wait_for(const P& p, const unsigned* flags, unsigned begin, unsigned end, unsigned want) {
-    unsigned hidden = unsigned(p.hidden), units = unsigned(p.units), members = unsigned(p.members);
-    unsigned from = begin % hidden / units, count = members;
-    if (end - begin < hidden) {
-        unsigned to = (end - 1) % hidden / units;
+// Waits until the members who wrote the depth from `begin` to `end` have released `want`.
+__device__ __forceinline__ void wait_for(const Depth& depth, const unsigned* flags, unsigned begin, unsigned end, unsigned want) {
+    unsigned members = depth.writers, from = begin % depth.period / depth.each, count = members;
+    if (end - begin < depth.period) {
+        unsigned to = (end - 1) % depth.period / depth.each;
         // Beyond the last unit it goes on with the first: perhaps in the member where it began.
-        count = begin / hidden == (end - 1) / hidden ? to - from + 1 : min(members - from + to + 1, members);
+        count = begin / depth.period == (end - 1) / depth.period ? to - from + 1 : min(members - from + to + 1, members);
     }
     for (unsigned i = lane_in_warp(); i < count; i += 32) {
         unsigned member = from + i < members ? from + i : from + i - members;
@@ -174,14 +212,15 @@ __device__ __forceinline__ void multiply(float (&to)[4], const uint4& low, const
 
 // This warp's stretch of weights × rows, for TILES × 8 columns, left among the sums. `row(column)`: where a column's row begins, or
 // null for zeros. ROWS: sixteens of weights' rows at most. Returns how many warps have a stretch.
-template <class T, unsigned TILES, unsigned ROWS, class P, class F>
-__device__ __forceinline__ unsigned product(const P& p, const Layout& shared, unsigned depth, const unsigned* flags, unsigned want, F row) {
-    // As many loads as registers allow are under way at once.
-    constexpr unsigned BATCH = TILES == 4 ? 4 : 8;
+template <class T, unsigned TILES, unsigned ROWS, unsigned PHASES, class P, class F>
+__device__ __forceinline__ unsigned product(const P& p, const Layout& shared, const Depth& of, const unsigned* flags, unsigned want, F row) {
+    // As many loads as registers allow are under way at once; two products leave fewer.
+    constexpr unsigned BATCH = TILES < 4 ? 8 : PHASES == 2 && sizeof(T) == 4 && ROWS == 4 ? 1 : 4;
+    const unsigned depth = of.all;
     const unsigned warp = warp_in_block(), lane = lane_in_warp(), each = (shared.chunks + WARPS - 1) / WARPS;
     const unsigned begin = warp * each, end = min(begin + each, shared.chunks), warps = (shared.chunks + each - 1) / each;
     if (begin >= end) return warps;
-    if (want) wait_for(p, flags, begin * CHUNK<T>, min(end * CHUNK<T>, depth), want);
+    if (want) wait_for(of, flags, begin * CHUNK<T>, min(end * CHUNK<T>, depth), want);
 
     const T* rows[TILES];
 #pragma unroll

@@ -147,7 +147,8 @@ __device__ __forceinline__ void backward_cluster(const PersistentBackward& p) {
             for (unsigned i = 0; i < CELLS; ++i) {
                 if (!own.has(i, me.units, count)) continue;
                 const uint64_t n = begin + own.column(i);
-                read_own<T>(read[i], p, pass, gates, now.first + n, before.first + n, n, unit, own.column(i) < earlier);
+                read_own<T>(read[i], p, pass, Turn<1>{false, false, lstm, gates}, now.first + n, before.first + n, n, unit,
+                            own.column(i) < earlier);
             }
             if (later) {
                 counted_wait(shared.arrived + tile * 2 + (turn + 1) % 2, (turn - 1) / 2 % 2);

@@ -18,18 +18,25 @@ const DEVICES: [(&str, DeviceProperties); 6] = [
     ("T4", DeviceProperties::T4),
     ("RTX 4090", DeviceProperties::RTX_4090),
 ];
-const CELLS: [(&str, Cell); 6] = [
+const CELLS: [(&str, Cell); 7] = [
     ("rnn", Cell::Rnn(Nonlinearity::Tanh)),
     ("lstm", Cell::Lstm),
     ("lstm peephole", Cell::LstmPeephole),
     ("gru", Cell::Gru),
     ("gru reset before", Cell::GruResetBefore),
     ("lstm both ways", Cell::Lstm),
+    // To half as many units.
+    ("lstm projected", Cell::Lstm),
 ];
 const TABLE: &str = "tests/fixtures/algorithm_choices.txt";
 
 fn descriptor(cell: Cell, dtype: DType, hidden: usize) -> Descriptor {
     Descriptor { dtype, ..Descriptor::new(cell, 64, hidden) }
+}
+
+fn named(name: &str, cell: Cell, dtype: DType, hidden: usize) -> Descriptor {
+    let proj_size = if name.ends_with("projected") { hidden / 2 } else { 0 };
+    Descriptor { bidirectional: name.ends_with("both ways"), proj_size, ..descriptor(cell, dtype, hidden) }
 }
 
 /// A line for each device, cell, dtype and number of units; a column for each batch: `-` stepwise, else blocks forward/backward, with
@@ -44,8 +51,7 @@ fn table() -> String {
         for (name, cell) in CELLS {
             for dtype in [DType::F64, DType::F32, DType::BF16] {
                 for hidden in [64, 100, 256, 512, 768, 1024, 1536, 2048] {
-                    let d =
-                        Descriptor { bidirectional: name.ends_with("both ways"), ..descriptor(cell, dtype, hidden) };
+                    let d = named(name, cell, dtype, hidden);
                     write!(text, "\n{device:9} {name:16} {dtype:8} {hidden:5}").unwrap();
                     for batch in BATCHES {
                         let choice = choose(&d, Shape { seq: 100, batch }, properties);
@@ -87,16 +93,18 @@ fn choices_are_those_of_the_table() {
 #[test]
 fn what_is_chosen_fits() {
     for (_, device) in DEVICES {
-        for (_, cell) in CELLS {
+        for (name, cell) in CELLS {
             for dtype in [DType::F32, DType::F16, DType::BF16] {
                 for hidden in (1..300).step_by(7).chain((300..2200).step_by(171)) {
                     for batch in [1, 3, 8, 17, 32, 100, 511, 2000] {
                         for bidirectional in [false, true] {
-                            let d = Descriptor { bidirectional, ..descriptor(cell, dtype, hidden) };
+                            let d = Descriptor { bidirectional, ..named(name, cell, dtype, hidden) };
                             let Ok(plan) = PersistentPlan::fit(&d, Shape { seq: 9, batch }, &device) else { continue };
                             for tiling in [plan.forward, plan.backward] {
                                 assert!(tiling.blocks() <= device.multiprocessors, "{d}: {tiling}");
                                 assert!(tiling.shared <= device.shared_per_block, "{d}: {tiling}");
+                                let two = d.proj_size > 0 || cell == Cell::GruResetBefore;
+                                assert_eq!(tiling.exchanges, 1 + usize::from(two), "{d}: {tiling}");
                                 let (units, members) = (tiling.units, tiling.members);
                                 let most = if tiling.exchange == Exchange::Cluster { 32 } else { 16 };
                                 assert!((1..=most).contains(&units), "{d}: {tiling}");
@@ -152,10 +160,12 @@ fn what_is_exchanged_in_clusters_fits() {
 #[test]
 fn the_limit_is_where_it_says() {
     for (_, device) in DEVICES {
-        for (_, cell) in CELLS {
+        for (name, cell) in CELLS {
             for (dtype, batch) in [(DType::F32, 8), (DType::BF16, 1), (DType::BF16, 64)] {
-                let fit =
-                    |hidden| PersistentPlan::fit(&descriptor(cell, dtype, hidden), Shape { seq: 9, batch }, &device);
+                // What is projected to does not change with the units.
+                let proj_size = if name.ends_with("projected") { 40 } else { 0 };
+                let of = |hidden| Descriptor { proj_size, ..named(name, cell, dtype, hidden) };
+                let fit = |hidden| PersistentPlan::fit(&of(hidden), Shape { seq: 9, batch }, &device);
                 let Ok(plan) = fit(64) else { continue };
                 let largest = plan.largest_hidden();
                 assert!(fit(largest).is_ok() && fit(largest + 1).is_err(), "{cell:?} {dtype}: {largest}");
@@ -176,8 +186,6 @@ fn reasons() {
     let lstm = descriptor(Cell::Lstm, DType::BF16, 256);
     for (d, device, says) in [
         (Descriptor { dtype: DType::F64, ..lstm.clone() }, DeviceProperties::H200, "f64"),
-        (Descriptor { proj_size: 32, ..lstm.clone() }, DeviceProperties::H200, "projection"),
-        (descriptor(Cell::GruResetBefore, DType::F32, 64), DeviceProperties::H200, "resets before"),
         (lstm.clone(), DeviceProperties::T4, "compute capability 7.5"),
         (lstm.clone(), DeviceProperties { cooperative: false, ..DeviceProperties::H200 }, "at once"),
         (descriptor(Cell::Lstm, DType::BF16, 4096), DeviceProperties::H200, "4096 hidden units do not fit"),
@@ -189,6 +197,8 @@ fn reasons() {
     for (d, device, says) in [
         (&lstm, DeviceProperties::A100, "no clusters of thread blocks on this device, of compute capability 8.0"),
         (&lstm, DeviceProperties { cluster_blocks: 0, ..DeviceProperties::H200 }, "no clusters"),
+        (&Descriptor { proj_size: 32, ..lstm.clone() }, DeviceProperties::H200, "a projection needs a second product"),
+        (&descriptor(Cell::GruResetBefore, DType::F32, 64), DeviceProperties::H200, "resets before the product"),
         (
             &descriptor(Cell::Lstm, DType::BF16, 513),
             DeviceProperties::H200,
@@ -252,18 +262,24 @@ fn the_cpu_has_one_algorithm() {
 #[test]
 fn documented() {
     let doc = std::fs::read_to_string("docs/kernels.md").unwrap();
-    let mut text = String::from("| | LSTM bf16 | LSTM f32 | GRU bf16 | Elman bf16 |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| | LSTM bf16 | LSTM f32 | GRU bf16 | Elman bf16 | GRU, resets before, bf16 | LSTM, projection, bf16 |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
     let networks = [
-        (Cell::Lstm, DType::BF16),
-        (Cell::Lstm, DType::F32),
-        (Cell::Gru, DType::BF16),
-        (Cell::Rnn(Nonlinearity::Tanh), DType::BF16),
+        (Cell::Lstm, DType::BF16, 0),
+        (Cell::Lstm, DType::F32, 0),
+        (Cell::Gru, DType::BF16, 0),
+        (Cell::Rnn(Nonlinearity::Tanh), DType::BF16, 0),
+        (Cell::GruResetBefore, DType::BF16, 0),
+        (Cell::Lstm, DType::BF16, 256),
     ];
     for (device, properties) in DEVICES.iter().filter(|(name, _)| !["H100", "T4"].contains(name)) {
         write!(text, "| {device} |").unwrap();
-        for (cell, dtype) in networks {
+        for (cell, dtype, proj_size) in networks {
             let shape = Shape { seq: 100, batch: 16 };
-            let plan = PersistentPlan::fit(&descriptor(cell, dtype, 64), shape, properties).unwrap();
+            let d = Descriptor { proj_size, ..descriptor(cell, dtype, if proj_size > 0 { 300 } else { 64 }) };
+            let plan = PersistentPlan::fit(&d, shape, properties).unwrap();
             write!(text, " {} |", plan.largest_hidden()).unwrap();
         }
         text.push('\n');

@@ -69,6 +69,8 @@ pub struct Tiling {
     pub tiles: usize,
     /// Both directions of a layer run in one launch.
     pub directions: usize,
+    /// Exchanges of a step: two where it has two products, the one of what the other has made.
+    pub exchanges: usize,
     /// Bytes of dynamic shared memory of a block.
     pub shared: usize,
     /// Cycles of a step by the model.
@@ -101,8 +103,8 @@ impl fmt::Display for Tiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} blocks of {THREADS} threads ({} × {} {} × {} blocks of {} units), {} sequences a group in {} of {}, {} bytes of shared \
-             memory",
+            "{} blocks of {THREADS} threads ({} × {} {} × {} blocks of {} units), {} sequences a group in {} of {}{}, {} bytes of \
+             shared memory",
             self.blocks(),
             self.directions,
             self.groups,
@@ -115,15 +117,27 @@ impl fmt::Display for Tiling {
             self.group,
             self.tiles,
             self.tile,
+            if self.exchanges == 2 { ", two exchanges a step" } else { "" },
             self.shared,
         )
     }
+}
+
+/// What a step multiplies beside G H rows of length H.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Second {
+    Nothing,
+    /// The GRU that resets before the product: of its three gates the last has a product of its own.
+    Reset,
+    /// A projection to so many units, which are all that the gates see.
+    Projection(usize),
 }
 
 /// What a pass multiplies: rows of `size` bytes a number, forward G H rows of length H, backward H of length G H.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Product {
     gates: usize,
+    second: Second,
     backward: bool,
     size: usize,
     directions: usize,
@@ -153,23 +167,29 @@ impl Product {
         }
         let group = self.batch.div_ceil(room.min(self.batch.div_ceil(tile)));
         let (groups, tiles) = (self.batch.div_ceil(group), group.div_ceil(tile));
-        let (rows, depth) =
-            if self.backward { (units, self.gates * self.hidden) } else { (self.gates * units, self.hidden) };
-        let (rows, chunks) = (rows.next_multiple_of(COLUMNS), depth.div_ceil(64 / self.size));
         let padded = if tile == COLUMNS { tile } else { tile + COLUMNS };
-        let weights = chunks * rows * 64;
-        let sums = WARPS * rows * padded * 4;
-        let shared = weights + sums + tiles * side.div_ceil(2) * THREADS * 4;
+        let products = self.products(units, members);
+        // Forward the update gate is kept from the first product to the second.
+        let states = if self.backward { 1 } else { products.len() };
+        let (mut shared, mut sums, mut cycles) = (states * tiles * side.div_ceil(2) * THREADS * 4, 0, 0);
+        for &(rows, depth) in &products {
+            let (rows, chunks) = (rows.next_multiple_of(COLUMNS), depth.div_ceil(64 / self.size));
+            let weights = chunks * rows * 64;
+            shared += weights;
+            sums = sums.max(WARPS * rows * padded * 4);
+            let tensor = self.tensor(device, chunks, rows, side);
+            let warps = chunks.div_ceil(chunks.div_ceil(WARPS));
+            let moved = (weights + 2 * warps * rows * tile * 4) / SHARED_BYTES;
+            let read = tile * depth * self.size / L2_BYTES;
+            let go = moved.max(tensor) + read + GO;
+            cycles += (EXCHANGE + go).max(tiles * go) + ANOTHER * tiles + MEMBER * members;
+        }
+        shared += sums;
         if shared > device.shared_per_block {
             return None;
         }
-        let tensor = self.tensor(device, chunks, rows, side);
-        let warps = chunks.div_ceil(chunks.div_ceil(WARPS));
-        let moved = (weights + 2 * warps * rows * tile * 4) / SHARED_BYTES;
-        let read = tile * depth * self.size / L2_BYTES;
-        let go = moved.max(tensor) + read + GO;
-        let cycles = (EXCHANGE + go).max(tiles * go) + ANOTHER * tiles + MEMBER * members;
         let (directions, stepwise_cycles, exchange) = (self.directions, self.stepwise(device), Exchange::Memory);
+        let exchanges = products.len();
         Some(Tiling {
             exchange,
             units,
@@ -179,16 +199,40 @@ impl Product {
             tile,
             tiles,
             directions,
+            exchanges,
             shared,
             cycles,
             stepwise_cycles,
         })
     }
 
+    /// Units of h: all that the gates see.
+    fn output(&self) -> usize {
+        match self.second {
+            // So that fewer units never fit worse.
+            Second::Projection(size) => size.min(self.hidden),
+            _ => self.hidden,
+        }
+    }
+
+    /// Rows and depth of a block's products in a step, where it has so many units.
+    fn products(&self, units: usize, members: usize) -> Vec<(usize, usize)> {
+        let (gates, hidden, output) = (self.gates, self.hidden, self.output());
+        let outputs = output.div_ceil(members);
+        match (self.second, self.backward) {
+            (Second::Nothing, false) => vec![(gates * units, hidden)],
+            (Second::Nothing, true) => vec![(units, gates * hidden)],
+            (Second::Reset, false) => vec![(2 * units, hidden), (units, hidden)],
+            (Second::Reset, true) => vec![(units, 2 * hidden), (units, hidden)],
+            (Second::Projection(_), false) => vec![(gates * units, output), (outputs, hidden)],
+            (Second::Projection(_), true) => vec![(outputs, gates * hidden), (units, output)],
+        }
+    }
+
     /// With clusters of so many blocks, each of which has units: as many as fit at once. As `kernels/persistent_*_cluster.cu` lay their
     /// shared memory out.
     fn cluster_tiling(&self, device: &DeviceProperties, members: usize, side: usize) -> Option<Tiling> {
-        if members > device.cluster_blocks {
+        if members > device.cluster_blocks || self.second != Second::Nothing {
             return None;
         }
         // States are sent 16 bytes at a time; of their gradients eight units are one row of the tensor cores' tiles.
@@ -240,6 +284,7 @@ impl Product {
             tile,
             tiles,
             directions,
+            exchanges: 1,
             shared,
             cycles,
             stepwise_cycles,
@@ -254,9 +299,20 @@ impl Product {
         chunks * 2 * rows.div_ceil(16) * side * times * slow
     }
 
-    /// The model of a step by itself: two launches, and the product, which is bound by reading the weights from L2 or by arithmetic.
+    /// The model of a step by itself: two launches, or as many for each of its products, and the products, which are bound by reading
+    /// the weights from L2 or by arithmetic.
     fn stepwise(&self, device: &DeviceProperties) -> usize {
-        let weights = self.directions * self.gates * self.hidden * self.hidden;
+        let numbers = match self.second {
+            Second::Projection(_) => (self.gates + 1) * self.output(),
+            _ => self.gates * self.hidden,
+        };
+        let weights = self.directions * numbers * self.hidden;
+        let launches = match (self.second, self.backward) {
+            (Second::Nothing, _) => LAUNCHES,
+            // Two products, but one pointwise kernel.
+            (Second::Projection(_), false) => LAUNCHES / 2 * 3,
+            _ => 2 * LAUNCHES,
+        };
         // Multiplications of a library's product in a cycle of a multiprocessor: about two fifths of what its units can do.
         let rate = match device.capability {
             _ if self.size == 4 => 100,
@@ -265,7 +321,7 @@ impl Product {
             _ => 200,
         };
         let all = device.multiprocessors;
-        LAUNCHES + (weights * self.size / (L2_BYTES * all)).max(weights * self.batch / (rate * all))
+        launches + (weights * self.size / (L2_BYTES * all)).max(weights * self.batch / (rate * all))
     }
 }
 
@@ -314,8 +370,7 @@ impl PersistentPlan {
     /// blocks that share out the units of a layer, and of both directions, run at the same time, one to a multiprocessor.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] with the reason where they do not fit; for f64, projections and the GRU that resets before the product,
-    /// whose steps need two products one after the other; and for devices below compute capability 8.0.
+    /// [`Error::Unavailable`] with the reason where they do not fit; for f64; and for devices below compute capability 8.0.
     pub fn fit(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) -> Result<Self> {
         Self::fit_with(descriptor, shape, device, None)
     }
@@ -323,8 +378,9 @@ impl PersistentPlan {
     /// The same, with states and gradients exchanged in that way. In clusters a block keeps the weights of up to 32 units.
     ///
     /// # Errors
-    /// As [`PersistentPlan::fit`]; and for [`Exchange::Cluster`] where a device has no clusters (compute capability below 9.0), or none of
-    /// 1, 2, 4, 8 or 16 blocks holds all units.
+    /// As [`PersistentPlan::fit`]; and for [`Exchange::Cluster`] where a device has no clusters (compute capability below 9.0), none of
+    /// 1, 2, 4, 8 or 16 blocks holds all units, or a step has two products one after the other: with a projection, and of the GRU that
+    /// resets before the product.
     pub fn fit_by(
         descriptor: &Descriptor,
         shape: Shape,
@@ -355,18 +411,22 @@ impl PersistentPlan {
         if descriptor.dtype == DType::F64 {
             return refuse("f64: the tensor cores' products are of halves and TF32".into());
         }
-        if descriptor.proj_size > 0 {
-            return refuse("a projection is a second product in every step".into());
-        }
-        if descriptor.cell == Cell::GruResetBefore {
-            return refuse("a GRU that resets before the product needs a second product in every step".into());
+        let second = match descriptor.cell {
+            _ if descriptor.proj_size > 0 => Second::Projection(descriptor.proj_size),
+            Cell::GruResetBefore => Second::Reset,
+            _ => Second::Nothing,
+        };
+        if exchange == Some(Exchange::Cluster) && second != Second::Nothing {
+            let what = if second == Second::Reset { "a GRU that resets before the product" } else { "a projection" };
+            return refuse(format!("{what} needs a second product in every step, and clusters exchange once a step"));
         }
         let units = shape.batch.saturating_mul(descriptor.hidden_size);
-        if units == 0 || units >= 1 << 30 || shape.seq >= u32::MAX as usize {
+        if units == 0 || units >= 1 << 30 || shape.seq >= u32::MAX as usize / 2 {
             return refuse(format!("{} steps of {} sequences cannot be counted in 32 bits", shape.seq, shape.batch));
         }
         let product = Product {
             gates: descriptor.cell.gates(),
+            second,
             backward: false,
             size: descriptor.dtype.size(),
             directions: descriptor.directions(),

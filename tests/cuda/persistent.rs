@@ -18,26 +18,29 @@ use crate::{
 };
 
 const CELLS: [Kind; 5] = [Kind::Tanh, Kind::Relu, Kind::Lstm, Kind::Peephole, Kind::Gru];
+/// Whose steps have two products: the LSTMs with a projection.
+const TWO: [Kind; 3] = [Kind::Lstm, Kind::Peephole, Kind::ResetBefore];
 const STEPWISE: Algorithm = Algorithm::Stepwise;
 const PERSISTENT: Algorithm = Algorithm::Persistent;
 const MEMORY: Algorithm = Algorithm::PersistentBy(Exchange::Memory);
 const CLUSTER: Algorithm = Algorithm::PersistentBy(Exchange::Cluster);
 
 /// Networks of up to `most` units: of odd sizes, whose rows are read one number at a time, and of even ones; several blocks a group,
-/// several groups, several tiles.
-fn cases(most: usize, sequences: usize) -> impl Strategy<Value = Case> {
+/// several groups, several tiles. Of `kinds` with two products a step the LSTMs have a projection.
+fn cases(kinds: &'static [Kind], most: usize, sequences: usize) -> impl Strategy<Value = Case> {
     let hidden = prop_oneof![2 => 1..=most, 2 => (1..=most / 8).prop_map(|n| 8 * n)];
-    let net = (select(&CELLS[..]), 1..=20usize, hidden, 1..=2usize, any::<[bool; 3]>());
+    let projection = prop_oneof![2 => any::<usize>().prop_map(|n| (n, 1)), 1 => any::<usize>().prop_map(|n| (n, 8))];
+    let net = (select(kinds), 1..=20usize, hidden, projection, 1..=2usize, any::<[bool; 3]>());
     let dtype = select(&[DType::F32, DType::F16, DType::BF16][..]);
-    let options =
-        (net, dtype).prop_map(|((kind, input, hidden, layers, [bidirectional, bias, batch_first]), dtype)| Options {
-            layers,
-            bidirectional,
-            bias,
-            batch_first,
-            dtype,
-            ..Options::new(kind, input, hidden)
-        });
+    let options = (net, dtype).prop_map(move |(net, dtype)| {
+        let (kind, input, hidden, (n, of), layers, [bidirectional, bias, batch_first]) = net;
+        let projected = kinds == TWO && kind.is_lstm();
+        let hidden = hidden.max(1 + usize::from(projected));
+        // Below H; of a third of the networks with rows that are read 16 bytes at once.
+        let some = if hidden > of { (1 + n % ((hidden - 1) / of)) * of } else { 1 };
+        let proj = if projected { some } else { 0 };
+        Options { proj, layers, bidirectional, bias, batch_first, dtype, ..Options::new(kind, input, hidden) }
+    });
     let form = select(&[Form::Full, Form::Lengths, Form::Packed][..]);
     (options, 1..=6usize, form).prop_flat_map(move |(options, steps, form)| {
         let shortest = if form == Form::Full { steps } else { 1 };
@@ -76,16 +79,31 @@ fn as_step_by_step() {
     if !capable() {
         return;
     }
-    check(40, cases(72, 70), |case| {
-        let on = |place| run(&case, Given::ALL, place);
-        let got = on(Place::by(MEMORY, MEMORY));
-        compare(&case, &on(Place::of(CPU)), &got, &on(Place::by(MEMORY, MEMORY)));
-        // One's backward after the other's forward.
-        for mixed in [Place::by(STEPWISE, PERSISTENT), Place::by(MEMORY, STEPWISE)] {
-            let mixed = on(mixed);
-            compare(&case, &got, &mixed, &mixed);
-        }
+    check(40, cases(&CELLS, 72, 70), through_memory);
+}
+
+#[test]
+fn two_products_a_step() {
+    if !capable() {
+        return;
+    }
+    check(40, cases(&TWO, 72, 70), |case| {
+        let plan = plan(&case, MEMORY).unwrap();
+        let plan = plan.choice().persistent().unwrap();
+        assert_eq!([plan.forward.exchanges, plan.backward.exchanges], [2, 2], "{plan}");
+        through_memory(case);
     });
+}
+
+fn through_memory(case: Case) {
+    let on = |place| run(&case, Given::ALL, place);
+    let got = on(Place::by(MEMORY, MEMORY));
+    compare(&case, &on(Place::of(CPU)), &got, &on(Place::by(MEMORY, MEMORY)));
+    // One's backward after the other's forward.
+    for mixed in [Place::by(STEPWISE, PERSISTENT), Place::by(MEMORY, STEPWISE)] {
+        let mixed = on(mixed);
+        compare(&case, &got, &mixed, &mixed);
+    }
 }
 
 fn plan(case: &Case, algorithm: Algorithm) -> Result<Plan, Error> {
@@ -111,7 +129,7 @@ fn clusters() -> bool {
 /// Networks that fit into clusters of up to sixteen blocks, the last of which may have fewer units.
 fn clustered() -> impl Strategy<Value = Case> {
     let within = (select(&[1usize, 2, 4, 8, 16][..]), 1..=4usize, 0..32usize);
-    (within, cases(72, 70)).prop_map(|((blocks, eights, missing), mut case)| {
+    (within, cases(&CELLS, 72, 70)).prop_map(|((blocks, eights, missing), mut case)| {
         let units = 8 * eights.min(32 / blocks);
         let hidden = blocks * units - missing % units;
         // What takes long is seen with one layer of few steps as well.
@@ -204,10 +222,12 @@ fn inference() {
     if !gpu() {
         return;
     }
-    check(24, cases(72, 70), |case| {
-        let on = |device| recurrent_properties::run(&case, device, false).unwrap();
-        compare(&case, &on(&CPU), &on(&GPU), &on(&GPU));
-    });
+    for kinds in [&CELLS[..], &TWO] {
+        check(24, cases(kinds, 72, 70), |case| {
+            let on = |device| recurrent_properties::run(&case, device, false).unwrap();
+            compare(&case, &on(&CPU), &on(&GPU), &on(&GPU));
+        });
+    }
 }
 
 /// As many blocks as the device has, and several chunks of depth to a warp.
@@ -216,16 +236,20 @@ fn wide() {
     if !capable() {
         return;
     }
-    for (kind, dtype, hidden, sequences) in [
-        (Kind::Lstm, DType::BF16, 1024, 3),
-        (Kind::Gru, DType::F16, 700, 17),
-        (Kind::Tanh, DType::F32, 520, 9),
-        (Kind::Lstm, DType::F32, 301, 40),
+    for (kind, dtype, hidden, proj, sequences) in [
+        (Kind::Lstm, DType::BF16, 1024, 0, 3),
+        (Kind::Gru, DType::F16, 700, 0, 17),
+        (Kind::Tanh, DType::F32, 520, 0, 9),
+        (Kind::Lstm, DType::F32, 301, 0, 40),
+        (Kind::ResetBefore, DType::BF16, 700, 0, 9),
+        (Kind::Lstm, DType::BF16, 1024, 512, 3),
+        // Most blocks have no share of h.
+        (Kind::Peephole, DType::F32, 301, 3, 17),
         // In clusters of sixteen blocks, where there are such.
-        (Kind::Lstm, DType::BF16, 512, 9),
-        (Kind::Gru, DType::F32, 250, 20),
+        (Kind::Lstm, DType::BF16, 512, 0, 9),
+        (Kind::Gru, DType::F32, 250, 0, 20),
     ] {
-        let options = Options { dtype, ..Options::new(kind, 5, hidden) };
+        let options = Options { dtype, proj, ..Options::new(kind, 5, hidden) };
         let lengths = vec![3; sequences];
         let case = Case { options, steps: 3, lengths, form: Form::Full, given: true, seed: 1 };
         if let Err(e) = plan(&case, MEMORY) {
@@ -267,6 +291,13 @@ fn lstm(hidden: usize, sequences: usize, lengths: bool) -> Case {
     Case { options, steps, lengths, form: Form::Lengths, given: true, seed: 3 }
 }
 
+/// Networks whose steps have two products.
+fn two(hidden: usize, sequences: usize, lengths: bool) -> [Case; 2] {
+    let case = lstm(hidden, sequences, lengths);
+    let with = |kind, proj| Case { options: Options { kind, proj, ..case.options }, ..case.clone() };
+    [with(Kind::ResetBefore, 0), with(Kind::Peephole, hidden * 2 / 3)]
+}
+
 fn bits(results: &Named) -> Vec<(String, Vec<u64>)> {
     results.iter().map(|(name, values)| (name.clone(), values.iter().map(|v| v.to_bits()).collect())).collect()
 }
@@ -298,10 +329,13 @@ fn the_same_bits_in_any_order() {
         return;
     }
     type Run = fn(&Case) -> Vec<(String, Vec<u64>)>;
-    let clusters = clusters();
-    let runs: [(bool, Run); 2] = [(true, persistent), (clusters, in_clusters)];
-    for (_, run) in runs.into_iter().filter(|(there, _)| *there) {
-        for case in [lstm(40, 21, true), lstm(23, 9, false), lstm(121, 9, true)] {
+    let cases = [lstm(40, 21, true), lstm(23, 9, false), lstm(121, 9, true)];
+    let runs: [(Run, Vec<Case>); 2] = [
+        (persistent, cases.iter().cloned().chain(two(40, 21, true)).chain(two(39, 9, false)).collect()),
+        (in_clusters, if clusters() { cases.to_vec() } else { Vec::new() }),
+    ];
+    for (run, cases) in runs {
+        for case in cases {
             let mut first = None;
             for order in ORDERS {
                 softgpu::schedule(order);
@@ -322,18 +356,24 @@ fn a_lost_release_is_a_deadlock() {
     }
     // Of the releases the n-th is to be the same in every run.
     softgpu::schedule("forward");
-    let case = lstm(24, 9, false);
-    let want = persistent(&case);
+    lost_releases(&lstm(24, 9, false));
+    for case in two(24, 9, false) {
+        lost_releases(&Case { steps: 3, lengths: vec![3; 9], ..case });
+    }
+}
+
+fn lost_releases(case: &Case) {
+    let want = persistent(case);
     softgpu::plant(Fault::LostRelease(u64::MAX));
-    assert_eq!(persistent(&case), want);
+    assert_eq!(persistent(case), want);
     let releases = softgpu::plant(Fault::None);
-    let plan = plan(&case, MEMORY).unwrap().choice().persistent().expect("it fits").clone();
+    let plan = plan(case, MEMORY).unwrap().choice().persistent().expect("it fits").clone();
     let flags = [plan.forward.flags(), plan.backward.flags()].map(|n| n as u64);
-    assert_eq!(releases, case.steps as u64 * (flags[0] + flags[1]), "{plan}");
+    assert_eq!(releases, (case.steps * plan.forward.exchanges) as u64 * (flags[0] + flags[1]), "{plan}");
     let mut unnoticed = 0;
     for n in 0..releases {
         softgpu::plant(Fault::LostRelease(n));
-        let got = std::panic::catch_unwind(|| persistent(&case));
+        let got = std::panic::catch_unwind(|| persistent(case));
         softgpu::plant(Fault::None);
         let said = softgpu::forgive();
         if let Ok(got) = got {
@@ -348,7 +388,7 @@ fn a_lost_release_is_a_deadlock() {
         assert!((1..=blocks).contains(&told) && said.contains("persistent.cuh"), "{said}");
     }
     assert_eq!(unnoticed, flags[0], "of {releases}");
-    assert_eq!(persistent(&case), want, "and then it goes on");
+    assert_eq!(persistent(case), want, "and then it goes on");
 }
 
 /// The same of a cluster's stores, each of which is waited for.
@@ -427,24 +467,25 @@ fn a_missing_wait_shows() {
     if !ordered("persistent::a_missing_wait_shows") {
         return;
     }
-    let case = lstm(40, 9, false);
-    let want = persistent(&case);
-    let mut found = 0;
-    for order in ORDERS {
-        softgpu::schedule(order);
-        softgpu::plant(Fault::NoWait);
-        let got = persistent(&case);
-        softgpu::plant(Fault::HastyAcquire(u64::MAX));
-        assert_ne!(got, want, "without any wait, in the order {order}");
-        assert_eq!(persistent(&case), want);
-        let acquires = softgpu::plant(Fault::None);
-        for n in (0..acquires).step_by(acquires as usize / 3) {
-            softgpu::plant(Fault::HastyAcquire(n));
-            found += usize::from(persistent(&case) != want);
-            softgpu::plant(Fault::None);
+    for case in [lstm(40, 9, false)].into_iter().chain(two(40, 9, false)) {
+        let want = persistent(&case);
+        let mut found = 0;
+        for order in ORDERS {
+            softgpu::schedule(order);
+            softgpu::plant(Fault::NoWait);
+            let got = persistent(&case);
+            softgpu::plant(Fault::HastyAcquire(u64::MAX));
+            assert_ne!(got, want, "without any wait, in the order {order}");
+            assert_eq!(persistent(&case), want);
+            let acquires = softgpu::plant(Fault::None);
+            for n in (0..acquires).step_by(acquires as usize / 3) {
+                softgpu::plant(Fault::HastyAcquire(n));
+                found += usize::from(persistent(&case) != want);
+                softgpu::plant(Fault::None);
+            }
         }
+        assert!(found > 0, "one acquire that does not wait was never found");
     }
-    assert!(found > 0, "one acquire that does not wait was never found");
 }
 
 /// Plans say why they are refused; what is not asked for runs step by step.
@@ -457,8 +498,6 @@ fn refused() {
     let lstm = Descriptor { dtype: DType::BF16, ..Descriptor::new(Cell::Lstm, 3, 24) };
     for (d, says) in [
         (Descriptor { dtype: DType::F64, ..lstm.clone() }, "f64"),
-        (Descriptor { proj_size: 5, ..lstm.clone() }, "projection"),
-        (Descriptor { cell: Cell::GruResetBefore, ..lstm.clone() }, "resets before"),
         (Descriptor { hidden_size: 9000, ..lstm.clone() }, "9000 hidden units do not fit"),
     ] {
         let plan = Plan::new(&d, shape, &GPU).unwrap();
@@ -466,9 +505,14 @@ fn refused() {
         let refused = plan.algorithm(PERSISTENT).unwrap_err();
         assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains(says), "{refused}");
     }
-    let wide = Descriptor { hidden_size: 600, ..lstm.clone() };
-    let refused = Plan::new(&wide, shape, &GPU).unwrap().algorithm(CLUSTER).unwrap_err();
-    assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains("cluster"), "{refused}");
+    for (d, says) in [
+        (Descriptor { hidden_size: 600, ..lstm.clone() }, "cluster"),
+        (Descriptor { proj_size: 5, ..lstm.clone() }, "projection"),
+        (Descriptor { cell: Cell::GruResetBefore, ..lstm.clone() }, "resets before"),
+    ] {
+        let refused = Plan::new(&d, shape, &GPU).unwrap().algorithm(CLUSTER).unwrap_err();
+        assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains(says), "{refused}");
+    }
     let plan = Plan::new(&lstm, shape, &GPU).unwrap();
     let forced = plan.clone().algorithm(PERSISTENT).unwrap();
     assert!(forced.choice().to_string().contains("blocks of 256 threads"), "{}", forced.choice());
@@ -476,46 +520,72 @@ fn refused() {
     assert_eq!(stepwise.choice().to_string(), "stepwise: it was asked for");
 }
 
-/// What `docs/kernels.md` says that a pass of an LSTM in bf16 moves: `steps` steps, of which each but the first has one before it.
-fn model(t: &Tiling, hidden: usize, batch: usize, steps: usize, backward: bool) -> Traffic {
+/// What `docs/kernels.md` says that a pass in bf16 moves: `steps` steps, of which each but the first has one before it.
+fn model(t: &Tiling, options: &Options, batch: usize, steps: usize, backward: bool) -> Traffic {
     const SIZE: usize = 2;
-    const GATES: usize = 4;
-    let (rows, depth) = if backward { (t.units, GATES * hidden) } else { (GATES * t.units, hidden) };
-    let (chunks, eights) = (depth.div_ceil(32), rows.div_ceil(8));
-    let each = chunks.div_ceil(8);
-    let warps = chunks.div_ceil(each);
-    // Forward nothing comes before the first step; backward the last one's gates make the gradient of the first state.
-    let products = if backward { steps } else { steps - 1 };
+    let (hidden, proj, reset) = (options.hidden, options.proj, options.kind == Kind::ResetBefore);
+    let h = if proj > 0 { proj } else { hidden };
+    let (units, shares) = (t.units, if proj > 0 { h.div_ceil(t.members) } else { t.units });
+    // Of each product: rows and depth of a block; of how many units, and how many a block's, the depth comes; how often it is done,
+    // and how many sums a sequence takes from it. Forward nothing comes before the first step; backward the last one's gates make the
+    // gradient of the first state.
+    let products = match (reset, proj > 0, backward) {
+        (true, _, false) => {
+            vec![
+                (2 * units, hidden, (hidden, units), steps - 1, 2 * hidden),
+                (units, hidden, (hidden, units), steps - 1, hidden),
+            ]
+        }
+        (true, _, true) => {
+            vec![(units, 2 * hidden, (hidden, units), steps, hidden), (units, hidden, (hidden, units), steps, hidden)]
+        }
+        (_, true, false) => {
+            vec![(4 * units, h, (h, shares), steps - 1, 4 * hidden), (shares, hidden, (hidden, units), steps, h)]
+        }
+        (_, true, true) => {
+            vec![(shares, 4 * hidden, (hidden, units), steps, h), (units, h, (h, shares), steps, hidden)]
+        }
+        (_, _, false) => vec![(4 * units, hidden, (hidden, units), steps - 1, 4 * hidden)],
+        (_, _, true) => vec![(units, 4 * hidden, (hidden, units), steps, hidden)],
+    };
     // The last group has what is left.
     let tiles: usize = (0..t.groups).map(|g| t.group.min(batch - g * t.group).div_ceil(t.tile)).sum();
-    let goes = products * t.members * tiles;
-    // A warp waits for the members whose units its stretch of the depth belongs to.
-    let waits: usize = (0..warps)
-        .map(|w| {
-            let stretch = w * each * 32..((w + 1) * each * 32).min(depth);
-            (0..t.members).filter(|m| stretch.clone().any(|k| k % hidden / t.units == *m)).count()
-        })
-        .sum();
-    let cells = batch * hidden;
-    let (own_in, own_out) = if backward {
-        // Activations, dy and two cell states; gradients of gates.
-        ((GATES + 1) * SIZE + 2 * 4, GATES * SIZE)
-    } else {
-        // Pre-activations; activations, h and c.
-        (GATES * 4, (GATES + 1) * SIZE + 4)
+    // Numbers of the storage type and of f32 in and out, of a unit, and of h where that is another.
+    let (own_in, own_out, other_in, other_out) = match (backward, reset) {
+        // Pre-activations; activations, h or what makes it, and c or h.
+        (false, true) => (3 * 4, 5 * SIZE, 0, 0),
+        (false, false) => (4 * 4, 5 * SIZE + 4, 0, usize::from(proj > 0) * SIZE),
+        // Activations, dy and two cell states, or twice the state before; gradients of gates, and those of the projected h.
+        (true, true) => (6 * SIZE, 3 * SIZE, 0, 0),
+        (true, false) if proj > 0 => (4 * SIZE + 2 * 4, 4 * SIZE, SIZE, SIZE),
+        (true, false) => (5 * SIZE + 2 * 4, 4 * SIZE, 0, 0),
     };
-    let totals = if backward { 1 } else { GATES };
-    let bytes = |n: usize| n as u64;
-    Traffic {
-        global_in: bytes(products * t.members * batch * depth * SIZE + steps * cells * own_in),
-        global_out: bytes(steps * cells * own_out),
-        shared_in: bytes(goes * chunks * eights * 8 * 64 + products * cells * totals * warps * 4),
-        shared_out: bytes(goes * warps * eights * 8 * t.tile * 4),
-        acquires: bytes(goes * waits),
-        releases: bytes(steps * t.members * tiles),
-        mma: bytes(goes * chunks * 2 * eights.div_ceil(2) * t.tile / 8),
-        cluster_out: 0,
+    let (cells, others) = (steps * batch * hidden, steps * batch * h);
+    let mut sum = Traffic {
+        global_in: (cells * own_in + others * other_in) as u64,
+        global_out: (cells * own_out + others * other_out) as u64,
+        releases: (products.len() * steps * t.members * tiles) as u64,
+        ..Traffic::default()
+    };
+    for (rows, depth, (period, each), times, sums) in products {
+        let (chunks, eights) = (depth.div_ceil(32), rows.div_ceil(8));
+        let stretch = chunks.div_ceil(8);
+        let warps = chunks.div_ceil(stretch);
+        let goes = times * t.members * tiles;
+        // A warp waits for the members whose units its stretch of the depth belongs to.
+        let waits: usize = (0..warps)
+            .map(|w| {
+                let stretch = w * stretch * 32..((w + 1) * stretch * 32).min(depth);
+                (0..t.members).filter(|m| stretch.clone().any(|k| k % period / each == *m)).count()
+            })
+            .sum();
+        sum.global_in += (times * t.members * batch * depth * SIZE) as u64;
+        sum.shared_in += (goes * chunks * eights * 8 * 64 + times * batch * sums * warps * 4) as u64;
+        sum.shared_out += (goes * warps * eights * 8 * t.tile * 4) as u64;
+        sum.acquires += (goes * waits) as u64;
+        sum.mma += (goes * chunks * 2 * eights.div_ceil(2) * t.tile / 8) as u64;
     }
+    sum
 }
 
 /// The same of the steps backward in clusters.
@@ -615,15 +685,23 @@ fn what_a_step_moves() {
     if !ordered("persistent::what_a_step_moves") {
         return;
     }
-    for (hidden, sequences, steps) in [(64, 16, 3), (96, 70, 4), (1024, 16, 3)] {
-        let options = Options { dtype: DType::BF16, ..Options::new(Kind::Lstm, 3, hidden) };
+    for (kind, hidden, proj, sequences, steps) in [
+        (Kind::Lstm, 64, 0, 16, 3),
+        (Kind::Lstm, 96, 0, 70, 4),
+        (Kind::Lstm, 1024, 0, 16, 3),
+        (Kind::ResetBefore, 96, 0, 70, 4),
+        (Kind::ResetBefore, 1024, 0, 16, 3),
+        (Kind::Lstm, 96, 40, 70, 4),
+        (Kind::Lstm, 1024, 512, 16, 3),
+    ] {
+        let options = Options { dtype: DType::BF16, proj, ..Options::new(kind, 3, hidden) };
         let case = Case { options, steps, lengths: vec![steps; sequences], form: Form::Full, given: false, seed: 3 };
         let plan = plan(&case, MEMORY).unwrap().choice().persistent().expect("it was asked for").clone();
         let both = [&plan.forward, &plan.backward];
-        let [forward, backward] = [false, true].map(|b| model(both[usize::from(b)], hidden, sequences, steps, b));
+        let [forward, backward] = [false, true].map(|b| model(both[usize::from(b)], &options, sequences, steps, b));
         let got = softgpu::traffic(|| drop(persistent(&case)));
         println!(
-            "LSTM of {hidden} units in bf16, {sequences} sequences, {steps} steps\n{plan}\n{forward:?}\n{backward:?}"
+            "{kind:?} of {hidden} units to {proj} in bf16, {sequences} sequences, {steps} steps\n{plan}\n{forward:?}\n{backward:?}"
         );
         let want = sum(&forward, &backward);
         assert_eq!(got, want, "{plan}");

@@ -53,6 +53,7 @@ pub const CELL_RNN_RELU: u32 = 1;
 pub const CELL_LSTM: u32 = 2;
 pub const CELL_LSTM_PEEPHOLE: u32 = 3;
 pub const CELL_GRU: u32 = 4;
+pub const CELL_GRU_RESET_BEFORE: u32 = 5;
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Fault {
@@ -1231,11 +1232,13 @@ const _: () = {
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct PersistentPass {
     pub weight: u64,
+    pub weight_second: u64,
     pub bias: u64,
     pub peephole: u64,
     pub pre: u64,
     pub gates: u64,
     pub cells: u64,
+    pub kept: u64,
     pub y: u64,
     pub h_first: u64,
     pub c_first: u64,
@@ -1246,21 +1249,23 @@ pub struct PersistentPass {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentPass"][::core::mem::size_of::<PersistentPass>() - 104usize];
+    ["Size of PersistentPass"][::core::mem::size_of::<PersistentPass>() - 120usize];
     ["Alignment of PersistentPass"][::core::mem::align_of::<PersistentPass>() - 8usize];
     ["Offset of field: PersistentPass::weight"][::core::mem::offset_of!(PersistentPass, weight) - 0usize];
-    ["Offset of field: PersistentPass::bias"][::core::mem::offset_of!(PersistentPass, bias) - 8usize];
-    ["Offset of field: PersistentPass::peephole"][::core::mem::offset_of!(PersistentPass, peephole) - 16usize];
-    ["Offset of field: PersistentPass::pre"][::core::mem::offset_of!(PersistentPass, pre) - 24usize];
-    ["Offset of field: PersistentPass::gates"][::core::mem::offset_of!(PersistentPass, gates) - 32usize];
-    ["Offset of field: PersistentPass::cells"][::core::mem::offset_of!(PersistentPass, cells) - 40usize];
-    ["Offset of field: PersistentPass::y"][::core::mem::offset_of!(PersistentPass, y) - 48usize];
-    ["Offset of field: PersistentPass::h_first"][::core::mem::offset_of!(PersistentPass, h_first) - 56usize];
-    ["Offset of field: PersistentPass::c_first"][::core::mem::offset_of!(PersistentPass, c_first) - 64usize];
-    ["Offset of field: PersistentPass::dy"][::core::mem::offset_of!(PersistentPass, dy) - 72usize];
-    ["Offset of field: PersistentPass::dh"][::core::mem::offset_of!(PersistentPass, dh) - 80usize];
-    ["Offset of field: PersistentPass::dc"][::core::mem::offset_of!(PersistentPass, dc) - 88usize];
-    ["Offset of field: PersistentPass::reverse"][::core::mem::offset_of!(PersistentPass, reverse) - 96usize];
+    ["Offset of field: PersistentPass::weight_second"][::core::mem::offset_of!(PersistentPass, weight_second) - 8usize];
+    ["Offset of field: PersistentPass::bias"][::core::mem::offset_of!(PersistentPass, bias) - 16usize];
+    ["Offset of field: PersistentPass::peephole"][::core::mem::offset_of!(PersistentPass, peephole) - 24usize];
+    ["Offset of field: PersistentPass::pre"][::core::mem::offset_of!(PersistentPass, pre) - 32usize];
+    ["Offset of field: PersistentPass::gates"][::core::mem::offset_of!(PersistentPass, gates) - 40usize];
+    ["Offset of field: PersistentPass::cells"][::core::mem::offset_of!(PersistentPass, cells) - 48usize];
+    ["Offset of field: PersistentPass::kept"][::core::mem::offset_of!(PersistentPass, kept) - 56usize];
+    ["Offset of field: PersistentPass::y"][::core::mem::offset_of!(PersistentPass, y) - 64usize];
+    ["Offset of field: PersistentPass::h_first"][::core::mem::offset_of!(PersistentPass, h_first) - 72usize];
+    ["Offset of field: PersistentPass::c_first"][::core::mem::offset_of!(PersistentPass, c_first) - 80usize];
+    ["Offset of field: PersistentPass::dy"][::core::mem::offset_of!(PersistentPass, dy) - 88usize];
+    ["Offset of field: PersistentPass::dh"][::core::mem::offset_of!(PersistentPass, dh) - 96usize];
+    ["Offset of field: PersistentPass::dc"][::core::mem::offset_of!(PersistentPass, dc) - 104usize];
+    ["Offset of field: PersistentPass::reverse"][::core::mem::offset_of!(PersistentPass, reverse) - 112usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -1271,6 +1276,7 @@ pub struct PersistentForward {
     pub steps: u64,
     pub batch: u64,
     pub hidden: u64,
+    pub output: u64,
     pub stride: u64,
     pub cell: u64,
     pub passes: u64,
@@ -1279,31 +1285,34 @@ pub struct PersistentForward {
     pub tiles: u64,
     pub members: u64,
     pub units: u64,
+    pub outputs: u64,
     pub training: u64,
     pub exact: u64,
     pub vector: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentForward"][::core::mem::size_of::<PersistentForward>() - 336usize];
+    ["Size of PersistentForward"][::core::mem::size_of::<PersistentForward>() - 384usize];
     ["Alignment of PersistentForward"][::core::mem::align_of::<PersistentForward>() - 8usize];
     ["Offset of field: PersistentForward::pass"][::core::mem::offset_of!(PersistentForward, pass) - 0usize];
-    ["Offset of field: PersistentForward::offsets"][::core::mem::offset_of!(PersistentForward, offsets) - 208usize];
-    ["Offset of field: PersistentForward::flags"][::core::mem::offset_of!(PersistentForward, flags) - 216usize];
-    ["Offset of field: PersistentForward::steps"][::core::mem::offset_of!(PersistentForward, steps) - 224usize];
-    ["Offset of field: PersistentForward::batch"][::core::mem::offset_of!(PersistentForward, batch) - 232usize];
-    ["Offset of field: PersistentForward::hidden"][::core::mem::offset_of!(PersistentForward, hidden) - 240usize];
-    ["Offset of field: PersistentForward::stride"][::core::mem::offset_of!(PersistentForward, stride) - 248usize];
-    ["Offset of field: PersistentForward::cell"][::core::mem::offset_of!(PersistentForward, cell) - 256usize];
-    ["Offset of field: PersistentForward::passes"][::core::mem::offset_of!(PersistentForward, passes) - 264usize];
-    ["Offset of field: PersistentForward::groups"][::core::mem::offset_of!(PersistentForward, groups) - 272usize];
-    ["Offset of field: PersistentForward::group"][::core::mem::offset_of!(PersistentForward, group) - 280usize];
-    ["Offset of field: PersistentForward::tiles"][::core::mem::offset_of!(PersistentForward, tiles) - 288usize];
-    ["Offset of field: PersistentForward::members"][::core::mem::offset_of!(PersistentForward, members) - 296usize];
-    ["Offset of field: PersistentForward::units"][::core::mem::offset_of!(PersistentForward, units) - 304usize];
-    ["Offset of field: PersistentForward::training"][::core::mem::offset_of!(PersistentForward, training) - 312usize];
-    ["Offset of field: PersistentForward::exact"][::core::mem::offset_of!(PersistentForward, exact) - 320usize];
-    ["Offset of field: PersistentForward::vector"][::core::mem::offset_of!(PersistentForward, vector) - 328usize];
+    ["Offset of field: PersistentForward::offsets"][::core::mem::offset_of!(PersistentForward, offsets) - 240usize];
+    ["Offset of field: PersistentForward::flags"][::core::mem::offset_of!(PersistentForward, flags) - 248usize];
+    ["Offset of field: PersistentForward::steps"][::core::mem::offset_of!(PersistentForward, steps) - 256usize];
+    ["Offset of field: PersistentForward::batch"][::core::mem::offset_of!(PersistentForward, batch) - 264usize];
+    ["Offset of field: PersistentForward::hidden"][::core::mem::offset_of!(PersistentForward, hidden) - 272usize];
+    ["Offset of field: PersistentForward::output"][::core::mem::offset_of!(PersistentForward, output) - 280usize];
+    ["Offset of field: PersistentForward::stride"][::core::mem::offset_of!(PersistentForward, stride) - 288usize];
+    ["Offset of field: PersistentForward::cell"][::core::mem::offset_of!(PersistentForward, cell) - 296usize];
+    ["Offset of field: PersistentForward::passes"][::core::mem::offset_of!(PersistentForward, passes) - 304usize];
+    ["Offset of field: PersistentForward::groups"][::core::mem::offset_of!(PersistentForward, groups) - 312usize];
+    ["Offset of field: PersistentForward::group"][::core::mem::offset_of!(PersistentForward, group) - 320usize];
+    ["Offset of field: PersistentForward::tiles"][::core::mem::offset_of!(PersistentForward, tiles) - 328usize];
+    ["Offset of field: PersistentForward::members"][::core::mem::offset_of!(PersistentForward, members) - 336usize];
+    ["Offset of field: PersistentForward::units"][::core::mem::offset_of!(PersistentForward, units) - 344usize];
+    ["Offset of field: PersistentForward::outputs"][::core::mem::offset_of!(PersistentForward, outputs) - 352usize];
+    ["Offset of field: PersistentForward::training"][::core::mem::offset_of!(PersistentForward, training) - 360usize];
+    ["Offset of field: PersistentForward::exact"][::core::mem::offset_of!(PersistentForward, exact) - 368usize];
+    ["Offset of field: PersistentForward::vector"][::core::mem::offset_of!(PersistentForward, vector) - 376usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -1314,6 +1323,7 @@ pub struct PersistentBackward {
     pub steps: u64,
     pub batch: u64,
     pub hidden: u64,
+    pub output: u64,
     pub stride: u64,
     pub cell: u64,
     pub passes: u64,
@@ -1322,27 +1332,30 @@ pub struct PersistentBackward {
     pub tiles: u64,
     pub members: u64,
     pub units: u64,
+    pub outputs: u64,
     pub exact: u64,
     pub vector: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentBackward"][::core::mem::size_of::<PersistentBackward>() - 328usize];
+    ["Size of PersistentBackward"][::core::mem::size_of::<PersistentBackward>() - 376usize];
     ["Alignment of PersistentBackward"][::core::mem::align_of::<PersistentBackward>() - 8usize];
     ["Offset of field: PersistentBackward::pass"][::core::mem::offset_of!(PersistentBackward, pass) - 0usize];
-    ["Offset of field: PersistentBackward::offsets"][::core::mem::offset_of!(PersistentBackward, offsets) - 208usize];
-    ["Offset of field: PersistentBackward::flags"][::core::mem::offset_of!(PersistentBackward, flags) - 216usize];
-    ["Offset of field: PersistentBackward::steps"][::core::mem::offset_of!(PersistentBackward, steps) - 224usize];
-    ["Offset of field: PersistentBackward::batch"][::core::mem::offset_of!(PersistentBackward, batch) - 232usize];
-    ["Offset of field: PersistentBackward::hidden"][::core::mem::offset_of!(PersistentBackward, hidden) - 240usize];
-    ["Offset of field: PersistentBackward::stride"][::core::mem::offset_of!(PersistentBackward, stride) - 248usize];
-    ["Offset of field: PersistentBackward::cell"][::core::mem::offset_of!(PersistentBackward, cell) - 256usize];
-    ["Offset of field: PersistentBackward::passes"][::core::mem::offset_of!(PersistentBackward, passes) - 264usize];
-    ["Offset of field: PersistentBackward::groups"][::core::mem::offset_of!(PersistentBackward, groups) - 272usize];
-    ["Offset of field: PersistentBackward::group"][::core::mem::offset_of!(PersistentBackward, group) - 280usize];
-    ["Offset of field: PersistentBackward::tiles"][::core::mem::offset_of!(PersistentBackward, tiles) - 288usize];
-    ["Offset of field: PersistentBackward::members"][::core::mem::offset_of!(PersistentBackward, members) - 296usize];
-    ["Offset of field: PersistentBackward::units"][::core::mem::offset_of!(PersistentBackward, units) - 304usize];
-    ["Offset of field: PersistentBackward::exact"][::core::mem::offset_of!(PersistentBackward, exact) - 312usize];
-    ["Offset of field: PersistentBackward::vector"][::core::mem::offset_of!(PersistentBackward, vector) - 320usize];
+    ["Offset of field: PersistentBackward::offsets"][::core::mem::offset_of!(PersistentBackward, offsets) - 240usize];
+    ["Offset of field: PersistentBackward::flags"][::core::mem::offset_of!(PersistentBackward, flags) - 248usize];
+    ["Offset of field: PersistentBackward::steps"][::core::mem::offset_of!(PersistentBackward, steps) - 256usize];
+    ["Offset of field: PersistentBackward::batch"][::core::mem::offset_of!(PersistentBackward, batch) - 264usize];
+    ["Offset of field: PersistentBackward::hidden"][::core::mem::offset_of!(PersistentBackward, hidden) - 272usize];
+    ["Offset of field: PersistentBackward::output"][::core::mem::offset_of!(PersistentBackward, output) - 280usize];
+    ["Offset of field: PersistentBackward::stride"][::core::mem::offset_of!(PersistentBackward, stride) - 288usize];
+    ["Offset of field: PersistentBackward::cell"][::core::mem::offset_of!(PersistentBackward, cell) - 296usize];
+    ["Offset of field: PersistentBackward::passes"][::core::mem::offset_of!(PersistentBackward, passes) - 304usize];
+    ["Offset of field: PersistentBackward::groups"][::core::mem::offset_of!(PersistentBackward, groups) - 312usize];
+    ["Offset of field: PersistentBackward::group"][::core::mem::offset_of!(PersistentBackward, group) - 320usize];
+    ["Offset of field: PersistentBackward::tiles"][::core::mem::offset_of!(PersistentBackward, tiles) - 328usize];
+    ["Offset of field: PersistentBackward::members"][::core::mem::offset_of!(PersistentBackward, members) - 336usize];
+    ["Offset of field: PersistentBackward::units"][::core::mem::offset_of!(PersistentBackward, units) - 344usize];
+    ["Offset of field: PersistentBackward::outputs"][::core::mem::offset_of!(PersistentBackward, outputs) - 352usize];
+    ["Offset of field: PersistentBackward::exact"][::core::mem::offset_of!(PersistentBackward, exact) - 360usize];
+    ["Offset of field: PersistentBackward::vector"][::core::mem::offset_of!(PersistentBackward, vector) - 368usize];
 };

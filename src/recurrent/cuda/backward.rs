@@ -164,7 +164,7 @@ pub(super) struct Pass<'a> {
     pub dh: u64,
     pub dc: u64,
     scratch: u64,
-    projected: u64,
+    pub projected: u64,
 }
 
 impl Pass<'_> {

@@ -148,7 +148,7 @@ pub(super) struct Pass<'a> {
     q: u64,
     pre: u64,
     pub gates: u64,
-    kept: u64,
+    pub kept: u64,
     /// Training: of all rows. Inference: of the batch, in place.
     pub cells: u64,
     pub training: bool,

@@ -30,8 +30,8 @@ use crate::{
     cuda::{
         Cuda,
         recurrent::{
-            ASIDE, CELL_GRU, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, Lane, Matrix, RecurrentRows,
-            RecurrentStates,
+            ASIDE, CELL_GRU, CELL_GRU_RESET_BEFORE, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, Lane,
+            Matrix, RecurrentRows, RecurrentStates,
         },
     },
     dtype::DType,
@@ -391,8 +391,7 @@ fn kind(cell: Cell) -> u64 {
         Cell::Lstm => CELL_LSTM.into(),
         Cell::LstmPeephole => CELL_LSTM_PEEPHOLE.into(),
         Cell::Gru => CELL_GRU.into(),
-        // Of which there is no persistent kernel.
-        Cell::GruResetBefore => u64::from(CELL_GRU) + 1,
+        Cell::GruResetBefore => CELL_GRU_RESET_BEFORE.into(),
     }
 }
 

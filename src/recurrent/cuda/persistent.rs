@@ -2,10 +2,10 @@
 
 use super::{
     super::{
-        Algorithm, Choice, Descriptor, DeviceProperties, Exchange, ParameterKind, PersistentPlan, Shape, Tiling,
+        Algorithm, Cell, Choice, Descriptor, DeviceProperties, Exchange, ParameterKind, PersistentPlan, Shape, Tiling,
         algorithm::OP, choose,
     },
-    Run,
+    Net, Run, Weights,
     backward::Pass as BackwardPass,
     forward::Pass as ForwardPass,
     kind,
@@ -110,21 +110,23 @@ fn without_room(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Optio
     Ok(largest)
 }
 
-/// The kernels, through memory and in clusters, by the sequences of their tiles.
-type Names = [[&'static str; 3]; 2];
+/// The kernels, through memory once and twice a step and in clusters, by the sequences of their tiles.
+type Names = [[&'static str; 3]; 3];
 const FORWARD: Names = [
     ["persistent_forward8", "persistent_forward16", "persistent_forward32"],
+    ["persistent_forward_two8", "persistent_forward_two16", "persistent_forward_two32"],
     ["persistent_forward_cluster8", "persistent_forward_cluster16", "persistent_forward_cluster32"],
 ];
 const BACKWARD: Names = [
     ["persistent_backward8", "persistent_backward16", "persistent_backward32"],
+    ["persistent_backward_two8", "persistent_backward_two16", "persistent_backward_two32"],
     ["persistent_backward_cluster8", "persistent_backward_cluster16", "persistent_backward_cluster32"],
 ];
 
 fn name(names: Names, tiling: &Tiling) -> &'static str {
     let of = match tiling.exchange {
-        Exchange::Memory => names[0],
-        Exchange::Cluster => names[1],
+        Exchange::Memory => names[tiling.exchanges - 1],
+        Exchange::Cluster => names[2],
     };
     match tiling.tile {
         8 => of[0],
@@ -134,8 +136,22 @@ fn name(names: Names, tiling: &Tiling) -> &'static str {
 }
 
 /// Whether rows of so many bytes may be read 16 at once from those addresses on.
-fn vectors(bytes: [usize; 2], addresses: impl IntoIterator<Item = u64>) -> u64 {
+fn vectors(bytes: &[usize], addresses: impl IntoIterator<Item = u64>) -> u64 {
     u64::from(bytes.iter().all(|n| n.is_multiple_of(16)) && addresses.into_iter().all(|a| a.is_multiple_of(16)))
+}
+
+/// What a step's second product multiplies with, where it has one.
+fn weight_second(run: &Run<'_>, weights: &Weights) -> u64 {
+    let net = &run.net;
+    match net.cell {
+        Cell::GruResetBefore => run.at(weights.get(ParameterKind::WeightHh), 2 * net.hidden * net.hidden),
+        _ => weights.get(ParameterKind::WeightHr),
+    }
+}
+
+/// Units of h that are a block's.
+fn outputs(net: &Net, tiling: &Tiling) -> u64 {
+    if net.projected { net.output.div_ceil(tiling.members) as u64 } else { tiling.units as u64 }
 }
 
 /// Through memory all blocks run at once; of clusters those of each.
@@ -167,11 +183,13 @@ pub(super) fn forward(
     let Some(first) = passes.first() else { return Ok(()) };
     let pass = |of: &ForwardPass<'_>| PersistentPass {
         weight: of.weights.get(ParameterKind::WeightHh),
+        weight_second: weight_second(run, &of.weights),
         bias: of.bias,
         peephole: of.weights.get(ParameterKind::WeightPeephole),
         pre: of.pre(0),
         gates: of.gates,
         cells: of.cells,
+        kept: if net.kept > 0 { of.kept } else { 0 },
         y: of.y,
         h_first: of.h_first,
         c_first: of.c_first,
@@ -179,7 +197,7 @@ pub(super) fn forward(
         ..PersistentPass::default()
     };
     let both = [pass(first), pass(passes.last().unwrap_or(first))];
-    let row = net.hidden * net.size();
+    let rows = [net.hidden * net.size(), net.output * net.size()];
     let p = PersistentForward {
         pass: both,
         offsets: order.offsets,
@@ -187,6 +205,7 @@ pub(super) fn forward(
         steps: order.steps() as u64,
         batch: net.batch as u64,
         hidden: net.hidden as u64,
+        output: net.output as u64,
         stride: net.width() as u64,
         cell: kind(net.cell),
         passes: passes.len() as u64,
@@ -195,9 +214,10 @@ pub(super) fn forward(
         tiles: tiling.tiles as u64,
         members: tiling.members as u64,
         units: tiling.units as u64,
+        outputs: outputs(net, tiling),
         training: first.training.into(),
         exact: (!run.cuda.tf32()).into(),
-        vector: vectors([row, row], both.iter().flat_map(|p| [p.weight, p.y, p.h_first])),
+        vector: vectors(&rows, both.iter().flat_map(|p| [p.weight, p.weight_second, p.kept, p.y, p.h_first])),
     };
     launch(lane, net.dtype, FORWARD, tiling, flags, p)
 }
@@ -214,9 +234,11 @@ pub(super) fn backward(
     let Some(first) = passes.first() else { return Ok(()) };
     let pass = |of: &BackwardPass<'_>| PersistentPass {
         weight: of.weights.get(ParameterKind::WeightHh),
+        weight_second: weight_second(run, &of.weights),
         peephole: of.weights.get(ParameterKind::WeightPeephole),
         gates: of.gates,
         cells: of.cells,
+        kept: if net.projected { of.projected } else { 0 },
         y: of.y,
         h_first: of.h_first,
         c_first: of.c_first,
@@ -227,6 +249,8 @@ pub(super) fn backward(
         ..PersistentPass::default()
     };
     let both = [pass(first), pass(passes.last().unwrap_or(first))];
+    let projected = if net.projected { net.output } else { 0 };
+    let rows = [net.gates, net.recurrent_gates(), projected].map(|n| n * net.size());
     let p = PersistentBackward {
         pass: both,
         offsets: order.offsets,
@@ -234,6 +258,7 @@ pub(super) fn backward(
         steps: order.steps() as u64,
         batch: net.batch as u64,
         hidden: net.hidden as u64,
+        output: net.output as u64,
         stride: net.width() as u64,
         cell: kind(net.cell),
         passes: passes.len() as u64,
@@ -242,8 +267,9 @@ pub(super) fn backward(
         tiles: tiling.tiles as u64,
         members: tiling.members as u64,
         units: tiling.units as u64,
+        outputs: outputs(net, tiling),
         exact: (!run.cuda.tf32()).into(),
-        vector: vectors([net.gates * net.size(), net.recurrent_gates() * net.size()], both.iter().map(|p| p.gates)),
+        vector: vectors(&rows, both.iter().flat_map(|p| [p.gates, p.kept])),
     };
     launch(lane, net.dtype, BACKWARD, tiling, flags, p)
 }

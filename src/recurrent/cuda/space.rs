@@ -56,7 +56,8 @@ pub(super) struct ForwardSpace {
     pub q: Vec<u64>,
     /// Pre-activations of a stretch, where the reserve does not hold them.
     pub pre: Vec<u64>,
-    /// Inference: cell states `[batch, hidden]`, and what training keeps per row.
+    /// Inference: cell states `[batch, hidden]`, and what training keeps per row: of a step, or of all in one launch, whose blocks
+    /// exchange it.
     pub c: Vec<u64>,
     pub kept: Vec<u64>,
     /// Of a persistent layer's blocks.
@@ -93,7 +94,7 @@ impl ForwardSpace {
             q: each(space, if net.cell == super::Cell::Gru { batch * 3 * net.hidden } else { 0 }, c),
             pre,
             c: each(space, unless(training || !net.lstm, batch * net.hidden), c),
-            kept: each(space, unless(training, batch * net.kept), t),
+            kept: each(space, unless(training, net.persistent.map_or(batch, |_| rows) * net.kept), t),
             flags: space.take(net.persistent.map_or(0, |tiling| tiling.flags()), 4),
             y,
         }
