@@ -59,7 +59,7 @@ pub(super) struct ForwardSpace {
     /// Inference: cell states `[batch, hidden]`, and what training keeps per row.
     pub c: Vec<u64>,
     pub kept: Vec<u64>,
-    /// Of a persistent layer's blocks.
+    /// Of the blocks of each persistent launch.
     pub flags: u64,
     /// Inference, and of the last layer what goes to the caller in another order: outputs `[rows, width]` by layer.
     pub y: Vec<u64>,
@@ -94,7 +94,7 @@ impl ForwardSpace {
             pre,
             c: each(space, unless(training || !net.lstm, batch * net.hidden), c),
             kept: each(space, unless(training, batch * net.kept), t),
-            flags: space.take(net.persistent.map_or(0, |tiling| tiling.flags()), 4),
+            flags: space.take(net.flags(), 4),
             y,
         }
     }
@@ -117,7 +117,7 @@ pub(super) struct BackwardSpace {
     pub previous: u64,
     /// Sums over the rows of parts.
     pub sums: u64,
-    /// Of a persistent layer's blocks.
+    /// Of the blocks of each persistent launch.
     pub flags: u64,
 }
 
@@ -139,7 +139,7 @@ impl BackwardSpace {
             projected: each(space, when(net.projected, rows * net.output), t),
             previous: space.take(rows * net.output, t),
             sums: space.take(sums, c),
-            flags: space.take(net.persistent.map_or(0, |tiling| tiling.flags()), 4),
+            flags: space.take(net.flags(), 4),
         }
     }
 }
