@@ -122,6 +122,103 @@ fn what_is_chosen_fits() {
     }
 }
 
+const WAVES: &str = "tests/fixtures/wavefronts.txt";
+
+/// A line for each device, cell, number of layers and units, a column for each length and batch: layers side by side × stretches of the
+/// steps forward and backward, `-` where layers run one after the other, or where nothing persistent is chosen.
+fn waves() -> String {
+    let shapes = [100, 500, 2000].into_iter().flat_map(|seq| [1, 16, 64, 128].map(|batch| Shape { seq, batch }));
+    let shapes: Vec<Shape> = shapes.collect();
+    let mut text = format!("{:9} {:13} {:8} {:>2} {:>5}", "device", "cell", "dtype", "L", "H");
+    for Shape { seq, batch } in &shapes {
+        write!(text, " {:>11}", format!("T{seq} B{batch}")).unwrap();
+    }
+    for (device, properties) in DEVICES.iter().filter(|(name, _)| !["H100", "T4"].contains(name)) {
+        for (name, cell) in [CELLS[1], CELLS[3]] {
+            for dtype in [DType::F32, DType::BF16] {
+                for (layers, hidden) in [2, 4].into_iter().flat_map(|l| [128, 256, 512, 1024].map(|h| (l, h))) {
+                    write!(text, "\n{device:9} {name:13} {dtype:8} {layers:2} {hidden:5}").unwrap();
+                    for shape in &shapes {
+                        let d = Descriptor { num_layers: layers, ..descriptor(cell, dtype, hidden) };
+                        let of = |t: &Tiling| match t.layers {
+                            1 => "-".into(),
+                            beside => format!("{beside}×{}", t.stretches),
+                        };
+                        let word = match choose(&d, *shape, properties) {
+                            Choice::Persistent { plan, backward: true, .. } => {
+                                format!("{} {}", of(&plan.forward), of(&plan.backward))
+                            }
+                            Choice::Persistent { plan, .. } => format!("{} .", of(&plan.forward)),
+                            _ => "stepwise".into(),
+                        };
+                        write!(text, " {word:>11}").unwrap();
+                    }
+                }
+            }
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// As [`choices_are_those_of_the_table`].
+#[test]
+fn wavefronts_are_those_of_the_table() {
+    let got = waves();
+    if std::env::var_os("GATEFOLD_WRITE_CHOICES").is_some() {
+        std::fs::write(WAVES, &got).unwrap();
+    }
+    let want = std::fs::read_to_string(WAVES).unwrap();
+    let other = got.lines().zip(want.lines()).find(|(got, want)| got != want);
+    assert_eq!(other, None, "a wavefront has changed (got, want)");
+    assert_eq!(got.lines().count(), want.lines().count());
+}
+
+/// Layers run side by side only where all of them have room at once, in stretches that are long beside their beginnings, and faster than
+/// one after the other; never where one needs both directions of another.
+#[test]
+fn wavefronts_fit() {
+    let mut seen = [0; 4];
+    for (_, device) in DEVICES {
+        for (name, cell) in CELLS {
+            for dtype in [DType::F32, DType::BF16] {
+                for (layers, hidden) in [1, 2, 3, 5].into_iter().flat_map(|l| [32, 100, 300, 700].map(|h| (l, h))) {
+                    for (seq, batch) in [1, 40, 700, 5000].into_iter().flat_map(|t| [1, 17, 90].map(|b| (t, b))) {
+                        let bidirectional = name.ends_with("both ways");
+                        let d = Descriptor { num_layers: layers, bidirectional, ..descriptor(cell, dtype, hidden) };
+                        let shape = Shape { seq, batch };
+                        let Ok(plan) = PersistentPlan::fit(&d, shape, &device) else { continue };
+                        let one =
+                            PersistentPlan::fit(&Descriptor { num_layers: 1, ..d.clone() }, shape, &device).unwrap();
+                        for (t, alone) in [(plan.forward, one.forward), (plan.backward, one.backward)] {
+                            seen[t.layers] += 1;
+                            assert!(t.layers <= layers && t.blocks_at_once() == t.layers * t.blocks(), "{d}: {t}");
+                            assert!(t.blocks_at_once() <= device.multiprocessors, "{d}: {t}");
+                            assert_eq!(t.stretch, seq.div_ceil(t.stretches), "{d}: {t}");
+                            if t.layers == 1 {
+                                // Nothing else has changed.
+                                assert_eq!(t, alone, "{d}");
+                                assert_eq!((t.stretches, t.layer_cycles), (1, t.cycles), "{d}: {t}");
+                                continue;
+                            }
+                            assert!(!bidirectional && (t.layers..=seq).contains(&t.stretches), "{d}: {t}");
+                            assert!(t.layer_cycles < alone.cycles && t.cycles >= alone.cycles, "{d}: {t}, {alone}");
+                            // A launch, a product and the weights are a sixteenth.
+                            assert!((7000 + t.shared / 40) * 16 <= t.stretch * t.cycles, "{d}: {t}");
+                            let says = format!(
+                                ", {} layers side by side in {} stretches of {} steps",
+                                t.layers, t.stretches, t.stretch
+                            );
+                            assert!(t.to_string().ends_with(&says), "{t}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen[1..].iter().all(|&n| n > 0), "{seen:?}");
+}
+
 /// In clusters: of a size that there is, as many as fit, 16 bytes of states at a time; and never on a device that has none.
 #[test]
 fn what_is_exchanged_in_clusters_fits() {
@@ -295,6 +392,28 @@ fn documented() {
             let micros = |cycles: usize| cycles as f64 / 1755.0;
             let pass = |t: &Tiling| format!("{:.1} ({:.1})", micros(t.cycles), micros(t.stepwise_cycles));
             write!(text, " {}, {} |", pass(&plan.forward), pass(&plan.backward)).unwrap();
+        }
+        text.push('\n');
+    }
+    text += "| H | B=1 forward, backward | B=16 forward, backward | B=64 forward, backward |\n|---|---|---|---|\n";
+    for hidden in [128, 256, 512, 1024] {
+        write!(text, "| {hidden} |").unwrap();
+        for batch in [1, 16, 64] {
+            let of = |num_layers| {
+                let d = Descriptor { num_layers, ..descriptor(Cell::Lstm, DType::BF16, hidden) };
+                PersistentPlan::fit(&d, Shape { seq: 500, batch }, &DeviceProperties::H200).unwrap()
+            };
+            let (alone, four) = (of(1), of(4));
+            let pass = |alone: &Tiling, t: &Tiling| {
+                let micros = |cycles: usize| cycles as f64 / 1755.0;
+                let (before, after) = (micros(alone.cycles), micros(t.layer_cycles));
+                match t.layers {
+                    1 => format!("{before:.1}"),
+                    layers => format!("{before:.1} → {after:.1} ({layers} × {})", t.stretches),
+                }
+            };
+            write!(text, " {}, {} |", pass(&alone.forward, &four.forward), pass(&alone.backward, &four.backward))
+                .unwrap();
         }
         text.push('\n');
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gatefold::{
     DType, Device, Philox,
-    recurrent::{Algorithm, Backward, Buf, BufMut, Forward, Plan, Sequence},
+    recurrent::{Algorithm, Backward, Buf, BufMut, Exchange, Forward, Plan, Sequence},
 };
 
 use super::{
@@ -39,6 +39,12 @@ pub const CONTENDERS: &[(&str, Make)] = &[
     }),
     ("gatefold persistent", |gpu, case, memories| {
         gatefold(gpu, case, memories, |plan| plan.algorithm(Algorithm::Persistent))
+    }),
+    ("gatefold persistent memory", |gpu, case, memories| {
+        gatefold(gpu, case, memories, |plan| plan.algorithm(Algorithm::PersistentBy(Exchange::Memory)))
+    }),
+    ("gatefold persistent cluster", |gpu, case, memories| {
+        gatefold(gpu, case, memories, |plan| plan.algorithm(Algorithm::PersistentBy(Exchange::Cluster)))
     }),
     ("cuDNN standard", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::Standard)),
     ("cuDNN persist static", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::PersistStatic)),

@@ -1,6 +1,6 @@
 //! A device that is open: opened once, on first use, and kept for the life of the process.
 
-use std::sync::{Mutex, OnceLock, atomic::AtomicBool};
+use std::sync::{Mutex, MutexGuard, OnceLock, atomic::AtomicBool};
 
 use super::{
     abi::{self, Fault},
@@ -28,6 +28,8 @@ pub struct Context {
     pub replay: AtomicBool,
     /// Whether recurrent layers may run all their steps in one launch.
     pub persistent: AtomicBool,
+    /// See [`Context::together`].
+    together: Mutex<()>,
     /// Whether f32 products may round their factors to TF32.
     pub tf32: AtomicBool,
     /// A [`Fault`] on the device.
@@ -77,6 +79,7 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
         lanes: Default::default(),
         copies: OnceLock::new(),
         graphs: Mutex::default(),
+        together: Mutex::default(),
         replay: AtomicBool::new(true),
         persistent: AtomicBool::new(true),
         tf32: AtomicBool::new(false),
@@ -89,6 +92,13 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
 }
 
 impl Context {
+    /// Held while a call queues launches whose blocks wait for each other, on whichever lanes, until lane 0 waits for all of them: so
+    /// those of two calls are in one order, and never more on the device at once than one call reckons with. It comes before the
+    /// graphs' lock and the gate. Who captures has the gate already, and queues nothing that runs: whoever launches the graph holds it.
+    pub fn together(&'static self) -> Option<MutexGuard<'static, ()>> {
+        (!self.handles.is_alone()).then(|| self.together.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
     /// Device to host, which may be empty. Waits for the stream once, and tells the first fault that a kernel has met since the
     /// last call.
     pub fn download(&self, op: &'static str, from: Address, host: &mut [u8]) -> Result<()> {

@@ -207,6 +207,7 @@ impl StepGraph {
 
     /// Queues the step.
     pub fn launch(&self, op: &'static str) -> Result<()> {
+        let _together = self.context.together();
         self.graph.launch(self.context, op, Lane::of(self.context, 0)?)
     }
 }

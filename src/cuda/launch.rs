@@ -84,16 +84,28 @@ impl Modules {
     }
 
     fn function(&self, handles: &Handles, file: &'static str, name: Name) -> Result<sys::CUfunction> {
+        self.find(handles, file, name)?.map_err(|e| driver::error(name.0, handles.ordinal, e))
+    }
+
+    /// The same; inside, what the driver says of the name.
+    fn find(
+        &self,
+        handles: &Handles,
+        file: &'static str,
+        name: Name,
+    ) -> Result<Result<sys::CUfunction, driver::DriverError>> {
         if let Some(function) = self.functions.read().unwrap_or_else(|e| e.into_inner()).get(&name) {
-            return Ok(function.0);
+            return Ok(Ok(function.0));
         }
         let module = self.module(handles, name.0, file)?;
         let full = if name.1.is_empty() { name.0.to_string() } else { format!("{}_{}", name.0, name.1) };
         let symbol = CString::new(full).map_err(|e| driver::unavailable(name.0, handles.ordinal, e.to_string()))?;
         // SAFETY: modules are never unloaded.
-        let function = handles.with(name.0, || unsafe { result::module::get_function(module, symbol) })?;
-        self.functions.write().unwrap_or_else(|e| e.into_inner()).insert(name, Handle(function));
-        Ok(function)
+        let found = handles.with(name.0, || Ok(unsafe { result::module::get_function(module, symbol) }))?;
+        if let Ok(function) = found {
+            self.functions.write().unwrap_or_else(|e| e.into_inner()).insert(name, Handle(function));
+        }
+        Ok(found)
     }
 }
 
@@ -204,11 +216,11 @@ impl Context {
         if let Some(clusters) = self.modules.clusters.read().unwrap_or_else(|e| e.into_inner()).get(&key) {
             return Ok(*clusters);
         }
-        let clusters = match self.modules.function(&self.handles, P::FILE, (name, suffix)) {
+        let clusters = match self.modules.find(&self.handles, P::FILE, (name, suffix))? {
             Ok(function) => self.handles.clusters(name, function, threads, shared, blocks)?,
             // Code for older devices, which the driver has compiled for this one, has no kernels with clusters.
-            Err(Error::Unavailable { reason, .. }) if reason.contains("NOT_FOUND") => 0,
-            Err(e) => return Err(e),
+            Err(e) if e.0 == CUresult::CUDA_ERROR_NOT_FOUND => 0,
+            Err(e) => return Err(driver::error(name, self.handles.ordinal, e)),
         };
         self.modules.clusters.write().unwrap_or_else(|e| e.into_inner()).insert(key, clusters);
         Ok(clusters)

@@ -1,6 +1,9 @@
 //! What a recurrent layer launches: its own kernels and products over parts of memory, on the lanes of one device.
 
-use std::{ffi::c_void, sync::atomic::Ordering};
+use std::{
+    ffi::c_void,
+    sync::{MutexGuard, atomic::Ordering},
+};
 
 pub use super::driver::Together;
 use super::{
@@ -52,6 +55,11 @@ impl Cuda {
     /// Runs what `work` queues, of about that many launches, or replays the graph of an equal call; see [`graph::replay`].
     pub fn replay(self, key: Vec<u64>, launches: usize, work: impl Fn() -> Result<()>) -> Result<()> {
         graph::replay(self.0, OP, key, launches, work)
+    }
+
+    /// While this is held nobody else queues launches whose blocks wait for each other: see [`Context::together`].
+    pub fn together(self) -> Option<MutexGuard<'static, ()>> {
+        self.0.together()
     }
 
     /// What a call's launches depend on beside the call itself.

@@ -140,7 +140,8 @@ impl fmt::Display for Choice {
 /// The algorithm of [`Algorithm::Auto`].
 ///
 /// Persistent where it fits ([`PersistentPlan::fit`]), there is more than one step, and a model of latencies and bandwidths says that
-/// it wins: forward, or forward and backward, for a step backward exchanges more. No GPU has tested the model yet.
+/// it wins: forward, or forward and backward, for a step backward exchanges more. Where layers run side by side it is their share of a
+/// step that is compared. No GPU has tested the model yet.
 pub fn choose(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) -> Choice {
     let stepwise = |reason: String| Choice::Stepwise { reason };
     if shape.seq < 2 {
@@ -151,8 +152,9 @@ pub fn choose(descriptor: &Descriptor, shape: Shape, device: &DeviceProperties) 
         Err(Error::Unavailable { reason, .. }) => return stepwise(reason),
         Err(e) => return stepwise(e.to_string()),
     };
-    let wins = |t: &Tiling| t.cycles < t.stepwise_cycles;
-    let says = |name, t: &Tiling| format!("{} cycles a step {name} and {} step by step", t.cycles, t.stepwise_cycles);
+    let wins = |t: &Tiling| t.layer_cycles < t.stepwise_cycles;
+    let says =
+        |name, t: &Tiling| format!("{} cycles a step {name} and {} step by step", t.layer_cycles, t.stepwise_cycles);
     let both = format!("{}, {}", says("forward", &plan.forward), says("backward", &plan.backward));
     let reason = format!("a model that no GPU has tested says {both}");
     if wins(&plan.forward) {

@@ -40,6 +40,11 @@ const ANOTHER: usize = 150;
 /// Step by step: what a product and a pointwise kernel cost however little they do (2.6 to 6 µs were measured of such pairs).
 const LAUNCHES: usize = 7000;
 
+/// Layers of a wavefront at most, a lane each, and its stretches. Beginning a stretch costs at most one part in so many of its steps.
+const BESIDE: usize = 3;
+const STRETCHES: usize = 32;
+const BEGINNING: usize = 16;
+
 /// How the blocks of a group come by what the others computed in the step before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exchange {
@@ -71,18 +76,32 @@ pub struct Tiling {
     pub directions: usize,
     /// Exchanges of a step: two where it has two products, the one of what the other has made.
     pub exchanges: usize,
+    /// Layers whose launches may run side by side: the device has room for all blocks of so many.
+    pub layers: usize,
+    /// Launches that a layer's steps are cut into: 1 where layers run one after the other.
+    pub stretches: usize,
+    /// Steps of a launch at most.
+    pub stretch: usize,
     /// Bytes of dynamic shared memory of a block.
     pub shared: usize,
     /// Cycles of a step by the model.
     pub cycles: usize,
+    /// The same of a layer's share, where several run side by side.
+    pub layer_cycles: usize,
     /// Cycles of a step that is run by a product and a pointwise kernel of its own.
     pub stepwise_cycles: usize,
 }
 
 impl Tiling {
-    /// Blocks of the launch, all of which run at once.
+    /// Blocks of a launch, all of which run at once.
     pub fn blocks(&self) -> usize {
         self.directions * self.groups * self.members
+    }
+
+    /// Blocks of all launches that may run at once: never more than the device has room for, lest two launches that are not wholly
+    /// there wait for their own and keep each other's places.
+    pub fn blocks_at_once(&self) -> usize {
+        self.layers * self.blocks()
     }
 
     /// Threads of a block.
@@ -119,7 +138,11 @@ impl fmt::Display for Tiling {
             self.tile,
             if self.exchanges == 2 { ", two exchanges a step" } else { "" },
             self.shared,
-        )
+        )?;
+        match self.layers {
+            1 => Ok(()),
+            n => write!(f, ", {n} layers side by side in {} stretches of {} steps", self.stretches, self.stretch),
+        }
     }
 }
 
@@ -141,21 +164,86 @@ struct Product {
     backward: bool,
     size: usize,
     directions: usize,
+    layers: usize,
     hidden: usize,
+    seq: usize,
     batch: usize,
     /// The only exchange that may be, where there is one.
     exchange: Option<Exchange>,
 }
 
 impl Product {
-    /// The division that the model finds best, if any fits.
+    /// The division that the model finds best, if any fits: of layers one after the other, or of a wavefront.
     fn best(&self, device: &DeviceProperties) -> Option<Tiling> {
+        // The layer above needs both directions of the one below.
+        let most = if self.directions == 1 { self.layers.min(BESIDE) } else { 1 };
+        let all = (1..=most).filter_map(|layers| {
+            let tiling = self.beside(device, layers)?;
+            let stretches = self.stretches(device, &tiling)?;
+            Some((self.all_cycles(device, &tiling, stretches), self.cut(tiling, stretches)))
+        });
+        all.min_by_key(|(cycles, _)| *cycles).map(|(_, tiling)| tiling)
+    }
+
+    /// The fastest steps where so many layers have to share the device.
+    fn beside(&self, device: &DeviceProperties, layers: usize) -> Option<Tiling> {
+        let share = &DeviceProperties { multiprocessors: device.multiprocessors / layers, ..*device };
         let all = (1..=UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
-        let memory = all.filter_map(|(units, tiles)| self.tiling(device, units, tiles));
+        let memory = all.filter_map(|(units, tiles)| self.tiling(share, units, tiles));
         let all = CLUSTERS.into_iter().rev().flat_map(|blocks| TILES.map(|tiles| (blocks, tiles)));
-        let cluster = all.filter_map(|(blocks, tiles)| self.cluster_tiling(device, blocks, tiles));
+        let cluster = all.filter_map(|(blocks, tiles)| self.cluster_tiling(share, blocks, tiles));
         let may = |t: &Tiling| self.exchange.is_none_or(|exchange| exchange == t.exchange);
-        memory.chain(cluster).filter(may).min_by_key(|t| (t.cycles, t.blocks()))
+        let best = memory.chain(cluster).filter(may).min_by_key(|t| (t.cycles, t.blocks()))?;
+        Some(Tiling { layers, stepwise_cycles: self.stepwise(device), ..best })
+    }
+
+    /// The stretches that the model finds best, if any are long enough.
+    fn stretches(&self, device: &DeviceProperties, t: &Tiling) -> Option<usize> {
+        if t.layers == 1 {
+            return Some(1);
+        }
+        let long = self.seq.saturating_mul(t.cycles) / (BEGINNING * beginning(t));
+        let most = long.min(self.seq).min(STRETCHES);
+        (t.layers..=most).min_by_key(|&stretches| self.all_cycles(device, t, stretches))
+    }
+
+    /// A pass over all layers in that many stretches.
+    fn cut(&self, t: Tiling, stretches: usize) -> Tiling {
+        let stretch = self.seq.div_ceil(stretches);
+        let steps = waves(self.layers, t.layers.min(stretches), stretches).saturating_mul(stretch);
+        let layer_cycles = t.cycles.saturating_mul(steps) / self.layers.saturating_mul(self.seq).max(1);
+        Tiling { stretches, stretch, layer_cycles, ..t }
+    }
+
+    /// The model of all layers: each wave is a stretch of those that run side by side, its beginning, and the product that hands it on.
+    fn all_cycles(&self, device: &DeviceProperties, t: &Tiling, stretches: usize) -> usize {
+        let weights = self.directions * self.gates * self.hidden * self.output();
+        let handed = t.layers * weights * self.batch / (self.rate(device) * device.multiprocessors);
+        let wave = self.seq.div_ceil(stretches).saturating_mul(t.cycles + handed).saturating_add(beginning(t));
+        waves(self.layers, t.layers, stretches).saturating_mul(wave)
+    }
+
+    /// Blocks that keep so many units each, in as many groups as there is room for.
+    fn divide(&self, exchange: Exchange, units: usize, members: usize, tile: usize, room: usize) -> Tiling {
+        let group = self.batch.div_ceil(room.min(self.batch.div_ceil(tile)));
+        Tiling {
+            exchange,
+            units,
+            members,
+            groups: self.batch.div_ceil(group),
+            group,
+            tile,
+            tiles: group.div_ceil(tile),
+            directions: self.directions,
+            exchanges: 1,
+            layers: 1,
+            stretches: 1,
+            stretch: self.seq,
+            shared: 0,
+            cycles: 0,
+            layer_cycles: 0,
+            stepwise_cycles: 0,
+        }
     }
 
     /// With so many units to a block and tiles side by side: as many groups as the device has room for.
@@ -165,8 +253,8 @@ impl Product {
         if room == 0 {
             return None;
         }
-        let group = self.batch.div_ceil(room.min(self.batch.div_ceil(tile)));
-        let (groups, tiles) = (self.batch.div_ceil(group), group.div_ceil(tile));
+        let divided = self.divide(Exchange::Memory, units, members, tile, room);
+        let tiles = divided.tiles;
         let padded = if tile == COLUMNS { tile } else { tile + COLUMNS };
         let products = self.products(units, members);
         // Forward the update gate is kept from the first product to the second.
@@ -188,22 +276,7 @@ impl Product {
         if shared > device.shared_per_block {
             return None;
         }
-        let (directions, stepwise_cycles, exchange) = (self.directions, self.stepwise(device), Exchange::Memory);
-        let exchanges = products.len();
-        Some(Tiling {
-            exchange,
-            units,
-            members,
-            groups,
-            group,
-            tile,
-            tiles,
-            directions,
-            exchanges,
-            shared,
-            cycles,
-            stepwise_cycles,
-        })
+        Some(Tiling { exchanges: products.len(), shared, cycles, ..divided })
     }
 
     /// Units of h: all that the gates see.
@@ -243,8 +316,8 @@ impl Product {
             return None;
         }
         let tile = side * COLUMNS;
-        let group = self.batch.div_ceil(room.min(self.batch.div_ceil(tile)));
-        let (groups, tiles) = (self.batch.div_ceil(group), group.div_ceil(tile));
+        let divided = self.divide(Exchange::Cluster, units, members, tile, room);
+        let tiles = divided.tiles;
         let (rows, depth) =
             if self.backward { (self.hidden, self.gates * units) } else { (self.gates * units, self.hidden) };
         let (rows, chunks) = (rows.next_multiple_of(COLUMNS), depth.div_ceil(64 / self.size));
@@ -274,21 +347,7 @@ impl Product {
             + sent / CLUSTER_BYTES
             + GO;
         let cycles = (CLUSTER_EXCHANGE + go).max(tiles * go) + ANOTHER * tiles;
-        let (directions, stepwise_cycles, exchange) = (self.directions, self.stepwise(device), Exchange::Cluster);
-        Some(Tiling {
-            exchange,
-            units,
-            members,
-            groups,
-            group,
-            tile,
-            tiles,
-            directions,
-            exchanges: 1,
-            shared,
-            cycles,
-            stepwise_cycles,
-        })
+        Some(Tiling { shared, cycles, ..divided })
     }
 
     /// The tensor cores' cycles of a multiprocessor: 1024 products of halves a cycle on large cards, 512 on others; half as many of
@@ -313,16 +372,36 @@ impl Product {
             (Second::Projection(_), false) => LAUNCHES / 2 * 3,
             _ => 2 * LAUNCHES,
         };
-        // Multiplications of a library's product in a cycle of a multiprocessor: about two fifths of what its units can do.
-        let rate = match device.capability {
+        let all = device.multiprocessors;
+        launches + (weights * self.size / (L2_BYTES * all)).max(weights * self.batch / (self.rate(device) * all))
+    }
+
+    /// Multiplications of a library's product in a cycle of a multiprocessor: about two fifths of what its units can do.
+    fn rate(&self, device: &DeviceProperties) -> usize {
+        match device.capability {
             _ if self.size == 4 => 100,
             (9 | 10, _) => 800,
             (8, 0) => 400,
             _ => 200,
-        };
-        let all = device.multiprocessors;
-        launches + (weights * self.size / (L2_BYTES * all)).max(weights * self.batch / (rate * all))
+        }
     }
+}
+
+/// What a launch costs before its first step: itself and the product before it, and fetching the weights.
+fn beginning(t: &Tiling) -> usize {
+    t.shared / L2_BYTES + LAUNCHES
+}
+
+/// In which wave of a wavefront the layer that comes `place`-th begins, where so many run side by side: a wave behind the one before,
+/// or where that many run already as soon as the first of those is done. So whoever has a stretch to hand on is a wave ahead, as long
+/// as there are at least as many stretches as layers side by side.
+pub(super) fn begins(place: usize, layers: usize, stretches: usize) -> usize {
+    (place / layers).saturating_mul(stretches).saturating_add(place % layers)
+}
+
+/// Waves of a whole pass.
+pub(super) fn waves(all: usize, layers: usize, stretches: usize) -> usize {
+    begins(all - 1, layers, stretches).saturating_add(stretches)
 }
 
 /// Both passes at a number of units.
@@ -334,7 +413,11 @@ struct Passes {
 
 impl Passes {
     fn tilings(&self, hidden: usize) -> Option<(Tiling, Tiling)> {
-        let pass = |backward| Product { backward, hidden, ..self.product }.best(&self.device);
+        self.both(hidden, |product| product.best(&self.device))
+    }
+
+    fn both(&self, hidden: usize, pass: impl Fn(Product) -> Option<Tiling>) -> Option<(Tiling, Tiling)> {
+        let pass = |backward| pass(Product { backward, hidden, ..self.product });
         Some((pass(false)?, pass(true)?))
     }
 
@@ -430,7 +513,9 @@ impl PersistentPlan {
             backward: false,
             size: descriptor.dtype.size(),
             directions: descriptor.directions(),
+            layers: descriptor.num_layers,
             hidden: descriptor.hidden_size,
+            seq: shape.seq,
             batch: shape.batch,
             exchange,
         };
@@ -458,6 +543,42 @@ impl PersistentPlan {
                 device.shared_per_block,
                 passes.largest()
             )),
+        }
+    }
+
+    /// The same network with so many layers side by side in that many stretches, or in one: one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for no layers or stretches, for more layers than the network or a wavefront has or than there are stretches,
+    /// for more stretches than steps, and for several of both directions; [`Error::Unavailable`] where the device has no room for them.
+    #[cfg(feature = "cuda")]
+    pub(super) fn wavefront(&self, layers: usize, stretches: usize) -> Result<Self> {
+        let product = &self.passes.product;
+        let most = if product.directions == 1 { product.layers.min(BESIDE) } else { 1 };
+        if !(1..=most).contains(&layers)
+            || !(1..=product.seq).contains(&stretches)
+            || (stretches > 1 && !(2..=stretches).contains(&layers))
+        {
+            return Err(Error::argument(
+                OP,
+                format!("{layers} layers side by side in {stretches} stretches"),
+                format!(
+                    "1 to {most} layers and 1 to {} stretches: one, or at least as many as layers, two or more",
+                    product.seq
+                ),
+            ));
+        }
+        let of = |product: Product| Some(product.cut(product.beside(&self.passes.device, layers)?, stretches));
+        match self.passes.both(product.hidden, of) {
+            Some((forward, backward)) => Ok(PersistentPlan { forward, backward, passes: self.passes }),
+            None => Err(Error::Unavailable {
+                op: OP,
+                what: format!("{layers} persistent layers of {} units side by side", product.hidden),
+                reason: format!(
+                    "a share of {} multiprocessors has no room for one",
+                    self.passes.device.multiprocessors
+                ),
+            }),
         }
     }
 

@@ -201,6 +201,26 @@ impl Plan {
         Ok(self)
     }
 
+    /// For measurements and tests: the layers of a persistent plan run so many side by side in that many stretches, or with one stretch
+    /// one after the other, instead of as the model has it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a plan that is not persistent or numbers that it cannot have; [`Error::Unavailable`] where the device has
+    /// no room for so many.
+    #[doc(hidden)]
+    #[cfg(feature = "cuda")]
+    pub fn wavefront(mut self, layers: usize, stretches: usize) -> Result<Self> {
+        let (Device::Cuda(ordinal), Choice::Persistent { plan, .. }) = (self.device, &mut self.choice) else {
+            return Err(Error::argument(
+                super::algorithm::OP,
+                format!("a wavefront of {}", self.choice),
+                "a persistent plan",
+            ));
+        };
+        **plan = cuda::wavefront(plan, &self.descriptor, ordinal, (layers, stretches))?;
+        Ok(self)
+    }
+
     /// How the steps are run, and why.
     pub fn choice(&self) -> &Choice {
         &self.choice

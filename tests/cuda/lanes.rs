@@ -3,6 +3,7 @@
 use gatefold::{
     DType, HasParameters, Philox, Result, Tape, Tensor, Var,
     nn::{Gru, Linear, Lstm, Module},
+    recurrent::{Cell, Descriptor, Plan, Shape},
 };
 
 use crate::{
@@ -52,7 +53,7 @@ fn stretches_and_directions() {
     if !gpu() || !alone("lanes::stretches_and_directions") {
         return;
     }
-    // A persistent layer has no stretches.
+    // A persistent layer has fewer stretches.
     GPU.allow_persistent(false).unwrap();
     for kind in KINDS {
         for (layers, bidirectional, dropout) in [(4, false, 0.0), (2, false, 0.4), (3, true, 0.4)] {
@@ -128,6 +129,7 @@ fn launches_of_a_sequence() -> Result<()> {
 }
 
 /// Where a layer's steps are one launch: the input's products, the biases, that launch and the last states, however many steps there are.
+/// Long sequences of several layers are cut: then a launch and a product for each stretch. All flags are cleared at once.
 #[test]
 fn launches_of_persistent_sequences() -> Result<()> {
     if !capable() || !counting() || !alone("lanes::launches_of_persistent_sequences") {
@@ -137,7 +139,12 @@ fn launches_of_persistent_sequences() -> Result<()> {
     for (layers, bidirectional) in [(1, false), (3, false), (2, true)] {
         let (layer, passes) = (layers as u64, (layers * if bidirectional { 2 } else { 1 }) as u64);
         let lstm = Lstm::new(5, 8).num_layers(layers).bidirectional(bidirectional).init(&GPU, &mut rng)?;
-        for steps in [12, 40] {
+        for steps in [12, 40, 500] {
+            let d = Descriptor { num_layers: layers, bidirectional, ..Descriptor::new(Cell::Lstm, 5, 8) };
+            let plan = Plan::new(&d, Shape { seq: steps, batch: 4 }, &GPU)?;
+            let plan = plan.choice().persistent().expect("it is chosen");
+            let [stretches, back] = [plan.forward, plan.backward].map(|t| t.stretches as u64);
+            assert_eq!([stretches > 1, back > 1], [steps == 500 && layers == 3; 2], "{plan}");
             let x = uniform(&[steps, 4, 5], DType::F32, 2).to_device(&GPU)?;
             let infer = || drop(lstm.forward(&Tape::no_grad().constant(x.clone()), None).unwrap());
             infer();
@@ -145,7 +152,7 @@ fn launches_of_persistent_sequences() -> Result<()> {
             undisturbed(&counts);
             assert_eq!(
                 (counts.gemm_calls, counts.launches, counts.memsets),
-                (passes, 3 * passes + layer, layer * flags_cleared()),
+                (passes * stretches, 3 * passes + layer * stretches, flags_cleared()),
                 "{counts:?}"
             );
             let train = || {
@@ -156,8 +163,8 @@ fn launches_of_persistent_sequences() -> Result<()> {
             (0..3).for_each(|_| train());
             let counts = counted(train);
             undisturbed(&counts);
-            assert!(counts.gemm_calls <= 4 * passes, "{counts:?}");
-            assert!(counts.launches <= 8 * passes + 2 * layer + 10, "{counts:?}");
+            assert!(counts.gemm_calls <= (2 + stretches + back) * passes, "{counts:?}");
+            assert!(counts.launches <= 8 * passes + layer * (stretches + back) + 10, "{counts:?}");
         }
     }
     Ok(())
@@ -198,6 +205,25 @@ fn graphs_of_sequences() -> Result<()> {
     let plain = round(false)?;
     assert_ne!(plain[0], plain[1], "masks differ from call to call");
     assert_eq!(round(true)?, plain);
+    // Long enough for a wavefront of persistent layers, where those are chosen.
+    let long = uniform(&[300, 4, 5], DType::F32, 2).to_device(&GPU)?;
+    let wave = Lstm::new(5, 8).num_layers(3).init(&GPU, &mut rng)?;
+    let long_round = |graphs: bool| -> Result<Vec<_>> {
+        GPU.allow_graphs(graphs)?;
+        let train = || {
+            let tape = Tape::new();
+            let x = scale.forward(&tape.constant(long.clone())).unwrap();
+            let (y, state) = wave.forward(&x, None).unwrap();
+            let loss = y.mul(&y).unwrap().sum().unwrap().add(&state.c.sum().unwrap()).unwrap();
+            loss.backward().unwrap();
+            let all = [wave.parameters(), scale.parameters()].concat();
+            let gradients = all.iter().map(|p| p.grad().unwrap().to_f64_vec().unwrap()).collect::<Vec<_>>();
+            all.iter().for_each(|p| p.zero_grad());
+            gradients
+        };
+        Ok((0..3).map(|_| train()).collect())
+    };
+    assert_eq!(long_round(true)?, long_round(false)?);
     GPU.allow_persistent(false)?;
     let plain = round(false)?;
     assert_eq!(round(true)?, plain);

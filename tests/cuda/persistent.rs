@@ -302,6 +302,123 @@ fn bits(results: &Named) -> Vec<(String, Vec<u64>)> {
     results.iter().map(|(name, values)| (name.clone(), values.iter().map(|v| v.to_bits()).collect())).collect()
 }
 
+/// Several layers of one direction, in stretches of different lengths, some of them perhaps empty.
+fn in_waves() -> impl Strategy<Value = (Case, (usize, usize))> {
+    let waves = (2..=4usize, 2..=3usize, 0..=4usize, prop_oneof![Just(0.0), Just(0.3)]);
+    (cases(40, 20), waves).prop_map(|(mut case, (layers, beside, more, dropout))| {
+        let o = &mut case.options;
+        (o.layers, o.bidirectional, o.dropout) = (layers, false, dropout);
+        // As many steps as stretches at least.
+        let steps = 3 + more + case.steps;
+        for length in &mut case.lengths {
+            *length = if case.form == Form::Full || *length == case.steps { steps } else { *length };
+        }
+        case.steps = steps;
+        let beside = beside.min(layers);
+        (case, (beside, beside + more))
+    })
+}
+
+/// How a pass is divided among blocks, on which the order of its sums may depend.
+fn division(case: &Case, algorithm: Algorithm, (layers, stretches): (usize, usize)) -> [Tiling; 2] {
+    let plan = plan(case, algorithm).unwrap().wavefront(layers, stretches).unwrap();
+    let plan = plan.choice().persistent().unwrap();
+    [plan.forward, plan.backward]
+}
+
+/// Layers side by side, stretch by stretch: the bits of layers one after the other, each in one launch.
+#[test]
+fn wavefronts() {
+    if !capable() {
+        return;
+    }
+    let clusters = clusters();
+    check(60, in_waves(), |(case, (layers, stretches))| {
+        let on = |algorithm, waves: (usize, usize)| {
+            bits(&run(&case, Given::ALL, Place::by(algorithm, algorithm).in_waves(waves.0, waves.1)))
+        };
+        let got = on(MEMORY, (layers, stretches));
+        for other in [(layers, 1), (1, 1), (2, case.steps)] {
+            assert_eq!(got, on(MEMORY, other), "{layers} layers in {stretches} stretches, against {other:?}");
+        }
+        if clusters && plan(&case, CLUSTER).is_ok_and(|plan| plan.wavefront(layers, stretches).is_ok()) {
+            let [cut, whole] = [stretches, 1].map(|n| division(&case, CLUSTER, (layers, n)));
+            for (cut, whole) in cut.into_iter().zip(whole) {
+                assert_eq!((cut.members, cut.units, cut.tile), (whole.members, whole.units, whole.tile));
+            }
+            assert_eq!(on(CLUSTER, (layers, stretches)), on(CLUSTER, (layers, 1)), "clusters");
+        }
+        let plain = |algorithm| run(&case, Given::ALL, Place::by(algorithm, algorithm));
+        let (stepwise, waves) =
+            (plain(STEPWISE), run(&case, Given::ALL, Place::by(MEMORY, MEMORY).in_waves(layers, stretches)));
+        let waves: Named = waves.into_iter().filter(|(name, _)| !name.ends_with("in inference")).collect();
+        compare(&case, &stepwise, &waves, &waves);
+    });
+}
+
+/// Whatever no event orders comes out in any order.
+#[test]
+fn wavefronts_in_any_order() {
+    if !ordered("persistent::wavefronts_in_any_order") {
+        return;
+    }
+    let exchanges: &[Algorithm] = if clusters() { &[MEMORY, CLUSTER] } else { &[MEMORY] };
+    for (kind, dtype, layers, form, (beside, stretches)) in [
+        (Kind::Lstm, DType::BF16, 4, Form::Lengths, (3, 4)),
+        (Kind::Lstm, DType::F32, 3, Form::Full, (2, 3)),
+        (Kind::Gru, DType::F32, 2, Form::Packed, (2, 5)),
+        (Kind::Gru, DType::BF16, 4, Form::Full, (2, 2)),
+        (Kind::Tanh, DType::BF16, 3, Form::Lengths, (3, 3)),
+        (Kind::Peephole, DType::F32, 4, Form::Packed, (3, 7)),
+    ] {
+        let options = Options { dtype, layers, dropout: 0.2, ..Options::new(kind, 5, 24) };
+        let steps = 9;
+        let ragged = |b: usize| if form == Form::Full { steps } else { 1 + (steps - 1 + b * 4) % steps };
+        let case = Case { options, steps, lengths: (0..11).map(ragged).collect(), form, given: layers != 3, seed: 5 };
+        for &algorithm in exchanges {
+            let on = |waves: (usize, usize)| {
+                bits(&run(&case, Given::ALL, Place::by(algorithm, algorithm).in_waves(waves.0, waves.1)))
+            };
+            softgpu::schedule("forward");
+            let want = on((beside, 1));
+            for order in ORDERS {
+                softgpu::schedule(order);
+                assert_eq!(on((beside, stretches)), want, "{kind:?} {dtype} {algorithm:?} in the order {order}");
+            }
+        }
+    }
+}
+
+/// What no plan can have is refused, and what the device has no room for.
+#[test]
+fn wavefronts_that_are_not() {
+    if !capable() {
+        return;
+    }
+    let shape = Shape { seq: 4, batch: 3 };
+    let net = |layers| Descriptor { num_layers: layers, dtype: DType::BF16, ..Descriptor::new(Cell::Lstm, 3, 24) };
+    let of = |d: &Descriptor| Plan::new(d, shape, &GPU).unwrap().algorithm(MEMORY).unwrap();
+    let both = Descriptor { bidirectional: true, ..net(2) };
+    for (plan, waves) in [
+        (of(&net(3)), (2, 5)),
+        (of(&net(3)), (0, 1)),
+        (of(&net(3)), (3, 2)),
+        (of(&net(3)), (1, 2)),
+        (of(&net(2)), (3, 3)),
+        (of(&net(8)), (4, 4)),
+        (of(&both), (2, 2)),
+    ] {
+        let refused = plan.wavefront(waves.0, waves.1).unwrap_err();
+        assert!(matches!(refused, Error::Argument { .. }), "{waves:?}: {refused}");
+    }
+    let stepwise = Plan::new(&net(3), shape, &GPU).unwrap().algorithm(STEPWISE).unwrap();
+    assert!(matches!(stepwise.wavefront(2, 2), Err(Error::Argument { .. })));
+    // As many units as the device has room for, once.
+    let largest = of(&net(2)).choice().persistent().unwrap().largest_hidden();
+    let refused = of(&Descriptor { hidden_size: largest, ..net(2) }).wavefront(2, 2).unwrap_err();
+    assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains("side by side"), "{refused}");
+}
+
 fn persistent(case: &Case) -> Vec<(String, Vec<u64>)> {
     bits(&run(case, Given::ALL, Place::by(MEMORY, MEMORY)))
 }

@@ -57,16 +57,23 @@ pub struct Place {
     theirs: sys::CUstream,
     /// Forward and backward.
     algorithms: [Algorithm; 2],
+    /// Of persistent plans: layers side by side, and stretches. Then there is a pass of inference too.
+    waves: Option<(usize, usize)>,
 }
 
 impl Place {
     pub fn of(device: Device) -> Place {
-        Place { device, theirs: std::ptr::null_mut(), algorithms: [Algorithm::Auto; 2] }
+        Place { device, theirs: std::ptr::null_mut(), algorithms: [Algorithm::Auto; 2], waves: None }
     }
 
     /// On the GPU.
     pub fn by(forward: Algorithm, backward: Algorithm) -> Place {
         Place { algorithms: [forward, backward], ..Place::of(GPU) }
+    }
+
+    /// The same, so many layers side by side in that many stretches.
+    pub fn in_waves(self, layers: usize, stretches: usize) -> Place {
+        Place { waves: Some((layers, stretches)), ..self }
     }
 
     /// A stream of the caller's, which does not wait for the default one.
@@ -222,7 +229,13 @@ pub fn run(case: &Case, given: Given, place: Place) -> Named {
     let (o, d, dtype) = (&case.options, descriptor(case), case.options.dtype);
     let shape = Shape { seq: case.steps, batch: case.batch() };
     let layout = if o.batch_first { Layout::BatchMajor } else { Layout::TimeMajor };
-    let plan = |algorithm| Plan::new(&d, shape, device).unwrap().layout(layout).algorithm(algorithm).unwrap();
+    let plan = |algorithm| {
+        let plan = Plan::new(&d, shape, device).unwrap().layout(layout).algorithm(algorithm).unwrap();
+        match place.waves {
+            Some((layers, stretches)) => plan.wavefront(layers, stretches).unwrap(),
+            None => plan,
+        }
+    };
     let plans = if *device == CPU { [Algorithm::Auto; 2] } else { place.algorithms }.map(plan);
     let [plan, plan_backward] = &plans;
     let batch_sizes: Vec<usize> =
@@ -262,10 +275,10 @@ pub fn run(case: &Case, given: Given, place: Place) -> Named {
     let mut hn = Memory::unwritten(h, dtype, place);
     let mut cn = unwritten(lstm, c);
     let scratch = |len: usize| Memory::unwritten(len.max(1), plan.compute_dtype(), place);
-    let (mut workspace, mut reserve) = (scratch(plan.workspace_len()), scratch(plan.reserve_len()));
-    plan.forward(
-        &stream,
-        Forward {
+    let mut workspace = scratch(plan.workspace_len());
+    let mut forward = |outputs: [&mut Memory; 2], cn: &mut Option<Memory>, reserve: Option<&mut Memory>| {
+        let [y, hn] = outputs;
+        let call = Forward {
             x: x.buf(),
             h0: h0.as_ref().map(Memory::buf),
             c0: c0.as_ref().map(Memory::buf),
@@ -276,10 +289,20 @@ pub fn run(case: &Case, given: Given, place: Place) -> Named {
             cn: cn.as_mut().map(Memory::buf_mut),
             dropout_seed: case.seed,
             workspace: workspace.buf_mut(),
-            reserve: Some(reserve.buf_mut()),
-        },
-    )
-    .unwrap();
+            reserve: reserve.map(Memory::buf_mut),
+        };
+        plan.forward(&stream, call).unwrap();
+    };
+    let mut results = Vec::new();
+    if place.waves.is_some() {
+        let [mut y, mut hn] = [rows * width, h].map(|len| Memory::unwritten(len, dtype, place));
+        let mut cn = unwritten(lstm, c);
+        forward([&mut y, &mut hn], &mut cn, None);
+        results.extend([("y in inference".to_string(), y.read()), ("hn in inference".into(), hn.read())]);
+        results.extend(cn.as_mut().map(|cn| ("cn in inference".into(), cn.read())));
+    }
+    let mut reserve = scratch(plan.reserve_len());
+    forward([&mut y, &mut hn], &mut cn, Some(&mut reserve));
 
     let (dy, dhn, dcn) = (some(given.dy, rows * width, 4), some(given.dlast, h, 5), some(given.dlast && lstm, c, 6));
     let mut dx = unwritten(given.dx, rows * d.input_size);
@@ -321,7 +344,7 @@ pub fn run(case: &Case, given: Given, place: Place) -> Named {
         )
         .unwrap();
 
-    let mut results = vec![("y".to_string(), y.read()), ("hn".into(), hn.read())];
+    results.extend([("y".to_string(), y.read()), ("hn".into(), hn.read())]);
     results.extend(cn.as_mut().map(|cn| ("cn".into(), cn.read())));
     for (name, memory) in [("x", &mut dx), ("h0", &mut dh0), ("c0", &mut dc0)] {
         results.extend(memory.as_mut().map(|m| (format!("gradient of {name}"), m.read())));

@@ -10,7 +10,8 @@ import sys
 import tempfile
 
 CELLS, PRECISIONS = ("LSTM", "GRU", "RNN tanh"), ("f32", "TF32", "f16", "bf16")
-COMPARED = ("gatefold graph", "gatefold persistent", "cuDNN standard", "cuDNN persist static", "cuDNN persist dynamic")
+PERSISTENT = ("gatefold persistent", "gatefold persistent memory", "gatefold persistent cluster")
+COMPARED = ("gatefold graph", *PERSISTENT, "cuDNN standard", "cuDNN persist static", "cuDNN persist dynamic")
 
 
 def run(command, folder, *arguments):
@@ -46,6 +47,11 @@ def main(command):
                 for contender in ("gatefold stepwise", "gatefold graph", "cuDNN standard"):
                     # Two sizes, three passes.
                     check(ran[cell, precision, contender] == 6, f"{cell} {precision}, {contender}: {ran[cell, precision, contender]} rows, not 6")
+                # Each ran, or its plan was refused, and that is told. Clusters have another number of units.
+                refused = {refusal["contender"] for refusal in report["refused"] if refusal["what"].startswith(f"{cell} {precision}")}
+                for contender in PERSISTENT:
+                    rows_of = ran[cell, precision, contender]
+                    check(rows_of == 6 or contender in refused, f"{cell} {precision}, {contender}: {rows_of} rows, not 6, and no refusal")
         compared = [row for row in rows if row["contender"] in COMPARED and row["group"] == "sequence"]
         check(compared and all("difference" in row for row in compared), "a row was timed without being compared")
         check(count["copy", None] == 2 and count["training", None] >= 4 and count["pointwise", "training"] == count["pointwise", "backward"] == 6, f"{count}")
@@ -61,7 +67,7 @@ def main(command):
         check(status == 1 and any("cuDNN standard: " in what and " is off by " in what for what in report["wrong"]), f"exit status {status}: {report['wrong']}", output)
         timed = {row["contender"] for row in report["rows"] if row["group"] == "sequence"}
         # The persistent kernels add in another order; where nothing rounds differently they too agree bit for bit.
-        check({"gatefold stepwise", "gatefold graph"} == timed - {"gatefold persistent"}, f"{timed} were timed")
+        check({"gatefold stepwise", "gatefold graph"} == timed - set(PERSISTENT), f"{timed} were timed")
 
         # No time: everything is left out, and listed.
         status, output, report = run(command, folder, "--seconds", "0")

@@ -61,6 +61,7 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>, seed_at: u64
     }
     // The gradient of x goes where the caller wants it as it is, or in another order.
     let dx = call.dx.as_ref().map_or(0, |dx| if order.strides.is_none() { dx.address() } else { space.dx });
+    persistent::clear_flags(run, space.flags)?;
     run.fork()?;
 
     // The gradient of a layer's output: the caller's for the last, then two stretches of memory in turn.
@@ -107,7 +108,14 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>, seed_at: u64
         }
         let first = run.meet(place)?;
         if let Some(tiling) = &net.persistent {
-            persistent::backward(run, first, tiling, own, space.flags)?;
+            persistent::backward(
+                run,
+                first,
+                tiling,
+                own,
+                steps.clone(),
+                persistent::flags(run, space.flags, (place, k)),
+            )?;
         }
         let to = if l == 0 { dx } else { upper(place + 1) };
         if to != 0 && !steps.is_empty() {

@@ -46,6 +46,7 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) 
     let x = run.rows_in(call.x.address(), space.common.x, net.input)?;
     let h_first = run.hidden_in(call.h0, space.common.h_first)?;
     let c_first = run.cells_in(call.c0, space.common.c_first)?;
+    persistent::clear_flags(run, space.flags)?;
     run.fork()?;
 
     // Where the rows go on to the caller as they lie, the last layer writes them there.
@@ -110,9 +111,11 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) 
         let first = run.meet(l)?;
         if let Some(tiling) = &net.persistent {
             let own = &passes[l * net.directions..][..net.directions];
-            persistent::forward(run, first, tiling, own, space.flags)?;
-            for (d, pass) in own.iter().enumerate() {
-                pass.last_states(first, l * net.directions + d, last_states)?;
+            persistent::forward(run, first, tiling, own, steps.clone(), persistent::flags(run, space.flags, (l, k)))?;
+            if k + 1 == net.stretches {
+                for (d, pass) in own.iter().enumerate() {
+                    pass.last_states(first, l * net.directions + d, last_states)?;
+                }
             }
         }
         if let Some(reserve) = &reserve
@@ -147,6 +150,7 @@ pub(super) struct Pass<'a> {
     pub bias: u64,
     q: u64,
     pre: u64,
+    /// In inference none.
     pub gates: u64,
     pub kept: u64,
     /// Training: of all rows. Inference: of the batch, in place.

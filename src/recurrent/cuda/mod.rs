@@ -9,7 +9,13 @@
 //! a layer begins when the one below has done its first stretch. Gradients of weights are computed aside, while the layer below
 //! goes on. Lanes join at the end.
 //!
-//! Where the plan is persistent, all steps of a layer and both its directions are one launch instead, and there is no wavefront.
+//! Where the plan is persistent, all steps of a stretch of a layer and both its directions are one launch instead, and as many layers
+//! run side by side as the plan says that there is room for.
+//!
+//! No launch that is persistent ever waits for another in its kernel, and one whose blocks are not all there yet keeps no place from one
+//! that is: those that may run at once, one a lane, fit on the device together ([`Tiling::blocks_at_once`], which the driver has been
+//! asked for). Behind the fork of a call nothing of an earlier call runs, for the main lane has waited for all of it, and calls of
+//! several threads queue one after the other ([`Cuda::together`]). Whatever else runs on the device comes to its end by itself.
 
 mod backward;
 mod forward;
@@ -22,10 +28,13 @@ use std::ops::Range;
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 use order::Order;
-pub(super) use persistent::chosen;
+pub(super) use persistent::{chosen, wavefront};
 pub(super) use space::{reserve_len, workspace_len};
 
-use super::{Buf, Cell, Nonlinearity, ParameterKind, Plan, Sequence, Stream, Tiling};
+use super::{
+    Buf, Cell, Nonlinearity, ParameterKind, Plan, Sequence, Stream, Tiling,
+    persistent::{begins, waves},
+};
 use crate::{
     cuda::{
         Cuda,
@@ -64,8 +73,9 @@ struct Net {
     dtype: DType,
     /// What is computed in.
     real: DType,
-    /// Stretches that the steps are cut into.
+    /// Stretches that the steps are cut into, and layers that may run side by side.
     stretches: usize,
+    beside: usize,
     /// All steps of a layer in one launch.
     persistent: Option<Tiling>,
 }
@@ -77,9 +87,12 @@ impl Net {
         let projected = d.proj_size > 0;
         let columns = if d.cell == Cell::Gru { 4 } else { d.cell.gates() };
         let persistent = plan.choice().tiling(backward);
-        // A launch of all steps fills the device by itself.
-        let wave = d.num_layers > 1 && !d.bidirectional && persistent.is_none();
+        let wave = d.num_layers > 1 && !d.bidirectional;
         let most = if wave { STRETCHES.min(shape.seq) } else { 1 };
+        let (beside, stretches) = match &persistent {
+            Some(tiling) => (tiling.layers.min(tiling.stretches), tiling.stretches),
+            None => (d.num_layers, (shape.seq * shape.batch / STRETCH).clamp(1, most)),
+        };
         Net {
             layers: d.num_layers,
             directions: d.directions(),
@@ -96,7 +109,8 @@ impl Net {
             kept: if projected || d.cell == Cell::GruResetBefore { d.hidden_size } else { 0 },
             dtype: d.dtype,
             real: plan.compute_dtype(),
-            stretches: (shape.seq * shape.batch / STRETCH).clamp(1, most),
+            stretches,
+            beside,
             persistent,
         }
     }
@@ -140,6 +154,11 @@ impl Net {
         self.seq.div_ceil(self.stretches) * self.batch
     }
 
+    /// Flags of all persistent launches.
+    fn flags(&self) -> usize {
+        self.persistent.map_or(0, |tiling| tiling.flags() * self.layers * self.stretches)
+    }
+
     fn size(&self) -> usize {
         self.dtype.size()
     }
@@ -180,11 +199,11 @@ impl<'a> Run<'a> {
             // SAFETY: who made the `CudaStream` promised that it is one of this device.
             unsafe { main.wait_for_callers(theirs.raw())? };
         }
-        let beside = match net.directions {
-            1 if net.stretches > 1 => net.layers.min(ASIDE),
+        let lanes = match net.directions {
+            1 if net.stretches > 1 => net.beside.min(ASIDE),
             directions => directions,
         };
-        let lanes = (0..beside).map(|i| cuda.lane(i)).collect::<Result<Vec<_>>>()?;
+        let lanes = (0..lanes).map(|i| cuda.lane(i)).collect::<Result<Vec<_>>>()?;
         // A single layer's gradients have nothing to run beside.
         let aside = if net.states() == 1 { main } else { cuda.lane(ASIDE)? };
         let order = Order::new(plan, sequence, main, tables)?;
@@ -193,8 +212,12 @@ impl<'a> Run<'a> {
 
     /// Runs a call whose work is queued by `work`, or replays it: `addresses` is all else that it depends on.
     fn replay(&self, addresses: Vec<u64>, work: impl Fn() -> Result<()>) -> Result<()> {
+        // Whoever comes next finds the lanes joined, whatever has happened to this call.
+        let work = || work().inspect_err(|_| drop(self.join()));
         let (net, order) = (&self.net, &self.order);
-        let launches = 4 * net.states() * if net.persistent.is_some() { 8 } else { order.steps() };
+        let launches = 4 * net.states() * if net.persistent.is_some() { 8 * net.stretches } else { order.steps() };
+        // Those of a graph, too, must not run beside another call's.
+        let _together = net.persistent.and_then(|_| self.cuda.together());
         if !(self.plan.may_capture() && self.cuda.replays()) {
             return work();
         }
@@ -205,6 +228,7 @@ impl<'a> Run<'a> {
         key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
         key.push(self.plan.has_products().into());
         key.push(net.persistent.map_or(0, |tiling| 1 + tiling.exchange as u64));
+        key.extend([net.stretches as u64, net.persistent.map_or(0, |tiling| tiling.layers as u64)]);
         let strides = order.strides.map_or([0; 2], |(step, sequence)| [step as u64, sequence as u64]);
         key.extend(strides.into_iter().chain([order.offsets, order.sequences]));
         if order.offsets != 0 {
@@ -227,9 +251,13 @@ impl<'a> Run<'a> {
     /// The layers' stretches in the order in which they are queued, as `(place, stretch)`. Layers further on come first: what they
     /// wait for is then on its lane already, and nothing that comes behind it.
     fn waves(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (layers, stretches) = (self.net.layers, self.net.stretches);
-        let at = move |wave: usize, place| Some((place, wave.checked_sub(place).filter(|&k| k < stretches)?));
-        (0..stretches + layers - 1).flat_map(move |wave| (0..layers).rev().filter_map(move |place| at(wave, place)))
+        let (layers, stretches, beside) = (self.net.layers, self.net.stretches, self.net.beside);
+        let at = move |wave: usize, place| {
+            let k = wave.checked_sub(begins(place, beside, stretches))?;
+            (k < stretches).then_some((place, k))
+        };
+        let all = waves(layers, beside, stretches);
+        (0..all).flat_map(move |wave| (0..layers).rev().filter_map(move |place| at(wave, place)))
     }
 
     /// A layer's first lane, once it waits for the others: who needs both directions waits for this one.

@@ -1,4 +1,6 @@
-//! All steps of a layer in one launch: whether the device has room for it, and the launches.
+//! A layer's steps, or a stretch of them, in one launch: whether the device has room for it, and the launches.
+
+use std::ops::Range;
 
 use super::{
     super::{
@@ -61,6 +63,28 @@ pub(in super::super) fn chosen(
     }
 }
 
+/// The plan with so many layers side by side in that many stretches, if the driver has room for them.
+pub(in super::super) fn wavefront(
+    plan: &PersistentPlan,
+    descriptor: &Descriptor,
+    ordinal: usize,
+    (layers, stretches): (usize, usize),
+) -> Result<PersistentPlan> {
+    let cuda = Cuda::open(OP, ordinal)?;
+    let plan = plan.wavefront(layers, stretches)?;
+    let reason = match without_room(cuda, descriptor.dtype, &plan)? {
+        Some(members) => Some(format!("the driver has no room at once for all clusters of {members} blocks")),
+        None => crowded(cuda, descriptor.dtype, &plan)?,
+    };
+    match reason {
+        None => Ok(plan),
+        Some(reason) => {
+            let what = format!("{layers} layers side by side of {descriptor}");
+            Err(Error::Unavailable { op: OP, what, reason })
+        }
+    }
+}
+
 fn properties(cuda: Cuda) -> DeviceProperties {
     let ((multiprocessors, (major, minor)), limits) = (cuda.size(), cuda.limits());
     DeviceProperties {
@@ -73,8 +97,8 @@ fn properties(cuda: Cuda) -> DeviceProperties {
     }
 }
 
-/// Why the device has no room for all blocks of a launch through memory at once, by the driver's account. Of clusters none waits for
-/// another.
+/// Why the device has no room at once for all blocks of the launches through memory that may run side by side, by the driver's account. Of
+/// clusters none waits for another.
 fn crowded(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<String>> {
     let of = |pass: &Tiling| (pass.exchange == Exchange::Memory).then_some(*pass);
     let room = [
@@ -83,7 +107,7 @@ fn crowded(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<Str
     ];
     for pass in room.into_iter().flatten() {
         let (room, tiling) = pass?;
-        if room < tiling.blocks() {
+        if room < tiling.blocks_at_once() {
             return Ok(Some(format!("the driver says that {room} blocks fit at once, of {tiling}")));
         }
     }
@@ -103,7 +127,7 @@ fn without_room(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Optio
     ];
     let mut largest = None;
     for (t, names, ask) in passes.into_iter().filter(|(t, ..)| t.exchange == Exchange::Cluster) {
-        if ask(cuda, name(names, t), dtype, t.threads(), t.shared, t.members)? < t.directions * t.groups {
+        if ask(cuda, name(names, t), dtype, t.threads(), t.shared, t.members)? < t.layers * t.directions * t.groups {
             largest = largest.max(Some(t.members));
         }
     }
@@ -154,45 +178,104 @@ fn outputs(net: &Net, tiling: &Tiling) -> u64 {
     if net.projected { net.output.div_ceil(tiling.members) as u64 } else { tiling.units as u64 }
 }
 
+/// On the main lane, before the others: the flags of all launches, so that no launch waits for a memset of its own.
+pub(super) fn clear_flags(run: &Run<'_>, flags: u64) -> Result<()> {
+    run.main.clear(flags, run.net.flags() * size_of::<u32>())
+}
+
+/// Those of a layer's stretch.
+pub(super) fn flags(run: &Run<'_>, flags: u64, (place, stretch): (usize, usize)) -> u64 {
+    let of_launch = run.net.persistent.map_or(0, |tiling| tiling.flags());
+    flags + ((place * run.net.stretches + stretch) * of_launch * size_of::<u32>()) as u64
+}
+
+/// Steps of a launch, which knows of no others: where its rows are counted from, and where the states before its first lie.
+struct Stretch<'a> {
+    run: &'a Run<'a>,
+    offsets: u64,
+    steps: usize,
+    /// The first of its rows where they are counted from that one; 0 where the offsets count all.
+    row: usize,
+    first: usize,
+    /// The first row of the step before, if there is one: its sequences include all that have a step here.
+    before: Option<usize>,
+}
+
+impl<'a> Stretch<'a> {
+    fn new(run: &'a Run<'a>, steps: Range<usize>) -> Self {
+        let (order, first) = (&run.order, run.order.at(steps.start));
+        let before = steps.start.checked_sub(1).map(|t| order.at(t));
+        // States before the first step are [batch, hidden]: of both directions' rows, or of reversed ones, they would not be.
+        debug_assert!(before.is_none() || run.net.directions == 1);
+        let (offsets, row) = match order.offsets {
+            0 => (0, first),
+            table => (table + (steps.start * size_of::<i64>()) as u64, 0),
+        };
+        Stretch { run, offsets, steps: steps.len(), row, first, before }
+    }
+
+    /// Rows of so many numbers of the network's dtype from where the launch counts; 0: none.
+    fn rows(&self, base: u64, width: usize) -> u64 {
+        if base == 0 { 0 } else { self.run.at(base, self.row * width) }
+    }
+
+    /// The same of the type that is computed in.
+    fn real_rows(&self, base: u64, width: usize) -> u64 {
+        if base == 0 { 0 } else { self.run.real_at(base, self.row * width) }
+    }
+
+    /// Outputs of the step before, or the first states.
+    fn h_before(&self, y: u64, h_first: u64) -> u64 {
+        self.before.map_or(h_first, |row| self.run.at(y, row * self.run.net.width()))
+    }
+
+    /// Its cell states in `cells` of all rows, or the first ones.
+    fn c_before(&self, cells: u64, c_first: u64) -> u64 {
+        self.before.map_or(c_first, |row| self.run.real_at(cells, row * self.run.net.hidden))
+    }
+}
+
 /// Through memory all blocks run at once; of clusters those of each.
-fn launch<P: Parameters>(lane: Lane, dtype: DType, names: Names, tiling: &Tiling, flags: u64, p: P) -> Result<()>
+fn launch<P: Parameters>(lane: Lane, dtype: DType, names: Names, tiling: &Tiling, p: P) -> Result<()>
 where
     InCluster<P>: Parameters,
 {
     let (name, grid) = (name(names, tiling), (tiling.blocks(), tiling.threads(), tiling.shared));
     match tiling.exchange {
-        Exchange::Memory => {
-            lane.clear(flags, tiling.flags() * size_of::<u32>())?;
-            lane.launch_together(name, dtype, grid, Together::All, &p)
-        }
+        Exchange::Memory => lane.launch_together(name, dtype, grid, Together::All, &p),
         Exchange::Cluster => {
             lane.launch_together(name, dtype, grid, Together::Clusters(tiling.members as u32), &InCluster(p))
         }
     }
 }
 
-/// All steps of a layer's directions, whose pre-activations are there.
+/// These steps of a layer's directions, whose pre-activations are there.
 pub(super) fn forward(
     run: &Run<'_>,
     lane: Lane,
     tiling: &Tiling,
     passes: &[ForwardPass<'_>],
+    steps: Range<usize>,
     flags: u64,
 ) -> Result<()> {
-    let (net, order) = (&run.net, &run.order);
-    let Some(first) = passes.first() else { return Ok(()) };
+    let net = &run.net;
+    let Some(first) = passes.first().filter(|_| !steps.is_empty()) else { return Ok(()) };
+    let stretch = Stretch::new(run, steps);
     let pass = |of: &ForwardPass<'_>| PersistentPass {
         weight: of.weights.get(ParameterKind::WeightHh),
         weight_second: weight_second(run, &of.weights),
         bias: of.bias,
         peephole: of.weights.get(ParameterKind::WeightPeephole),
-        pre: of.pre(0),
-        gates: of.gates,
-        cells: of.cells,
-        kept: if net.kept > 0 { of.kept } else { 0 },
-        y: of.y,
-        h_first: of.h_first,
-        c_first: of.c_first,
+        // Those of other steps may have no place in memory: what is counted from where they would be.
+        pre: of.pre(stretch.first).wrapping_sub(run.real_at(0, (stretch.first - stretch.row) * net.gates)),
+        gates: stretch.rows(of.gates, net.gates),
+        cells: if of.training { stretch.real_rows(of.cells, net.hidden) } else { of.cells },
+        y: stretch.rows(of.y, net.width()),
+        h_first: stretch.h_before(of.y, of.h_first),
+        c_first: match stretch.before {
+            Some(_) if !of.training => of.cells,
+            _ => stretch.c_before(of.cells, of.c_first),
+        },
         reverse: of.reverse.into(),
         ..PersistentPass::default()
     };
@@ -200,9 +283,9 @@ pub(super) fn forward(
     let rows = [net.hidden * net.size(), net.output * net.size()];
     let p = PersistentForward {
         pass: both,
-        offsets: order.offsets,
+        offsets: stretch.offsets,
         flags,
-        steps: order.steps() as u64,
+        steps: stretch.steps as u64,
         batch: net.batch as u64,
         hidden: net.hidden as u64,
         output: net.output as u64,
@@ -219,30 +302,31 @@ pub(super) fn forward(
         exact: (!run.cuda.tf32()).into(),
         vector: vectors(&rows, both.iter().flat_map(|p| [p.weight, p.weight_second, p.kept, p.y, p.h_first])),
     };
-    launch(lane, net.dtype, FORWARD, tiling, flags, p)
+    launch(lane, net.dtype, FORWARD, tiling, p)
 }
 
-/// All steps of a layer's directions backward: gates become their gradients, dh and dc those of the first states.
+/// These steps of a layer's directions backward: gates become their gradients, dh and dc those of the states before the first.
 pub(super) fn backward(
     run: &Run<'_>,
     lane: Lane,
     tiling: &Tiling,
     passes: &[BackwardPass<'_>],
+    steps: Range<usize>,
     flags: u64,
 ) -> Result<()> {
-    let (net, order) = (&run.net, &run.order);
-    let Some(first) = passes.first() else { return Ok(()) };
+    let net = &run.net;
+    let Some(first) = passes.first().filter(|_| !steps.is_empty()) else { return Ok(()) };
+    let stretch = Stretch::new(run, steps);
     let pass = |of: &BackwardPass<'_>| PersistentPass {
         weight: of.weights.get(ParameterKind::WeightHh),
         weight_second: weight_second(run, &of.weights),
         peephole: of.weights.get(ParameterKind::WeightPeephole),
-        gates: of.gates,
-        cells: of.cells,
-        kept: if net.projected { of.projected } else { 0 },
-        y: of.y,
-        h_first: of.h_first,
-        c_first: of.c_first,
-        dy: of.dy,
+        gates: stretch.rows(of.gates, net.gates),
+        cells: stretch.real_rows(of.cells, net.hidden),
+        y: stretch.rows(of.y, net.width()),
+        h_first: stretch.h_before(of.y, of.h_first),
+        c_first: stretch.c_before(of.cells, of.c_first),
+        dy: stretch.rows(of.dy, net.width()),
         dh: of.dh,
         dc: of.dc,
         reverse: of.reverse.into(),
@@ -253,9 +337,9 @@ pub(super) fn backward(
     let rows = [net.gates, net.recurrent_gates(), projected].map(|n| n * net.size());
     let p = PersistentBackward {
         pass: both,
-        offsets: order.offsets,
+        offsets: stretch.offsets,
         flags,
-        steps: order.steps() as u64,
+        steps: stretch.steps as u64,
         batch: net.batch as u64,
         hidden: net.hidden as u64,
         output: net.output as u64,
@@ -271,5 +355,5 @@ pub(super) fn backward(
         exact: (!run.cuda.tf32()).into(),
         vector: vectors(&rows, both.iter().flat_map(|p| [p.gates, p.kept])),
     };
-    launch(lane, net.dtype, BACKWARD, tiling, flags, p)
+    launch(lane, net.dtype, BACKWARD, tiling, p)
 }

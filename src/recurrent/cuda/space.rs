@@ -60,7 +60,7 @@ pub(super) struct ForwardSpace {
     /// exchange it.
     pub c: Vec<u64>,
     pub kept: Vec<u64>,
-    /// Of a persistent layer's blocks.
+    /// Of the blocks of each persistent launch.
     pub flags: u64,
     /// Inference, and of the last layer what goes to the caller in another order: outputs `[rows, width]` by layer.
     pub y: Vec<u64>,
@@ -95,7 +95,7 @@ impl ForwardSpace {
             pre,
             c: each(space, unless(training || !net.lstm, batch * net.hidden), c),
             kept: each(space, unless(training, net.persistent.map_or(batch, |_| rows) * net.kept), t),
-            flags: space.take(net.persistent.map_or(0, |tiling| tiling.flags()), 4),
+            flags: space.take(net.flags(), 4),
             y,
         }
     }
@@ -118,7 +118,7 @@ pub(super) struct BackwardSpace {
     pub previous: u64,
     /// Sums over the rows of parts.
     pub sums: u64,
-    /// Of a persistent layer's blocks.
+    /// Of the blocks of each persistent launch.
     pub flags: u64,
 }
 
@@ -140,7 +140,7 @@ impl BackwardSpace {
             projected: each(space, when(net.projected, rows * net.output), t),
             previous: space.take(rows * net.output, t),
             sums: space.take(sums, c),
-            flags: space.take(net.persistent.map_or(0, |tiling| tiling.flags()), 4),
+            flags: space.take(net.flags(), 4),
         }
     }
 }
