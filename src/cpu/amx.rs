@@ -10,7 +10,7 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::gemm::{Columns, FIXED, Mat, Rows};
+use super::gemm::{Columns, Mat, Rows};
 
 /// Rows or columns of a tile.
 const TILE: usize = 16;
@@ -26,7 +26,7 @@ const BOTH: usize = PARTS * 2 * SIZE;
 /// Steps after which the next columns are taken: two tiles' rows of a stay in the first cache (24 KiB) while b passes by.
 const BLOCK: usize = 4;
 /// Behind packed columns: whether each of them is finite in every part.
-const FLAG: usize = FIXED;
+const FLAG: usize = 16;
 /// From here on the first part of a number is not finite.
 const LIMIT: u32 = 0x7f7f_8000;
 

@@ -498,9 +498,6 @@ impl GemmReal for f64 {
     }
 }
 
-/// The most elements that [`packed_len`] has beside the columns.
-pub const FIXED: usize = 16;
-
 /// Elements that [`pack`] writes for k rows of some columns.
 pub fn packed_len<T: GemmReal>(form: Form, k: usize, columns: Columns) -> usize {
     match form {

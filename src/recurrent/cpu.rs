@@ -371,8 +371,11 @@ fn divide(plan: &Plan, steps: &Steps) -> (usize, usize) {
     // Sequences need no waiting. But every thread reads all weights for its own, however few: they had better lie in its cache.
     let cached = net.gates * net.output * size_of::<f32>() <= CACHED;
     let few = ranges(&net, each) < each || !cached && net.batch <= 16 * each;
-    let whole = net.projected || plan.descriptor().cell == super::Cell::GruResetBefore;
-    let parts = if few && !whole && step >= STEP { each.min(net.hidden.div_ceil(LINE)).min(MOST_PARTS) } else { 1 };
+    let parts = if few && extents(plan, 0, 0).divisible() && step >= STEP {
+        each.min(net.hidden.div_ceil(LINE)).min(MOST_PARTS)
+    } else {
+        1
+    };
     (threads, parts)
 }
 

@@ -12,7 +12,7 @@ mod rows;
 use std::ops::Range;
 
 use super::{
-    gemm::{Columns, FIXED, Form, GemmReal, Mat, MatMut, Rows, gemm_packed_rows, pack, packed_len, product},
+    gemm::{Columns, Form, GemmReal, Mat, MatMut, Rows, gemm_packed_rows, pack, packed_len, product},
     simd::{Isa, isa, vectorize},
     split::Shared,
 };
@@ -169,7 +169,7 @@ pub struct Extents {
     pub reverse: bool,
     /// B
     pub batch: usize,
-    /// Parts that the units are divided into, each with weights of its own; 1 for projections and [`Cell::GruResetBefore`].
+    /// Parts that the units are divided into, each with weights of its own; 1 where they are not [`divisible`](Self::divisible).
     pub parts: usize,
 }
 
@@ -255,14 +255,19 @@ impl Extents {
         })
     }
 
-    /// Room for the packed weights of a pass, in however many parts.
+    /// Room for the packed weights of a pass, in however many parts: in most parts each gate is filled up to whole lines, in one part all
+    /// of them together.
     pub fn pack_len<T: GemmReal>(&self, backward: bool) -> usize {
-        // In parts each gate is filled up to whole lines, in one part all of them together; and what is fixed comes once for each part.
-        let lines = self.hidden.div_ceil(LINE);
-        let whole = Extents { hidden: lines * LINE, parts: 1, ..*self };
-        let whole = Extents { output: if self.projected() { self.output } else { whole.hidden }, ..whole };
-        let of = |e: &Extents| e.operands::<T>(backward, 0).iter().map(|o| o.len).sum::<usize>();
-        of(self).max(of(&whole)) + 4 * FIXED * lines
+        let of = |e: &Extents| -> usize {
+            (0..e.parts).flat_map(|part| e.operands::<T>(backward, part)).map(|o| o.len).sum()
+        };
+        let one = of(&Extents { parts: 1, ..*self });
+        if self.divisible() { one.max(of(&Extents { parts: self.hidden.div_ceil(LINE), ..*self })) } else { one }
+    }
+
+    /// Whether the units may be divided: not where a step has two products, one of what the other has made.
+    pub fn divisible(&self) -> bool {
+        !self.projected() && self.cell != Cell::GruResetBefore
     }
 }
 
