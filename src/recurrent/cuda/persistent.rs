@@ -270,6 +270,7 @@ pub(super) fn forward(
         pre: of.pre(stretch.first).wrapping_sub(run.real_at(0, (stretch.first - stretch.row) * net.gates)),
         gates: stretch.rows(of.gates, net.gates),
         cells: if of.training { stretch.real_rows(of.cells, net.hidden) } else { of.cells },
+        kept: if net.kept > 0 { stretch.rows(of.kept, net.kept) } else { 0 },
         y: stretch.rows(of.y, net.width()),
         h_first: stretch.h_before(of.y, of.h_first),
         c_first: match stretch.before {
@@ -323,6 +324,7 @@ pub(super) fn backward(
         peephole: of.weights.get(ParameterKind::WeightPeephole),
         gates: stretch.rows(of.gates, net.gates),
         cells: stretch.real_rows(of.cells, net.hidden),
+        kept: if net.projected { stretch.rows(of.projected, net.output) } else { 0 },
         y: stretch.rows(of.y, net.width()),
         h_first: stretch.h_before(of.y, of.h_first),
         c_first: stretch.c_before(of.cells, of.c_first),
