@@ -1,11 +1,11 @@
-"""Times the same work in gatefold, PyTorch and ONNX Runtime, in turn, and prints the ratios of the medians.
+"""Times the same work in gatefold, PyTorch, ONNX Runtime and candle, in turn, and prints the ratios of the medians.
 
-    benches/peers/run.py PEER [--peers torch,onnxruntime] [--cells LSTM,GRU,RNN] [--modes train,infer] [--threads 1,2] [--sizes 0,1,…]
-        [--rounds 5] [--memory-size 7] [--out FILE.json]
+    benches/peers/run.py PEER [--rust-peers PROGRAM] [--peers torch,onnxruntime,candle] [--cells LSTM,GRU,RNN] [--modes train,infer]
+        [--threads 1,2] [--sizes 0,1,…] [--rounds 5] [--slow-rounds 1] [--memory-size 7] [--out FILE.json]
 
-PEER is the compiled `peer` example. In every round each side runs each case once (several calls), so that a change in what else the machine
-does meets all of them. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers; before it is timed what it computes is compared
-with PyTorch.
+PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
+change in what else the machine does meets all of them; candle takes part in the first --slow-rounds rounds only. A ratio above 1 means
+that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the others, what it computes is compared with PyTorch.
 """
 
 import argparse
@@ -13,7 +13,9 @@ import datetime
 import json
 import math
 import os
+import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import time
 import numpy
 import torch
 
+RUST = pathlib.Path(__file__).resolve().parent / "rust/Cargo.toml"
 SIZES = [  # T, B, I, H, layers, bidirectional
     (64, 1, 64, 64, 1, False),
     (64, 32, 128, 128, 1, False),
@@ -32,8 +35,9 @@ SIZES = [  # T, B, I, H, layers, bidirectional
     (28, 128, 28, 128, 2, False),
     (200, 30, 100, 256, 2, True),
 ]
-PEERS = ["torch", "onnxruntime"]
-# The largest difference of an output, which is at most 1.
+PEERS = ["torch", "onnxruntime", "candle"]
+SLOW = ["candle"]
+# The largest difference of an output, which is at most 1, and of a gradient beside the largest of its tensor.
 TOLERANCE = 1e-4
 
 
@@ -166,7 +170,7 @@ class OnnxRuntime:
             self.key = dict(case)
             with torch.no_grad():
                 wanted = module(x)[0].numpy()
-            agree(f"onnxruntime {case}", self.session.run(["y"], {"x": x.numpy()})[0], wanted)
+            agree(f"onnxruntime {case}", "y", self.session.run(["y"], {"x": x.numpy()})[0], wanted, 1)
         feed = {"x": x.numpy()}
         return grouped(lambda: self.session.run(["y"], feed), repeats)
 
@@ -177,9 +181,9 @@ class OnnxRuntime:
 class Program:
     """A side that is a program of its own."""
 
-    def __init__(self, command):
+    def __init__(self, command, **environment):
         self.command = command
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
 
     def ask(self, request):
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -197,12 +201,58 @@ class Program:
         self.process.wait()
 
 
-def agree(who, got, wanted):
+class Candle:
+    """candle's side: a process for each number of threads, which it takes from the environment."""
+
+    def __init__(self, program, theirs):
+        # Pinned there to one version.
+        self.version = re.search(r'^candle-nn = "=([^"]+)"', RUST.read_text(), re.M)[1]
+        self.program, self.theirs = program, theirs
+        self.processes, self.missed = {}, {}
+
+    def process(self, threads):
+        if threads not in self.processes:
+            self.processes[threads] = Program([self.program], RAYON_NUM_THREADS=str(threads))
+        return self.processes[threads]
+
+    def check(self, cell):
+        """A small network of each form with PyTorch's weights: the output and the gradients are PyTorch's."""
+        for layers, bi in ((1, False), (2, True)):
+            case = case_of(cell, (5, 3, 4, 6, layers, bi), "train", 1)
+            module, x = self.theirs.module(case)
+            of = [parameters(module, layer, direction) for layer in range(layers) for direction in range(2 if bi else 1)]
+            y = module(x)[0]
+            y.sum().backward()
+            flat = lambda tensor: tensor.detach().flatten().tolist()
+            request = {**case, "check": True, "x": flat(x), "weights": [[flat(p) for p in w] for w in of]}
+            for mode in ("infer", "train"):
+                answer = self.process(1).ask({**request, "mode": mode})
+                if "missing" in answer:
+                    self.missed[cell] = answer["missing"]
+                    return
+                agree(f"candle {case}", "y", answer["y"], flat(y), 1)
+                wanted = [flat(p.grad) for w in of for p in w] if mode == "train" else []
+                got = [g for w in answer["gradients"] for g in w]
+                if len(got) != len(wanted):
+                    raise SystemExit(f"{self.name} {case}: {len(got)} gradients, expected {len(wanted)}")
+                for k, (a, b) in enumerate(zip(got, wanted)):
+                    agree(f"candle {case}", f"gradient {k}", a, b, max(map(abs, b)))
+            module.zero_grad(set_to_none=True)
+
+    def seconds(self, case, repeats):
+        return None if case["cell"] in self.missed else self.process(case["threads"]).ask({**case, "repeats": repeats})["seconds"]
+
+    def missing(self, case):
+        return self.missed.get(case["cell"])
+
+
+def agree(who, what, got, wanted, scale):
+    got, wanted = numpy.asarray(got), numpy.asarray(wanted)
     if got.shape != wanted.shape:
-        raise SystemExit(f"{who}: y has shape {got.shape}, PyTorch's {wanted.shape}")
+        raise SystemExit(f"{who}: {what} has shape {got.shape}, PyTorch's {wanted.shape}")
     off = float(numpy.abs(got - wanted).max())
-    if not off <= TOLERANCE:
-        raise SystemExit(f"{who}: y is off PyTorch's by {off}, allowed are {TOLERANCE}")
+    if not off <= TOLERANCE * scale:
+        raise SystemExit(f"{who}: {what} is off PyTorch's by {off}, allowed are {TOLERANCE * scale}")
 
 
 def resident(name):
@@ -252,12 +302,14 @@ def main():
         return memory_of_torch(json.loads(sys.argv[2]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer")
+    parser.add_argument("--rust-peers", help="the program of benches/peers/rust, for candle")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--cells", default="LSTM,GRU,RNN")
     parser.add_argument("--modes", default="train,infer")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--sizes", default=",".join(map(str, range(len(SIZES)))), help="which of the sizes, counted from 0")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slow-rounds", type=int, default=1)
     parser.add_argument("--memory-size", type=int, default=7, help="of which size a training step's memory is measured; -1: of none")
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--out")
@@ -270,7 +322,12 @@ def main():
         parser.error(f"--peers: {', '.join(unknown)}, expected some of {','.join(PEERS)}")
     ours, theirs, others = Program([args.peer]), Torch(), {}
     for name in names:
-        others[name] = theirs if name == "torch" else OnnxRuntime(theirs)
+        if name in SLOW and not args.rust_peers:
+            parser.error(f"--peers {name}: --rust-peers is missing")
+        others[name] = {"torch": lambda: theirs, "onnxruntime": lambda: OnnxRuntime(theirs), "candle": lambda: Candle(args.rust_peers, theirs)}[name]()
+        if name in SLOW:
+            for cell in cells:
+                others[name].check(cell)
     # First, while nothing else of this runs.
     used = memory(args.peer, SIZES[args.memory_size], max(threads_of)) if args.memory_size >= 0 and "torch" in names else None
     results, missing, peaks, instructions = [], {}, {}, None
@@ -285,15 +342,16 @@ def main():
                 for size in sizes:
                     case = case_of(cell, size, mode, threads)
                     times = {name: [] for name in ["gatefold", *names]}
-                    for _ in range(args.rounds):
+                    for k in range(args.rounds):
                         times["gatefold"] += ours.seconds(case, 1)
                         for name, other in others.items():
-                            times[name] += other.seconds(case, 1) or []
+                            if k < (args.slow_rounds if name in SLOW else args.rounds):
+                                times[name] += other.seconds(case, 1) or []
                     medians = {name: statistics.median(all_of) for name, all_of in times.items() if all_of}
                     for name in names:
                         if name in medians:
                             ratios.setdefault(name, []).append(medians[name] / medians["gatefold"])
-                        else:
+                        elif name not in SLOW or args.slow_rounds:
                             missing[name, cell, mode] = others[name].missing(case)
                     results.append({**case, **{f"{name}_seconds": all_of for name, all_of in times.items() if all_of}})
                     shown = "".join(f"   {name} {median * 1e3:9.3f} ms" for name, median in medians.items())
@@ -311,6 +369,7 @@ def main():
             "torch": torch.__version__,
             "versions": {name: other.version for name, other in others.items()},
             "rounds": args.rounds,
+            "slow_rounds": {name: args.slow_rounds for name in names if name in SLOW},
             "missing": [dict(peer=name, cell=cell, mode=mode, why=why) for (name, cell, mode), why in missing.items()],
             "peak": {"instructions": instructions, "gflops": peaks},
             "memory": used,
