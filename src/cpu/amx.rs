@@ -1,7 +1,8 @@
 //! Products of f32 on the tile registers of AMX, which multiply bf16 and add in f32.
 //!
 //! A number of f32 is a sum of three of bf16: x = x₁ + x₂ + x₃, each rounded from what those before it leave. Of the nine products of
-//! parts the six largest are added, the smallest first; what is left out is below 2⁻²⁵ |x y|, half of what rounding x y to f32 may change.
+//! parts six are added; what is left out (x₂ y₃, x₃ y₂, x₃ y₃) is at most 2⁻²³ |x y|, twice what rounding x y to f32 may change, and mostly far
+//! less. Sums are rounded less often than in a chain of fused multiply-adds; a test holds errors to the same bound.
 //! (G. Henry, P. T. P. Tang & A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 //! Computations", 2019, section 2.) Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
 //!

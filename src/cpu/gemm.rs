@@ -1077,11 +1077,60 @@ mod tests {
         against_naive::<f64>(4.0 * f64::EPSILON);
     }
 
+    /// Packed operands, in runs of columns, for rows that lie in several places, against sums in f64: the bound is that of
+    /// [`f32_and_f64`].
+    #[test]
+    fn packed_operands() {
+        let mut rng = Philox::seed(8);
+        for (spans, k, width, count, apart) in [
+            (&[16][..], 32, 32, 1, 0),
+            (&[30], 256, 128, 4, 150),
+            (&[7, 20, 1, 16], 123, 33, 3, 40),
+            (&[64, 3], 30, 16, 2, 16),
+            (&[5, 40], 224, 70, 1, 0),
+            (&[1], 64, 200, 2, 210),
+        ] {
+            let columns = Columns { width, count, apart };
+            let (m, all) = (spans.iter().sum::<usize>(), apart * (count - 1) + width);
+            let form = f32::form(m, k, width * count);
+            assert_eq!(form == Form::Tiles, isa() == Isa::Amx && m >= TILED);
+            let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * all, &mut rng));
+            let transposed: Vec<f32> = (0..all * k).map(|i| b[i % k * all + i / k]).collect();
+            let before = random::<f32>(m * all, &mut rng);
+            for (b_mat, add) in [(Mat::new(&b, k, all, all, 1), false), (Mat::new(&transposed, k, 1, all, k), true)] {
+                let mut packed = vec![0.0; packed_len::<f32>(form, k, columns)];
+                // SAFETY: b has the columns.
+                unsafe { pack(form, b_mat, k, columns, &mut packed) };
+                let mut got = before.clone();
+                let c = got.as_mut_ptr();
+                let begin = |i: usize| spans[..i].iter().sum::<usize>();
+                let rows = (0..spans.len()).map(|i| {
+                    Rows::raw(spans[i], (a[begin(i) * k..].as_ptr(), k), (c.wrapping_add(begin(i) * all), all))
+                });
+                // SAFETY: all rows of both.
+                unsafe { gemm_packed_rows(form, k, columns, &rows.collect::<Vec<_>>(), &packed, add) };
+                for (i, j) in (0..m).flat_map(|i| (0..all).map(move |j| (i, j))) {
+                    let (old, new) = (before[i * all + j], got[i * all + j]);
+                    if count > 1 && j % apart >= width {
+                        assert_eq!(old, new, "{i}, {j}: a column between runs");
+                        continue;
+                    }
+                    let sum: f64 = (0..k).map(|p| a[i * k + p] as f64 * b[p * all + j] as f64).sum();
+                    let error = (new as f64 - sum - if add { old as f64 } else { 0.0 }).abs();
+                    let bound = 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
+                    assert!(error <= bound, "{spans:?} × {k} × {columns:?} at {i}, {j}: {error}");
+                }
+            }
+        }
+    }
+
     /// What is not finite, or is nearly so, comes out as a plain sum has it, also where numbers are taken apart.
     #[test]
     fn infinities_and_nan() {
         let mut rng = Philox::seed(7);
-        let (m, n, k) = (40, 70, 50);
+        // Tiles, where there are such.
+        let (m, n, k) = (40, 70, 60);
+        assert_eq!(f32::form(m, k, n) == Form::Tiles, isa() == Isa::Amx);
         for (in_a, x) in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 3.4e38]
             .into_iter()
             .flat_map(|x| [(true, x), (false, x)])

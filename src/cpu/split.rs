@@ -87,9 +87,8 @@ const PATIENCE: usize = 400;
 /// Turns after which a thread that waits lets others run.
 const YIELD: usize = 4000;
 
-/// One part of a group, on lines of the cache of its own.
+/// One part of a group.
 #[derive(Default)]
-#[repr(align(128))]
 struct Part {
     /// Items that were begun.
     begun: AtomicUsize,
@@ -97,12 +96,17 @@ struct Part {
     joined: AtomicBool,
 }
 
+/// On lines of the cache of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Alone<T>(T);
+
 /// Parts that go through their items in step.
 #[derive(Default)]
 struct Group {
     /// Parts of items that are done.
-    done: Part,
-    parts: [Part; MOST_PARTS],
+    done: Alone<AtomicUsize>,
+    parts: [Alone<Part>; MOST_PARTS],
     /// One of them has panicked.
     broken: AtomicBool,
 }
@@ -127,23 +131,24 @@ impl Group {
             }
         }
         let _guard = Guard(&self.broken);
-        self.parts[own].joined.store(true, Ordering::Relaxed);
+        self.parts[own].0.joined.store(true, Ordering::Relaxed);
         let mut turns = 0;
         loop {
-            let item = self.done.begun.load(Ordering::Acquire) / parts;
+            let item = self.done.0.load(Ordering::Acquire) / parts;
             if item == items || self.broken.load(Ordering::Relaxed) {
                 return;
             }
-            let may = |part: usize| part == own || turns > PATIENCE || !self.parts[part].joined.load(Ordering::Relaxed);
+            let may =
+                |part: usize| part == own || turns > PATIENCE || !self.parts[part].0.joined.load(Ordering::Relaxed);
             // An item that a part has not begun is the one that all are at.
             let begin = |part: &usize| {
-                let begun = &self.parts[*part].begun;
+                let begun = &self.parts[*part].0.begun;
                 begun.load(Ordering::Relaxed) == item
                     && begun.compare_exchange(item, item + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             };
             if let Some(part) = (0..parts).map(|i| (own + i) % parts).filter(|&part| may(part)).find(begin) {
                 f(item, part);
-                self.done.begun.fetch_add(1, Ordering::Release);
+                self.done.0.fetch_add(1, Ordering::Release);
                 turns = 0;
             } else {
                 turns += 1;
