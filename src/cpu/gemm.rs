@@ -8,24 +8,26 @@
 //! its tile falls, so results depend neither on the number of threads nor on the other rows. Where the processor has AMX, operands
 //! of f32 that are packed for many products are multiplied by [`amx`] instead, in an order of additions that does not depend on these either.
 
-use std::{
-    cell::RefCell,
-    sync::atomic::{AtomicBool, Ordering},
-};
+mod micro;
 
+use std::cell::RefCell;
 #[cfg(target_arch = "x86_64")]
-use super::amx;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{
     Buffer,
     real::{Real, Store},
-    simd::{Isa, isa, vectorize},
-    split::{self, Shared},
+    simd::vectorize,
+    split,
 };
-use crate::{
-    dtype::{DType, with_dtype},
-    error::Result,
-    kernel::Gemm,
-};
+#[cfg(target_arch = "x86_64")]
+use super::{amx, split::Shared};
+#[cfg(target_arch = "x86_64")]
+use crate::dtype::DType;
+use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
+
+pub use self::micro::GemmReal;
+use self::micro::Tile;
 
 /// Extent of k in one pass: a block of b, KC × 2 vectors, and the next one share the first cache (32 KiB in all).
 const KC: usize = 128;
@@ -38,6 +40,7 @@ const MC: usize = 96;
 /// Fewer columns than this are few.
 const NARROW: usize = 64;
 /// Rows, columns and depth from which on tiles of AMX are full enough.
+#[cfg(any(test, target_arch = "x86_64"))]
 const TILED: usize = 16;
 /// Bytes of weights in tiles that stay in the second cache from a step to the next; panels are smaller by a third.
 #[cfg(target_arch = "x86_64")]
@@ -108,35 +111,6 @@ impl<T> MatMut<T> {
     }
 }
 
-/// What a micro-kernel does with its tile of c, and what it fetches meanwhile.
-#[derive(Clone, Copy)]
-struct Tile<T> {
-    alpha: T,
-    /// 0: c is not read.
-    beta: T,
-    /// Columns of c that exist, of the panels' width.
-    columns: usize,
-    /// Elements from a panel to the next, for kernels of several.
-    stride: usize,
-    /// What to fetch into the first cache: `lines` lines of 64 bytes for every two steps of k. Need not be readable.
-    ahead: *const T,
-    lines: usize,
-}
-
-/// `c[0..M, 0..columns] = alpha · a[0..M, 0..k] × panel + beta · c`, a k-major
-type Micro<T> = unsafe fn(k: usize, a: *const T, panel: *const T, c: MatMut<T>, tile: &Tile<T>);
-
-/// The micro-kernels of one type and instruction set: `kernels[rows - 1]`.
-pub struct Set<T: 'static> {
-    /// Columns of a panel.
-    nr: usize,
-    /// Rows of the largest tile.
-    mr: usize,
-    kernels: &'static [Micro<T>],
-    /// For one row: four panels at once, whose loads hide the latency that one row's few accumulators leave open.
-    wide: Micro<T>,
-}
-
 /// Columns of a second operand that are packed together, and those of c that their products go to: `count` runs of `width`, whose first
 /// columns are `apart`.
 #[derive(Debug, Clone, Copy)]
@@ -164,338 +138,6 @@ pub enum Form {
     Panels,
     /// In tiles of AMX; only f32.
     Tiles,
-}
-
-/// A type that has micro-kernels.
-pub trait GemmReal: Real {
-    /// Those of this processor.
-    fn set() -> &'static Set<Self>;
-
-    /// How an operand of k × n that many products of m rows use is packed.
-    fn form(_m: usize, _k: usize, _n: usize) -> Form {
-        Form::Panels
-    }
-
-    /// Asks for the line at `at`, which need not be readable.
-    #[inline(always)]
-    fn fetch(at: *const Self) {
-        #[cfg(target_arch = "x86_64")]
-        x86::fetch(at);
-        let _ = at;
-    }
-
-    /// Eight rows, `stride` apart, of eight numbers to eight runs of eight, `step` apart and written one behind the other.
-    ///
-    /// # Safety
-    /// `from` holds the rows, `to` has room behind each run for eight.
-    #[inline(always)]
-    unsafe fn transpose8(from: *const Self, stride: usize, to: *mut Self, step: usize) {
-        // SAFETY: the caller's.
-        unsafe { transpose8(from, stride, to, step) }
-    }
-}
-
-/// [`GemmReal::transpose8`] without vectors.
-///
-/// # Safety
-/// As there.
-#[inline(always)]
-unsafe fn transpose8<T: Copy>(from: *const T, stride: usize, to: *mut T, step: usize) {
-    for p in 0..8 {
-        for i in 0..8 {
-            // SAFETY: the caller's rows and runs.
-            unsafe { *to.add(p * step + i) = *from.add(i * stride + p) };
-        }
-    }
-}
-
-macro_rules! micro {
-    ($name:ident, $t:ty, $w:literal, [$($feature:literal)?], $v:ty, $load:expr, $load_some:expr, $splat:expr, $fma:expr,
-     $store:expr, $store_some:expr, $zero:expr, $fetch:expr) => {
-        /// Tile of `M` rows × `P` panels of two vectors.
-        ///
-        /// # Safety
-        /// The processor has the instruction set; a holds k × M elements, the panels k × 2 vectors each and lie `tile.stride`
-        /// apart, c holds M rows of `tile.columns`.
-        $(#[target_feature(enable = $feature)])?
-        unsafe fn $name<const M: usize, const P: usize>(k: usize, a: *const $t, panel: *const $t, c: MatMut<$t>, tile: &Tile<$t>) {
-            const W: usize = $w;
-            // SAFETY: loads and stores stay inside what the caller promised; what does not exist is masked.
-            unsafe {
-                let mut acc: [[[$v; 2]; P]; M] = [[[$zero; 2]; P]; M];
-                if tile.beta != 0.0 {
-                    for i in 0..M {
-                        for v in 0..2 * P {
-                            $fetch(c.ptr.wrapping_add(i * c.ld + v * W));
-                        }
-                    }
-                }
-                macro_rules! step {
-                    ($pa:expr, $pb:expr) => {
-                        for p in 0..P {
-                            let at = $pb.add(p * tile.stride);
-                            let b0 = $load(at);
-                            let b1 = $load(at.add(W));
-                            for i in 0..M {
-                                let x = $splat($pa.add(i));
-                                acc[i][p][0] = $fma(x, b0, acc[i][p][0]);
-                                acc[i][p][1] = $fma(x, b1, acc[i][p][1]);
-                            }
-                        }
-                    };
-                }
-                let (mut pa, mut pb, mut ahead) = (a, panel, tile.ahead);
-                for _ in 0..k / 2 {
-                    for _ in 0..tile.lines {
-                        $fetch(ahead);
-                        ahead = ahead.wrapping_add(64 / size_of::<$t>());
-                    }
-                    step!(pa, pb);
-                    step!(pa.add(M), pb.add(2 * W));
-                    pa = pa.add(2 * M);
-                    pb = pb.add(4 * W);
-                }
-                if k % 2 == 1 {
-                    step!(pa, pb);
-                }
-                for i in 0..M {
-                    for v in 0..2 * P {
-                        let mut value = acc[i][v / 2][v % 2];
-                        if tile.alpha != 1.0 {
-                            value = $fma(value, $splat(&tile.alpha), $zero);
-                        }
-                        let at = c.ptr.wrapping_add(i * c.ld + v * W);
-                        // Columns of this vector that exist.
-                        let some = tile.columns.saturating_sub(v * W);
-                        if tile.beta != 0.0 {
-                            let before = if some >= W { $load(at) } else { $load_some(at, some) };
-                            value = $fma(before, $splat(&tile.beta), value);
-                        }
-                        if some >= W {
-                            $store(at, value);
-                        } else {
-                            $store_some(at, some, value);
-                        }
-                    }
-                }
-            }
-        }
-    };
-}
-
-macro_rules! set {
-    ($name:ident, $t:ty, $micro:ident, $w:literal, [$($m:literal)*]) => {
-        static $name: Set<$t> = Set {
-            nr: 2 * $w,
-            mr: [$($m),*].len(),
-            kernels: &[$($micro::<$m, 1>),*],
-            wide: $micro::<1, 4>,
-        };
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{MatMut, Set, Tile};
-
-    #[inline(always)]
-    pub fn fetch<T>(at: *const T) {
-        // SAFETY: a hint, which no address makes fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-    }
-
-    /// The mask of the first n of eight.
-    #[target_feature(enable = "avx2")]
-    fn first_f32(n: usize) -> __m256i {
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
-    }
-
-    /// The mask of the first n of four.
-    #[target_feature(enable = "avx2")]
-    fn first_f64(n: usize) -> __m256i {
-        _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), _mm256_setr_epi64x(0, 1, 2, 3))
-    }
-
-    /// See [`super::GemmReal::transpose8`].
-    ///
-    /// # Safety
-    /// As there; the processor has AVX.
-    #[target_feature(enable = "avx")]
-    pub unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, step: usize) {
-        // SAFETY: the caller's rows and runs.
-        unsafe {
-            let row = |i: usize| _mm256_loadu_ps(from.add(i * stride));
-            let pair = |i: usize| (_mm256_unpacklo_ps(row(i), row(i + 1)), _mm256_unpackhi_ps(row(i), row(i + 1)));
-            let four = |i: usize| {
-                let ((a, b), (c, d)) = (pair(i), pair(i + 2));
-                [
-                    _mm256_shuffle_ps::<0x44>(a, c),
-                    _mm256_shuffle_ps::<0xee>(a, c),
-                    _mm256_shuffle_ps::<0x44>(b, d),
-                    _mm256_shuffle_ps::<0xee>(b, d),
-                ]
-            };
-            let (low, high) = (four(0), four(4));
-            for p in 0..4 {
-                _mm256_storeu_ps(to.add(p * step), _mm256_permute2f128_ps::<0x20>(low[p], high[p]));
-            }
-            for p in 0..4 {
-                _mm256_storeu_ps(to.add((p + 4) * step), _mm256_permute2f128_ps::<0x31>(low[p], high[p]));
-            }
-        }
-    }
-
-    micro!(
-        avx512_f32,
-        f32,
-        16,
-        ["avx512f"],
-        __m512,
-        _mm512_loadu_ps,
-        |x: *const f32, n: usize| _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, x),
-        |x: *const f32| _mm512_set1_ps(*x),
-        _mm512_fmadd_ps,
-        _mm512_storeu_ps,
-        |x: *mut f32, n: usize, v| _mm512_mask_storeu_ps(x, ((1u32 << n) - 1) as u16, v),
-        _mm512_setzero_ps(),
-        fetch
-    );
-    micro!(
-        avx512_f64,
-        f64,
-        8,
-        ["avx512f"],
-        __m512d,
-        _mm512_loadu_pd,
-        |x: *const f64, n: usize| _mm512_maskz_loadu_pd(((1u32 << n) - 1) as u8, x),
-        |x: *const f64| _mm512_set1_pd(*x),
-        _mm512_fmadd_pd,
-        _mm512_storeu_pd,
-        |x: *mut f64, n: usize, v| _mm512_mask_storeu_pd(x, ((1u32 << n) - 1) as u8, v),
-        _mm512_setzero_pd(),
-        fetch
-    );
-    micro!(
-        avx2_f32,
-        f32,
-        8,
-        ["avx2,fma"],
-        __m256,
-        _mm256_loadu_ps,
-        |x: *const f32, n: usize| _mm256_maskload_ps(x, first_f32(n)),
-        |x: *const f32| _mm256_set1_ps(*x),
-        _mm256_fmadd_ps,
-        _mm256_storeu_ps,
-        |x: *mut f32, n: usize, v| _mm256_maskstore_ps(x, first_f32(n), v),
-        _mm256_setzero_ps(),
-        fetch
-    );
-    micro!(
-        avx2_f64,
-        f64,
-        4,
-        ["avx2,fma"],
-        __m256d,
-        _mm256_loadu_pd,
-        |x: *const f64, n: usize| _mm256_maskload_pd(x, first_f64(n)),
-        |x: *const f64| _mm256_set1_pd(*x),
-        _mm256_fmadd_pd,
-        _mm256_storeu_pd,
-        |x: *mut f64, n: usize, v| _mm256_maskstore_pd(x, first_f64(n), v),
-        _mm256_setzero_pd(),
-        fetch
-    );
-
-    set!(AVX512_F32, f32, avx512_f32, 16, [1 2 3 4 5 6 7 8]);
-    set!(AVX512_F64, f64, avx512_f64, 8, [1 2 3 4 5 6 7 8]);
-    set!(AVX2_F32, f32, avx2_f32, 8, [1 2 3 4 5 6]);
-    set!(AVX2_F64, f64, avx2_f64, 4, [1 2 3 4 5 6]);
-
-    pub static F32: (&Set<f32>, &Set<f32>) = (&AVX512_F32, &AVX2_F32);
-    pub static F64: (&Set<f64>, &Set<f64>) = (&AVX512_F64, &AVX2_F64);
-}
-
-/// Arrays of four that the compiler maps onto what the target has (SSE, NEON).
-mod portable {
-    use super::{MatMut, Set, Tile};
-
-    macro_rules! portable {
-        ($name:ident, $t:ty, $table:ident) => {
-            micro!(
-                $name,
-                $t,
-                4,
-                [],
-                [$t; 4],
-                |x: *const $t| x.cast::<[$t; 4]>().read_unaligned(),
-                |x: *const $t, n: usize| std::array::from_fn(|i| if i < n { *x.add(i) } else { 0.0 }),
-                |x: *const $t| [*x; 4],
-                // Fused, so that every instruction set gives an element the same chain of roundings.
-                |x: [$t; 4], y: [$t; 4], z: [$t; 4]| std::array::from_fn(|i| x[i].mul_add(y[i], z[i])),
-                |at: *mut $t, v: [$t; 4]| at.cast::<[$t; 4]>().write_unaligned(v),
-                |at: *mut $t, n: usize, v: [$t; 4]| (0..n).for_each(|i| *at.add(i) = v[i]),
-                [0 as $t; 4],
-                |_: *const $t| ()
-            );
-            set!($table, $t, $name, 4, [1 2 3 4]);
-        };
-    }
-    portable!(f32_4, f32, F32_TABLE);
-    portable!(f64_4, f64, F64_TABLE);
-    pub static F32: &Set<f32> = &F32_TABLE;
-    pub static F64: &Set<f64> = &F64_TABLE;
-}
-
-impl GemmReal for f32 {
-    fn set() -> &'static Set<f32> {
-        match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Amx | Isa::Avx512 => x86::F32.0,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::F32.1,
-            _ => portable::F32,
-        }
-    }
-
-    fn form(m: usize, k: usize, n: usize) -> Form {
-        #[cfg(target_arch = "x86_64")]
-        if isa() == Isa::Amx
-            && m.min(k).min(n) >= TILED
-            // Depth is filled up to whole tiles.
-            && 8 * k >= 7 * k.next_multiple_of(32)
-            && amx::packed_len(k, Columns::all(n)) * size_of::<f32>() <= TILES_BYTES
-        {
-            return Form::Tiles;
-        }
-        let _ = (m, k, n);
-        Form::Panels
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, step: usize) {
-        if isa() >= Isa::Avx2 {
-            // SAFETY: the caller's; AVX2 includes AVX.
-            unsafe { x86::transpose8(from, stride, to, step) }
-        } else {
-            // SAFETY: the caller's.
-            unsafe { transpose8(from, stride, to, step) }
-        }
-    }
-}
-
-impl GemmReal for f64 {
-    fn set() -> &'static Set<f64> {
-        match isa() {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Amx | Isa::Avx512 => x86::F64.0,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => x86::F64.1,
-            _ => portable::F64,
-        }
-    }
 }
 
 /// Elements that [`pack`] writes for k rows of some columns.
@@ -1026,7 +668,10 @@ fn batched<S: Store<Real: GemmReal>>(g: &Gemm, a: &[S], b: &[S], c: &mut [S]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Philox;
+    use crate::{
+        cpu::simd::{Isa, isa},
+        rng::Philox,
+    };
 
     fn random<T: Real>(n: usize, rng: &mut Philox) -> Vec<T> {
         (0..n).map(|_| T::of(rng.uniform() as f64 - 0.5)).collect()
