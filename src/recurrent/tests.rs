@@ -203,8 +203,7 @@ fn threads_change_nothing_in_f32() {
                 let x = tape.constant(x);
                 macro_rules! of {
                     ($layer:expr) => {{
-                        let layer =
-                            $layer.num_layers(2).bidirectional(bidirectional).init(&Device::Cpu, &mut rng).unwrap();
+                        let layer = $layer.bidirectional(bidirectional).init(&Device::Cpu, &mut rng).unwrap();
                         let y = match lengths {
                             Some(lengths) => layer.forward_lengths(&x, lengths, None).unwrap().0,
                             None => layer.forward(&x, None).unwrap().0,
