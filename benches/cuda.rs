@@ -53,6 +53,12 @@ struct Settings {
     /// Allow this many times the difference between results that is allowed by itself
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     tolerance: f64,
+    /// Measure only contenders whose name has this in it; the first computes the results that others are compared with all the same
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    contender: String,
+    /// Milliseconds that a row is measured for, behind half as long to warm up
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 200)]
+    row: u64,
     /// Tiny sizes and short times, to see whether everything runs and agrees
     #[arg(long)]
     smoke: bool,
@@ -106,14 +112,13 @@ fn run(settings: &Settings) -> Result<bool> {
         println!("The driver is the one in software: times are those of this processor, and are not kept.");
     }
     let folder = env::temp_dir().join(format!("gatefold-criterion-{}", std::process::id()));
-    let mut timer = Timer::new(&gpu, &folder, Duration::from_secs(settings.seconds), settings.smoke);
+    let mut timer =
+        Timer::new(&gpu, &folder, Duration::from_secs(settings.seconds), if settings.smoke { 2 } else { settings.row });
     let mut tasks = tasks(settings).into_iter();
-    for task in tasks.by_ref() {
+    while let Some(task) = tasks.next() {
         let done = match &task {
             Task::Copy(bytes) => pointwise::copy(&mut timer, *bytes),
-            Task::Sequence(case) => {
-                sequence(&mut timer, case, settings.tolerance * case.precision.tolerance(), cudnn.is_ok())
-            }
+            Task::Sequence(case) => sequence(&mut timer, case, settings, cudnn.is_ok()),
             Task::Training(program) => training::measure(&mut timer, *program, settings.smoke),
             Task::Pointwise(case) => pointwise::measure(&mut timer, case),
         };
@@ -125,12 +130,18 @@ fn run(settings: &Settings) -> Result<bool> {
             timer.fault(format!("{task}: {what}; the rest is left out"));
             break;
         }
+        // Whoever ends this process has what was measured so far.
+        if let Some(path) = &settings.output {
+            let left = tasks.as_slice().iter().map(Task::to_string);
+            write(path, &report(settings, began, environment.clone(), &cudnn, &timer, left))
+                .map_err(|e| format!("{}: {e}", path.display()))?;
+        }
     }
     timer.left_out.extend(tasks.map(|task| task.to_string()));
     let _ = fs::remove_dir_all(&folder);
 
     let right = timer.wrong.is_empty();
-    let report = report(settings, began, environment, cudnn, &timer);
+    let report = report(settings, began, environment, &cudnn, &timer, []);
     println!(
         "{} rows, {} refused, {} left out, {} wrong, {} s",
         timer.rows.len(),
@@ -162,14 +173,19 @@ fn tasks(settings: &Settings) -> Vec<Task> {
 }
 
 /// All contenders for one network: their results are compared, then those that agree are timed.
-fn sequence(timer: &mut Timer<'_>, case: &Case, tolerance: f64, has_cudnn: bool) -> Result<()> {
+fn sequence(timer: &mut Timer<'_>, case: &Case, settings: &Settings, has_cudnn: bool) -> Result<()> {
+    let tolerance = settings.tolerance * case.precision.tolerance();
     if timer.is_over(format!("sequence: {case}")) {
         return Ok(());
     }
     let gpu = timer.gpu;
     let memories = Memories::new(gpu, case)?;
     let mut reference: Option<Results> = None;
-    for &(name, make) in CONTENDERS {
+    for (place, &(name, make)) in CONTENDERS.iter().enumerate() {
+        let measured = name.contains(&settings.contender);
+        if place > 0 && !measured {
+            continue;
+        }
         if name.starts_with("cuDNN") && !has_cudnn || timer.is_over(format!("sequence: {case}, {name}")) {
             continue;
         }
@@ -197,6 +213,9 @@ fn sequence(timer: &mut Timer<'_>, case: &Case, tolerance: f64, has_cudnn: bool)
             continue;
         }
         reference.get_or_insert(results);
+        if !measured {
+            continue;
+        }
         let apart = apart.map(|(apart, _)| apart);
         let key = |mode, flops| Key::of(case, "sequence", name, mode).flops(flops).difference(apart);
         let told = |stop| match stop {
@@ -216,17 +235,20 @@ fn report(
     settings: &Settings,
     began: SystemTime,
     mut header: Value,
-    cudnn: std::result::Result<String, String>,
+    cudnn: &std::result::Result<String, String>,
     timer: &Timer<'_>,
+    left: impl IntoIterator<Item = String>,
 ) -> Value {
     header["date"] = json!(date(began));
     header["commit"] = json!(commit());
     header["gatefold"] = json!(env!("CARGO_PKG_VERSION"));
     header["cudnn"] = json!(cudnn.as_ref().ok());
-    header["no_cudnn"] = json!(cudnn.err());
+    header["no_cudnn"] = json!(cudnn.as_ref().err());
     header["softgpu"] = json!(timer.gpu.software);
     header["smoke"] = json!(settings.smoke);
     header["only"] = json!(settings.only);
+    header["contender"] = json!(settings.contender);
+    header["row_ms"] = json!(settings.row);
     header["seconds_allowed"] = json!(settings.seconds);
     header["seconds_spent"] = json!(timer.spent().as_secs());
     let tolerances: serde_json::Map<String, Value> =
@@ -239,7 +261,7 @@ fn report(
         "rows": timer.rows,
         "refused": timer.refused,
         "wrong": timer.wrong,
-        "left_out": timer.left_out,
+        "left_out": timer.left_out.iter().cloned().chain(left).collect::<Vec<_>>(),
     })
 }
 

@@ -47,7 +47,13 @@ pub const CONTENDERS: &[(&str, Make)] = &[
         gatefold(gpu, case, memories, |plan| plan.algorithm(Algorithm::PersistentBy(Exchange::Cluster)))
     }),
     ("cuDNN standard", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::Standard)),
+    ("cuDNN standard graph", |gpu, case, memories| {
+        cudnn::make_captured(gpu, case, memories, cudnn::Algorithm::Standard)
+    }),
     ("cuDNN persist static", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::PersistStatic)),
+    ("cuDNN persist static graph", |gpu, case, memories| {
+        cudnn::make_captured(gpu, case, memories, cudnn::Algorithm::PersistStatic)
+    }),
     ("cuDNN persist dynamic", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::PersistDynamic)),
     ("cuDNN persist static small h", |gpu, case, memories| {
         cudnn::make(gpu, case, memories, cudnn::Algorithm::PersistStaticSmallH)

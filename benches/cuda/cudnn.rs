@@ -6,7 +6,10 @@ use std::{
     ptr::{null, null_mut},
 };
 
-use cudarc::cudnn::sys::{self, cudnnStatus_t as Status};
+use cudarc::{
+    cudnn::sys::{self, cudnnStatus_t as Status},
+    driver::{result, sys as driver},
+};
 use gatefold::recurrent::{self, Nonlinearity};
 
 use super::{
@@ -135,6 +138,10 @@ struct Cudnn<'a> {
 
 /// One algorithm over a case's memory, its weights being the case's.
 pub fn make<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, algorithm: Algorithm) -> Made<'a> {
+    Ok(Box::new(make_plain(gpu, case, memories, algorithm)?))
+}
+
+fn make_plain<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, algorithm: Algorithm) -> Result<Cudnn<'a>, Stop> {
     use sys::{
         cudnnDirectionMode_t as Direction, cudnnMathType_t as Math, cudnnRNNBiasMode_t as Bias,
         cudnnRNNInputMode_t as Input, cudnnRNNMode_t as Mode,
@@ -226,7 +233,7 @@ pub fn make<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, algorithm: Al
         unsafe { gpu.copy(memories.parameters[parameter].at(element), made.weights.address + byte as u64, bytes)? };
     }
     gpu.synchronize()?;
-    Ok(Box::new(made))
+    Ok(made)
 }
 
 impl Cudnn<'_> {
@@ -391,5 +398,80 @@ impl Contender for Cudnn<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The same, each pass captured and replayed: without the host's share, as gatefold's graphs are.
+struct Captured<'a> {
+    it: Cudnn<'a>,
+    /// Inference, training and backward. The first call runs plainly, lest what is only loaded once be captured.
+    passes: [Pass; 3],
+}
+
+enum Pass {
+    New,
+    Warm,
+    Graph(driver::CUgraphExec),
+}
+
+/// One algorithm whose passes are captured.
+pub fn make_captured<'a>(gpu: &'a Gpu, case: &Case, memories: &'a Memories, algorithm: Algorithm) -> Made<'a> {
+    let it = make_plain(gpu, case, memories, algorithm)?;
+    Ok(Box::new(Captured { it, passes: [Pass::New, Pass::New, Pass::New] }))
+}
+
+impl Captured<'_> {
+    fn run(&mut self, pass: usize, work: impl Fn(&mut Cudnn<'_>) -> Result<(), Stop>) -> Result<(), Stop> {
+        let stream = self.it.gpu.raw_stream().cast();
+        let asked = |what: &str, e: result::DriverError| Stop::Refused(format!("{:?} by {what}", e.0));
+        if let Pass::New = self.passes[pass] {
+            work(&mut self.it)?;
+            self.passes[pass] = Pass::Warm;
+            return Ok(());
+        }
+        if let Pass::Warm = self.passes[pass] {
+            let relaxed = driver::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_RELAXED;
+            // SAFETY: the stream lives; the capture ends below, whatever the work says; the graph is destroyed once.
+            unsafe {
+                result::stream::begin_capture(stream, relaxed).map_err(|e| asked("cuStreamBeginCapture", e))?;
+                let queued = work(&mut self.it);
+                let graph = result::stream::end_capture(stream).map_err(|e| asked("cuStreamEndCapture", e))?;
+                queued?;
+                let exec = result::graph::instantiate(graph, driver::CUgraphInstantiate_flags(0));
+                let _ = result::graph::destroy(graph);
+                self.passes[pass] = Pass::Graph(exec.map_err(|e| asked("cuGraphInstantiate", e))?);
+            }
+        }
+        if let Pass::Graph(exec) = self.passes[pass] {
+            // SAFETY: graph and stream live.
+            unsafe { result::graph::launch(exec, stream) }.map_err(|e| asked("cuGraphLaunch", e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Contender for Captured<'_> {
+    fn forward(&mut self, training: bool) -> Result<(), Stop> {
+        self.run(usize::from(training), |it| it.forward(training))
+    }
+
+    fn backward(&mut self) -> Result<(), Stop> {
+        self.run(2, |it| it.backward())
+    }
+
+    fn gather_gradients(&mut self) -> Result<(), Stop> {
+        self.it.gather_gradients()
+    }
+}
+
+impl Drop for Captured<'_> {
+    fn drop(&mut self) {
+        let _ = self.it.gpu.synchronize();
+        for pass in &self.passes {
+            if let Pass::Graph(exec) = pass {
+                // SAFETY: nothing runs, and it is destroyed once.
+                let _ = unsafe { result::graph::exec_destroy(*exec) };
+            }
+        }
     }
 }

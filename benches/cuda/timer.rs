@@ -116,8 +116,9 @@ pub struct Timer<'a> {
 }
 
 impl<'a> Timer<'a> {
-    pub fn new(gpu: &'a Gpu, folder: &std::path::Path, allowed: Duration, smoke: bool) -> Timer<'a> {
-        let each = if smoke { (1, 1) } else { (100, 200) };
+    /// `row`: milliseconds that a row is measured for.
+    pub fn new(gpu: &'a Gpu, folder: &std::path::Path, allowed: Duration, row: u64) -> Timer<'a> {
+        let each = ((row / 2).max(1), row.max(1));
         Timer {
             gpu,
             criterion: Criterion::default().without_plots().nresamples(1001).output_directory(folder),
