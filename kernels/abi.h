@@ -664,6 +664,9 @@ struct RecurrentStepBackward {
 // One direction of a whole sequence; see persistent.cuh. weight [G hidden, hidden]; bias [gates (+ hidden)]; pre, gates, cells, y:
 // rows as in RecurrentStep (pre [rows, gates]); h_first, c_first [batch, hidden], or 0. Without `training`, gates = 0 and cells
 // [batch, hidden] receive the last cell states. Backward: dy rows `stride` apart, or 0; dh, dc [batch, hidden] in place.
+// exchange [rows, gates, padded]: what the blocks exchange where a step has one product, forward h, backward the gradients of the gates
+// behind the product, each row's gates padded to whole chunks of the depth; a word that is not written yet has all its bits. initial
+// [batch, padded]: forward the states before the first step, likewise padded, with zeros.
 // Where a step has two products: weight_second, of the GRU W_hn [hidden, hidden], of a projection W_hr [output, hidden], and then
 // all that is of h has `output` columns; kept [rows, hidden]: what it is multiplied with, r h or the h to be projected. Backward of
 // a projection: kept [rows, output] receives the gradients of the projected h.
@@ -676,6 +679,8 @@ struct PersistentPass {
     uint64_t gates;
     uint64_t cells;
     uint64_t kept;
+    uint64_t exchange;
+    uint64_t initial;
     uint64_t y;
     uint64_t h_first;
     uint64_t c_first;
@@ -683,6 +688,19 @@ struct PersistentPass {
     uint64_t dh;
     uint64_t dc;
     uint64_t reverse;
+};
+
+// Makes a PersistentPass's exchange, of `rows` rows of `gates` times `padded` numbers, and its initial [batch, padded] ready, of first
+// [batch, hidden] or of zeros; 0: there is none.
+struct PersistentExchange {
+    uint64_t exchange;
+    uint64_t initial;
+    uint64_t first;
+    uint64_t rows;
+    uint64_t gates;
+    uint64_t hidden;
+    uint64_t padded;
+    uint64_t batch;
 };
 
 // The recurrences of a PersistentPass.

@@ -1,136 +1,159 @@
-// A layer's steps forward, in one cooperative launch; see persistent.cuh. A block owns up to 16 units: G rows of W_hh each. A step
-// moves, for each of its sequences, H elements of h from L2 (every block reads all), and for each unit and sequence G f32 of pre in
-// and h out, in training G activations and c too; from shared memory the block's weights once for every tile of sequences. Of two
-// products (PHASES = 2) the second moves H elements more, of r h or of what is projected, and those out once.
-#include "persistent_forward.cuh"
+// A layer's steps forward with one product each, in one cooperative launch; see persistent_once.cuh. A block owns up to 16 units: G rows
+// of W_hh each. A step moves, for each of its sequences, H elements of h from L2 (every block reads all), and for each unit and sequence
+// G f32 of pre in and h out twice, in training G activations and c too.
+#include "cell/elman.cuh"
+#include "cell/gru.cuh"
+#include "cell/lstm.cuh"
+#include "persistent_once.cuh"
 
-template <class T, unsigned TILES, unsigned PHASES>
+// a: pre-activations to activations; carried: the cell state (LSTM) or h before (GRU); returns h. variant: peepholes, or ReLU.
+template <class T, unsigned KIND>
+__device__ __forceinline__ float cell_forward(float (&a)[4], float& carried, const float (&peephole)[3], bool variant) {
+    if constexpr (KIND == RNN) {
+        return a[0] = variant ? elman<true, Quick>(a[0]) : elman<false, Quick>(a[0]);
+    } else if constexpr (KIND == GRU) {
+        return carried = widen(narrow<T>(gru<Quick>(a[0], a[1], a[3], a[2], carried)));
+    } else {
+        LstmUnit<float> u{a[0], a[1], a[2], a[3], carried, 0.0f};
+        if (variant) lstm<true, Quick>(u, peephole);
+        else lstm<false, Quick>(u, peephole);
+        a[0] = u.i, a[1] = u.f, a[2] = u.g, a[3] = u.o;
+        carried = u.c;
+        return u.h;
+    }
+}
+
+template <class T, unsigned KIND, unsigned TILES>
 __device__ __forceinline__ void forward(const PersistentForward& p) {
+    constexpr unsigned EIGHTS = 2 * PRODUCTS<KIND>, HELD = sizeof(T) == 4 ? 0 : 4, V = KIND == RNN ? 1 : 4, columns = TILES * COLUMNS;
     const Member<PersistentForward> me(p);
     const PersistentPass& pass = me.pass;
-    const bool lstm = p.cell == CELL_LSTM || p.cell == CELL_LSTM_PEEPHOLE, gru = p.cell == CELL_GRU;
-    const bool reset = PHASES == 2 && p.cell == CELL_GRU_RESET_BEFORE;
-    const unsigned hidden = unsigned(p.hidden), units = unsigned(p.units), products = lstm ? 4 : gru ? 3 : reset ? 2 : 1;
-    const unsigned output = PHASES == 2 ? unsigned(p.output) : hidden, outputs = PHASES == 2 ? unsigned(p.outputs) : units;
-    const Share of_units(me.index, units, hidden), of_outputs(me.index, outputs, output);
-    constexpr unsigned columns = TILES * COLUMNS;
-    const Layouts<PHASES> layouts((output + CHUNK<T> - 1) / CHUNK<T>, products * units, columns, (hidden + CHUNK<T> - 1) / CHUNK<T>, outputs);
-    // Row g units + u: gate g of unit u.
-    load_weights<T>(layouts, products * units, output, 1, p.vector, [&](unsigned row, unsigned k) -> const T* {
-        unsigned g = row / units, u = row % units;
-        return u < me.units ? at<const T>(pass.weight) + (uint64_t(g) * hidden + me.first_unit + u) * output + k : nullptr;
-    });
-    if constexpr (PHASES == 2)
-        load_weights<T>(layouts.of(true), of_outputs.count, hidden, 1, p.vector, [&](unsigned row, unsigned k) {
-            return at<const T>(pass.weight_second) + uint64_t(of_outputs.first + row) * hidden + k;
-        });
-    const Depth states{output, output, outputs, (output + outputs - 1) / outputs}, made{hidden, hidden, units, unsigned(p.members)};
-    const Own<TILES> own;
-    const Unit<T, PHASES> unit(p, pass, me.first_unit + own.unit, own.unit < me.units);
-    __syncthreads();
+    const unsigned hidden = unsigned(p.hidden), octets = p.units > 8 ? 2 : 1, tiles = unsigned(p.tiles);
+    const unsigned chunks = (hidden + CHUNK<T> - 1) / CHUNK<T>, length = chunks * CHUNK<T>;
+    const unsigned cells = 64 * octets * TILES;
+    uint4* shared = dynamic_shared<uint4>();
+    // Eight g, or with two octets g + G: gate g of eight units.
+    const Stretch<T, EIGHTS, HELD> stretch(
+        chunks, shared, 1, p.vector,
+        [&](unsigned eight, unsigned row, unsigned k) -> const T* {
+            const unsigned g = eight % PRODUCTS<KIND>, u = eight / PRODUCTS<KIND> * 8 + row;
+            return u < me.units ? at<const T>(pass.weight) + (uint64_t(g) * hidden + me.first_unit + u) * hidden + k : nullptr;
+        },
+        [&](unsigned k) { return k < hidden ? min(hidden - k, EACH<T>) : 0; });
+    const Sums<V> sums{reinterpret_cast<float*>(shared + stretch.shared_words(chunks)), cells};
+    float* states = sums.at + sums.floats(cells);  // [tiles, THREADS]: what each thread carries from step to step
+
+    const Cell cell(threadIdx.x, octets);
+    const bool mine = threadIdx.x < cells && cell.unit < me.units;
+    const uint64_t unit = me.first_unit + cell.unit;
+    const bool variant = p.cell == CELL_RNN_RELU || p.cell == CELL_LSTM_PEEPHOLE;
+    float bias[GATES<KIND>] = {}, peephole[3] = {};
+    if (mine) {
+#pragma unroll
+        for (unsigned g = 0; g < GATES<KIND>; ++g) bias[g] = at<const float>(pass.bias)[g * hidden + unit];
+        if (KIND == LSTM && variant)
+#pragma unroll
+            for (unsigned k = 0; k < 3; ++k) peephole[k] = widen(at<const T>(pass.peephole)[k * hidden + unit]);
+    }
+    const float* pre_of = at<const float>(pass.pre) + unit;
+    T* gates_of = at<T>(pass.gates) + unit;
+    T* exchange = at<T>(pass.exchange);
+    const unsigned char* own = reinterpret_cast<const unsigned char*>(exchange + stretch.begin * CHUNK<T> + lane_in_warp() % 4 * EACH<T>);
+    const unsigned char* initial =
+        reinterpret_cast<const unsigned char*>(at<const T>(pass.initial) + stretch.begin * CHUNK<T> + lane_in_warp() % 4 * EACH<T>);
+    const unsigned row_bytes = length * sizeof(T);
+    auto from_input = [](unsigned g) { return KIND != GRU || g != 2; };
 
     const int64_t forth = pass.reverse ? -1 : 1;
     int64_t t = pass.reverse ? int64_t(p.steps) - 1 : 0;
     Rows before(p, -1), now(p, t);
-    for (unsigned turn = 0; turn < PHASES * unsigned(p.steps); ++turn) {
-        const bool second = PHASES == 2 && turn % 2;
-        if (!second) t += forth;
+    unsigned turn = 0;
+#pragma unroll 1
+    for (unsigned s = 0; s < unsigned(p.steps); ++s) {
+        t += forth;
         const Rows next(p, t);
-        const Layout shared = layouts.of(second);
-        const Share mine = second ? of_outputs : of_units;
-        for (unsigned tile = 0; tile < unsigned(p.tiles); ++tile) {
+#pragma unroll 1
+        for (unsigned tile = 0; tile < tiles; ++tile) {
             const unsigned begin = me.first + tile * columns;
             if (begin >= me.last) break;
             const unsigned count = now.in(begin, min(columns, me.last - begin)), earlier = min(before.in(begin, columns), count);
-            if (!count) continue;
+            if (!count) break;
+            // Columns beyond the last are like it, and nobody's.
+            const unsigned char* from[TILES];
+#pragma unroll
+            for (unsigned i = 0; i < TILES; ++i) {
+                const unsigned column = min(i * COLUMNS + lane_in_warp() / 4, count - 1);
+                from[i] = column < earlier ? own + (before.first + begin + column) * row_bytes : initial + uint64_t(begin + column) * row_bytes;
+            }
             // What is the thread's own comes while it waits for the others.
-            float pre[Own<TILES>::CELLS][4] = {};
+            const bool here = mine && cell.column < count;
+            const uint64_t n = begin + cell.column, row = now.first + n;
+            float a[4] = {}, carried = 0;
+            if (here) {
+                const float* pre = pre_of + row * GATES<KIND> * hidden;
 #pragma unroll
-            for (unsigned i = 0; i < Own<TILES>::CELLS; ++i) {
-                if (!own.has(i, mine.count, count)) continue;
-                const float* from = at<const float>(pass.pre) + (now.first + begin + own.column(i)) * unit.gates * p.hidden + unit.at;
-#pragma unroll
-                for (unsigned g = 0; g < 4; ++g)
-                    if (unit.from_input(g, second)) {
-                        pre[i][g] = from[g * p.hidden];
+                for (unsigned g = 0; g < GATES<KIND>; ++g)
+                    if (from_input(g)) {
+                        a[g] = pre[g * hidden];
                         MOVED(global_in, 4);
                     }
+                if (cell.column < earlier) carried = states[tile * THREADS + threadIdx.x];
+                else if (KIND == LSTM) carried = pass.c_first ? at<const float>(pass.c_first)[n * hidden + unit] : 0.0f;
+                else if (KIND == GRU) carried = pass.h_first ? widen(at<const T>(pass.h_first)[n * hidden + unit]) : 0.0f;
             }
-            // Without a state before, r h is zero; what is projected is not.
-            const unsigned there = second && !(reset && !pass.h_first) ? count : earlier;
-            const T* first = pass.h_first && !second ? at<const T>(pass.h_first) + uint64_t(begin) * output : nullptr;
-            unsigned warps = 0;
-            if (there || first) {
-                const T* from = second ? at<const T>(pass.kept) + (now.first + begin) * hidden
-                                       : at<const T>(pass.y) + (before.first + begin) * p.stride;
-                const uint64_t row = second ? hidden : p.stride;
-                const unsigned* flags = me.flags + tile * p.members;
-                const Depth depth = depth_of(second, states, made);
-                warps = product<T, TILES, 4, PHASES>(p, shared, depth, flags, there ? turn : 0, [&](unsigned column) {
-                    if (column < there) return from + column * row;
-                    return first && column < count ? first + uint64_t(column) * output : nullptr;
-                });
-                __syncthreads();
+            float products[Sixteens<EIGHTS>::count][TILES][4] = {};
+            if (stretch.count) {
+                multiply_stretch(products, stretch, from, octets, p.exact);
+                sums.store(turn, products, octets);
             }
-            float carried[Own<TILES>::CELLS] = {};
+            __syncthreads();
+            float h = 0;
+            if (here) {
+                float total[V] = {};
+                sums.total(total, turn, stretch.parts, threadIdx.x);
 #pragma unroll
-            for (unsigned i = 0; i < Own<TILES>::CELLS; ++i) {
-                if (!own.has(i, mine.count, count)) continue;
-                const unsigned column = own.column(i);
-                float* state = shared.state + (tile * Own<TILES>::CELLS + i) * THREADS + threadIdx.x;
-                float* update = state + p.tiles * Own<TILES>::CELLS * THREADS;
-                const uint64_t n = begin + column;
-                if (column < earlier || second) carried[i] = *state;
-                else if (lstm) carried[i] = pass.c_first ? at<const float>(pass.c_first)[n * hidden + unit.at] : 0.0f;
-                else carried[i] = (gru || reset) && pass.h_first ? widen(at<const T>(pass.h_first)[n * hidden + unit.at]) : 0.0f;
+                for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] += bias[g];
 #pragma unroll
-                for (unsigned g = 0; g < 4; ++g)
-                    if (unit.has(g, second)) pre[i][g] += unit.bias[g];
-                // The second product's rows are of one gate, or of none.
-#pragma unroll
-                for (unsigned g = 0; g < 4; ++g)
-                    if (PHASES == 1 || !second ? g < products : reset ? g == 2 : g == 0)
-                        pre[i][g] += total(shared, warps, (second ? 0 : g * units) + own.unit, column);
-                float h = pre[i][0];
-                if (reset || !second) {
-                    if (reset && second) pre[i][1] = *update;
-                    h = cell_forward(unit, pre[i], carried[i], second);
-                    *state = carried[i];
-                    if (reset && !second) *update = pre[i][1];
-                }
-                T* to = PHASES == 1 || second ? at<T>(pass.y) + (now.first + n) * p.stride : at<T>(pass.kept) + (now.first + n) * hidden;
-                to[mine.first + own.unit] = narrow<T>(h);
-                MOVED(global_out, sizeof(T));
+                for (unsigned g = 0; g < PRODUCTS<KIND>; ++g) a[g] += total[g % V];
+                h = cell_forward<T, KIND>(a, carried, peephole, variant);
             }
-            release(me.flags + tile * p.members + me.index, turn + 1);
+            if (threadIdx.x < cells) tell(exchange + row * length + unit, h, cell.unit, here);
+            ++turn;
             // Nobody waits for the rest.
+            if (!here) continue;
+            MOVED(global_out, 2 * sizeof(T));
+            if (KIND != RNN) states[tile * THREADS + threadIdx.x] = carried;
+            at<T>(pass.y)[row * p.stride + unit] = narrow<T>(h);
+            if (p.training) {
+                T* gates = gates_of + row * GATES<KIND> * hidden;
 #pragma unroll
-            for (unsigned i = 0; i < Own<TILES>::CELLS; ++i) {
-                if (!own.has(i, mine.count, count)) continue;
-                const uint64_t n = begin + own.column(i), row = now.first + n;
-                if (p.training) {
-                    T* gates = at<T>(pass.gates) + row * unit.gates * hidden + unit.at;
+                for (unsigned g = 0; g < GATES<KIND>; ++g) {
+                    gates[g * hidden] = narrow<T>(a[g]);
+                    MOVED(global_out, sizeof(T));
+                }
+            }
+            if (KIND == LSTM && (p.training || n >= next.count)) {
+                at<float>(pass.cells)[(p.training ? row : n) * hidden + unit] = carried;
+                MOVED(global_out, 4);
+            }
+            if (n < next.count) {
+                const float* pre = pre_of + (next.first + n) * GATES<KIND> * hidden;
 #pragma unroll
-                    for (unsigned g = 0; g < 4; ++g)
-                        if (unit.has(g, second)) {
-                            gates[g * p.hidden] = narrow<T>(pre[i][g]);
-                            MOVED(global_out, sizeof(T));
-                        }
-                }
-                if (lstm && !second && (p.training || n >= next.count)) {
-                    at<float>(pass.cells)[(p.training ? row : n) * hidden + unit.at] = carried[i];
-                    MOVED(global_out, 4);
-                }
+                for (unsigned g = 0; g < GATES<KIND>; ++g)
+                    if (from_input(g)) prefetch_l2(pre + g * hidden);
             }
         }
-        if (PHASES == 1 || second) before = now, now = next;
+        before = now, now = next;
     }
 }
 
-#define FORWARD_OF(T, columns)                                                                                              \
-    KERNEL_ALONE(persistent_forward##columns##_##T, PersistentForward, 256) { forward<T, columns / 8, 1>(p); }              \
-    KERNEL_ALONE(persistent_forward_two##columns##_##T, PersistentForward, 256) { forward<T, columns / 8, 2>(p); }
-#define FORWARD(columns) FORWARD_OF(f32, columns) FORWARD_OF(f16, columns) FORWARD_OF(bf16, columns)
-FORWARD(8)
-FORWARD(16)
-FORWARD(32)
+#define FORWARD_OF(T, kind, KIND, columns)                                                                                  \
+    KERNEL_ALONE(persistent_forward_##kind##columns##_##T, PersistentForward, 256) { forward<T, KIND, columns / 8>(p); }
+#define FORWARD(T, columns)                                                                                                 \
+    FORWARD_OF(T, rnn, RNN, columns) FORWARD_OF(T, lstm, LSTM, columns) FORWARD_OF(T, gru, GRU, columns)
+FORWARD(f32, 8)
+FORWARD(f32, 16)
+FORWARD(f16, 8)
+FORWARD(f16, 16)
+FORWARD(bf16, 8)
+FORWARD(bf16, 16)

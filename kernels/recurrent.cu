@@ -208,3 +208,27 @@ __device__ __forceinline__ void projected_gradient(const RecurrentProjected& p) 
     }
 }
 KERNEL_FLOATS(projected_gradient, RecurrentProjected)
+
+// Words of halves begin with an even number: where that is a unit's, somebody writes the word. A thread owns 16 bytes.
+template <class T>
+__device__ __forceinline__ void persistent_exchange(const PersistentExchange& p) {
+    constexpr unsigned EACH = 16 / sizeof(T), IN_WORD = 4 / sizeof(T);
+    const uint64_t line = p.padded / EACH, exchanged = p.rows * p.gates * line;
+    FOR_EACH(i, exchanged + (p.initial ? p.batch * line : 0)) {
+        const bool later = i >= exchanged;
+        const uint64_t vector = later ? i - exchanged : i, row = vector / line, k = vector % line * EACH;
+        Vec<T, EACH> values{};
+        if (later) {
+            if (p.first)
+                for (unsigned j = 0; j < EACH && k + j < p.hidden; ++j) values[j] = at<const T>(p.first)[row * p.hidden + k + j];
+        } else {
+            unsigned words[4];
+            for (unsigned j = 0; j < 4; ++j) words[j] = k + j * IN_WORD < p.hidden ? UNWRITTEN : 0;
+            memcpy(&values, words, 16);
+        }
+        store_vec<T, EACH>(at<T>(later ? p.initial : p.exchange) + vector * EACH, values);
+    }
+}
+KERNEL(persistent_exchange_f32, PersistentExchange) { persistent_exchange<f32>(p); }
+KERNEL(persistent_exchange_f16, PersistentExchange) { persistent_exchange<f16>(p); }
+KERNEL(persistent_exchange_bf16, PersistentExchange) { persistent_exchange<bf16>(p); }

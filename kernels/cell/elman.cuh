@@ -4,10 +4,10 @@
 #include "../device/number.cuh"
 
 // From the pre-activation. NaN stays NaN: only a number below zero becomes zero.
-template <bool RELU, class C>
+template <bool RELU, class M = Accurate, class C>
 __device__ __forceinline__ C elman(C a) {
     if constexpr (RELU) return a < C(0) ? C(0) : a;
-    else return tanh_(a);
+    else return M::tanh(a);
 }
 
 // The gradient of the pre-activation, from the activation y and the gradient of y.

@@ -5,11 +5,11 @@
 #include "../device/number.cuh"
 
 // After the product. r, z, n: pre-activations to activations; q: W_hn h + b_hn; returns h after the step.
-template <class C>
+template <class M = Accurate, class C>
 __device__ __forceinline__ C gru(C& r, C& z, C& n, C q, C h) {
-    r = sigmoid_(r);
-    z = sigmoid_(z);
-    n = tanh_(fma_(r, q, n));
+    r = M::sigmoid(r);
+    z = M::sigmoid(z);
+    n = M::tanh(fma_(r, q, n));
     return fma_(z, h - n, n);
 }
 

@@ -12,25 +12,25 @@ struct LstmUnit {
 };
 
 // p: the unit's peephole weights into i, f and o; 0 without.
-template <bool PEEPHOLE, class C>
+template <bool PEEPHOLE, class M = Accurate, class C>
 __device__ __forceinline__ void lstm(LstmUnit<C>& u, const C (&p)[3]) {
     if constexpr (PEEPHOLE) {
         u.i = fma_(p[0], u.c, u.i);
         u.f = fma_(p[1], u.c, u.f);
     }
-    u.i = sigmoid_(u.i);
-    u.f = sigmoid_(u.f);
-    u.g = tanh_(u.g);
+    u.i = M::sigmoid(u.i);
+    u.f = M::sigmoid(u.f);
+    u.g = M::tanh(u.g);
     u.c = fma_(u.f, u.c, u.i * u.g);
     if constexpr (PEEPHOLE) u.o = fma_(p[2], u.c, u.o);
-    u.o = sigmoid_(u.o);
-    u.h = u.o * tanh_(u.c);
+    u.o = M::sigmoid(u.o);
+    u.h = u.o * M::tanh(u.c);
 }
 
 // u holds the activations and c after the step, dh and dc the gradients of h and of c after it; dc becomes that of c before it.
-template <bool PEEPHOLE, class C>
+template <bool PEEPHOLE, class M = Accurate, class C>
 __device__ __forceinline__ void lstm_backward(LstmUnit<C>& u, C c_before, C dh, C& dc, const C (&p)[3]) {
-    C t = tanh_(u.c);
+    C t = M::tanh(u.c);
     C d_o = dh * t * (u.o * (C(1) - u.o));
     C d_c = fma_(dh * u.o, C(1) - t * t, dc);
     if constexpr (PEEPHOLE) d_c = fma_(d_o, p[2], d_c);

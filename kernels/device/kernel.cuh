@@ -132,6 +132,62 @@ __device__ __forceinline__ uint4 load_l2(const void* address) {
     return words;
 }
 
+// Memory that is full of UNWRITTEN words before a launch, where what is written tells by itself that it is there: a reader looks until
+// none is left of the words that it needs. Every word is written once, whole, and never as UNWRITTEN; nothing else is ordered by it.
+constexpr unsigned UNWRITTEN = 0xffffffffu;
+
+// 16 bytes, aligned, of which some may not be written yet.
+__device__ __forceinline__ uint4 load_exchanged(const void* address) {
+    uint4 words;
+#ifdef SOFTGPU
+    softgpu::check_aligned(address, 16);
+    __builtin_memcpy(&words, address, 16);
+#else
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(address));
+#endif
+    return words;
+}
+// The largest of the words: UNWRITTEN where one is.
+__device__ __forceinline__ unsigned last_word(const uint4& words) {
+    return max(max(words.x, words.y), max(words.z, words.w));
+}
+// The same words again, once they may have changed.
+__device__ __forceinline__ uint4 poll_exchanged(const void* address GATEFOLD_PLACE) {
+#ifdef SOFTGPU
+    const volatile unsigned* word = static_cast<const unsigned*>(address);
+    for (unsigned i = 0; i < 4; ++i, ++word)
+        while (*word == UNWRITTEN) softgpu::polled(const_cast<const unsigned*>(word), UNWRITTEN, file, line);
+#endif
+    return load_exchanged(address);
+}
+// Whether a warp does not wait though a word is not there: a planted fault of softgpu's.
+__device__ __forceinline__ bool is_hasty() {
+#ifdef SOFTGPU
+    return __any_sync(full_warp, softgpu::acquire_is_hasty());
+#else
+    return false;
+#endif
+}
+__device__ __forceinline__ void store_exchanged(unsigned* address, unsigned word) {
+#ifdef SOFTGPU
+    softgpu::moved(softgpu::Moved::releases, 1);
+    if (softgpu::release_is_lost()) return;
+    *reinterpret_cast<volatile unsigned*>(address) = word;
+    softgpu::progress();
+#else
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(word) : "memory");
+#endif
+}
+
+// Brings to L2 what will be read soon.
+__device__ __forceinline__ void prefetch_l2([[maybe_unused]] const void* address) {
+#ifndef SOFTGPU
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+#endif
+}
+
 // All blocks of a cooperative launch meet. `counter` is zero before the launch and belongs to this barrier alone; `round`
 // counts from 1. Every thread of every block calls it.
 __device__ inline void grid_barrier(unsigned* counter, unsigned round) {

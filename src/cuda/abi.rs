@@ -37,7 +37,7 @@ files! {
     "optimizer": Sgd, Adam, RmsProp, Adagrad, Advance, Unscale, UpdateScale;
     "clip": NormParts, NormJoin, Scale, Clamp;
     "recurrent": RecurrentRows, RecurrentStates, RecurrentBias, RecurrentPrevious, RecurrentSums,
-        RecurrentPeephole, RecurrentTotals, RecurrentProjected;
+        RecurrentPeephole, RecurrentTotals, RecurrentProjected, PersistentExchange;
     "step": RecurrentStep, RecurrentStepBackward;
     "persistent_forward": PersistentForward;
     "persistent_backward": PersistentBackward;
@@ -54,6 +54,19 @@ impl Parameters for InCluster<PersistentForward> {
 
 impl Parameters for InCluster<PersistentBackward> {
     const FILE: &'static str = "persistent_backward_cluster";
+}
+
+/// The same structs, of the kernels whose steps have two products.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct Twice<P>(pub P);
+
+impl Parameters for Twice<PersistentForward> {
+    const FILE: &'static str = "persistent_forward_two";
+}
+
+impl Parameters for Twice<PersistentBackward> {
+    const FILE: &'static str = "persistent_backward_two";
 }
 
 /// A part of the persistent kernels' structs.

@@ -18,9 +18,9 @@ use super::{
 use crate::{capture, dtype::DType, error::Result, kernel::Gemm};
 pub use abi::{
     CELL_GRU, CELL_GRU_RESET_BEFORE, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, InCluster,
-    Parameters, PersistentBackward, PersistentForward, PersistentPass, RecurrentBias, RecurrentPeephole,
-    RecurrentPrevious, RecurrentProjected, RecurrentRows, RecurrentStates, RecurrentStep, RecurrentStepBackward,
-    RecurrentSums, RecurrentTotals,
+    Parameters, PersistentBackward, PersistentExchange, PersistentForward, PersistentPass, RecurrentBias,
+    RecurrentPeephole, RecurrentPrevious, RecurrentProjected, RecurrentRows, RecurrentStates, RecurrentStep,
+    RecurrentStepBackward, RecurrentSums, RecurrentTotals, Twice,
 };
 
 const OP: &str = "recurrent";

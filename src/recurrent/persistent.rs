@@ -32,6 +32,12 @@ const EXCHANGE: usize = 1400;
 /// cycle (3.3 TB/s were measured of all together).
 const CLUSTER_EXCHANGE: usize = 400;
 const CLUSTER_BYTES: usize = 14;
+/// Where a step has one product: what passes between a store and its use where there is nothing else to do, and what a go costs beside
+/// what it moves.
+const ONCE_EXCHANGE: usize = 900;
+const ONCE_GO: usize = 500;
+/// Tiles side by side there.
+const ONCE_TILES: usize = 2;
 /// What waiting for one more block costs; what a go costs beside what it moves (latencies and barriers); what one more go costs
 /// even where the exchange of the one before hides it.
 const MEMBER: usize = 4;
@@ -109,11 +115,11 @@ impl Tiling {
         THREADS
     }
 
-    /// Flags in global memory by which blocks tell that a step is done.
+    /// Flags in global memory by which blocks tell that a step is done; where it has one product, what they exchange tells by itself.
     pub fn flags(&self) -> usize {
         match self.exchange {
-            Exchange::Memory => self.blocks() * self.tiles,
-            Exchange::Cluster => 0,
+            Exchange::Memory if self.exchanges == 2 => self.blocks() * self.tiles,
+            _ => 0,
         }
     }
 }
@@ -189,7 +195,10 @@ impl Product {
     fn beside(&self, device: &DeviceProperties, layers: usize) -> Option<Tiling> {
         let share = &DeviceProperties { multiprocessors: device.multiprocessors / layers, ..*device };
         let all = (1..=UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
-        let memory = all.filter_map(|(units, tiles)| self.tiling(share, units, tiles));
+        let memory = all.filter_map(|(units, tiles)| match self.second {
+            Second::Nothing => self.once_tiling(share, units, tiles),
+            _ => self.tiling(share, units, tiles),
+        });
         let all = CLUSTERS.into_iter().rev().flat_map(|blocks| TILES.map(|tiles| (blocks, tiles)));
         let cluster = all.filter_map(|(blocks, tiles)| self.cluster_tiling(share, blocks, tiles));
         let may = |t: &Tiling| self.exchange.is_none_or(|exchange| exchange == t.exchange);
@@ -244,6 +253,46 @@ impl Product {
             layer_cycles: 0,
             stepwise_cycles: 0,
         }
+    }
+
+    /// With one product a step, of whole octets of units: as `kernels/persistent_once.cuh` lays shared memory out.
+    fn once_tiling(&self, device: &DeviceProperties, units: usize, side: usize) -> Option<Tiling> {
+        if !units.is_multiple_of(COLUMNS) || side > ONCE_TILES {
+            return None;
+        }
+        let (members, tile) = (self.hidden.div_ceil(units), side * COLUMNS);
+        let room = device.multiprocessors / (members * self.directions);
+        if room == 0 {
+            return None;
+        }
+        let divided = self.divide(Exchange::Memory, units, members, tile, room);
+        let chunk = 64 / self.size;
+        let padded = self.hidden.next_multiple_of(chunk);
+        // Rows by eights, the depth, and floats of a cell's sum.
+        let (eights, depth, values) = match self.backward {
+            false => (2 * self.gates, padded, if self.gates == 1 { 1 } else { 4 }),
+            true => (2, self.gates * padded, 1),
+        };
+        let held = match (self.size, self.backward) {
+            (4, _) => 0,
+            (_, false) => 4,
+            (_, true) if side == 2 && self.gates == 4 => 12,
+            (_, true) => 4 * self.gates,
+        };
+        let each = (depth / chunk).div_ceil(WARPS);
+        let rest = WARPS * each.saturating_sub(held) * eights * 512;
+        let cells = 8 * COLUMNS * side * units / COLUMNS;
+        let shared = rest + 2 * WARPS * cells * values * 4 + divided.tiles * THREADS * 4;
+        if shared > device.shared_per_block {
+            return None;
+        }
+        let rows = eights / 2 * units;
+        let tensor = self.tensor(device, depth / chunk, rows, side);
+        let parts = (depth / chunk).div_ceil(each);
+        let read = tile * depth * self.size / L2_BYTES;
+        let go = ONCE_GO + tensor + read.max(rest / SHARED_BYTES) + 2 * parts * cells * values * 4 / SHARED_BYTES;
+        let cycles = (ONCE_EXCHANGE + go).max(divided.tiles * go) + ANOTHER * divided.tiles;
+        Some(Tiling { shared, cycles, ..divided })
     }
 
     /// With so many units to a block and tiles side by side: as many groups as the device has room for.

@@ -1239,6 +1239,8 @@ pub struct PersistentPass {
     pub gates: u64,
     pub cells: u64,
     pub kept: u64,
+    pub exchange: u64,
+    pub initial: u64,
     pub y: u64,
     pub h_first: u64,
     pub c_first: u64,
@@ -1249,7 +1251,7 @@ pub struct PersistentPass {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentPass"][::core::mem::size_of::<PersistentPass>() - 120usize];
+    ["Size of PersistentPass"][::core::mem::size_of::<PersistentPass>() - 136usize];
     ["Alignment of PersistentPass"][::core::mem::align_of::<PersistentPass>() - 8usize];
     ["Offset of field: PersistentPass::weight"][::core::mem::offset_of!(PersistentPass, weight) - 0usize];
     ["Offset of field: PersistentPass::weight_second"][::core::mem::offset_of!(PersistentPass, weight_second) - 8usize];
@@ -1259,13 +1261,40 @@ const _: () = {
     ["Offset of field: PersistentPass::gates"][::core::mem::offset_of!(PersistentPass, gates) - 40usize];
     ["Offset of field: PersistentPass::cells"][::core::mem::offset_of!(PersistentPass, cells) - 48usize];
     ["Offset of field: PersistentPass::kept"][::core::mem::offset_of!(PersistentPass, kept) - 56usize];
-    ["Offset of field: PersistentPass::y"][::core::mem::offset_of!(PersistentPass, y) - 64usize];
-    ["Offset of field: PersistentPass::h_first"][::core::mem::offset_of!(PersistentPass, h_first) - 72usize];
-    ["Offset of field: PersistentPass::c_first"][::core::mem::offset_of!(PersistentPass, c_first) - 80usize];
-    ["Offset of field: PersistentPass::dy"][::core::mem::offset_of!(PersistentPass, dy) - 88usize];
-    ["Offset of field: PersistentPass::dh"][::core::mem::offset_of!(PersistentPass, dh) - 96usize];
-    ["Offset of field: PersistentPass::dc"][::core::mem::offset_of!(PersistentPass, dc) - 104usize];
-    ["Offset of field: PersistentPass::reverse"][::core::mem::offset_of!(PersistentPass, reverse) - 112usize];
+    ["Offset of field: PersistentPass::exchange"][::core::mem::offset_of!(PersistentPass, exchange) - 64usize];
+    ["Offset of field: PersistentPass::initial"][::core::mem::offset_of!(PersistentPass, initial) - 72usize];
+    ["Offset of field: PersistentPass::y"][::core::mem::offset_of!(PersistentPass, y) - 80usize];
+    ["Offset of field: PersistentPass::h_first"][::core::mem::offset_of!(PersistentPass, h_first) - 88usize];
+    ["Offset of field: PersistentPass::c_first"][::core::mem::offset_of!(PersistentPass, c_first) - 96usize];
+    ["Offset of field: PersistentPass::dy"][::core::mem::offset_of!(PersistentPass, dy) - 104usize];
+    ["Offset of field: PersistentPass::dh"][::core::mem::offset_of!(PersistentPass, dh) - 112usize];
+    ["Offset of field: PersistentPass::dc"][::core::mem::offset_of!(PersistentPass, dc) - 120usize];
+    ["Offset of field: PersistentPass::reverse"][::core::mem::offset_of!(PersistentPass, reverse) - 128usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct PersistentExchange {
+    pub exchange: u64,
+    pub initial: u64,
+    pub first: u64,
+    pub rows: u64,
+    pub gates: u64,
+    pub hidden: u64,
+    pub padded: u64,
+    pub batch: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of PersistentExchange"][::core::mem::size_of::<PersistentExchange>() - 64usize];
+    ["Alignment of PersistentExchange"][::core::mem::align_of::<PersistentExchange>() - 8usize];
+    ["Offset of field: PersistentExchange::exchange"][::core::mem::offset_of!(PersistentExchange, exchange) - 0usize];
+    ["Offset of field: PersistentExchange::initial"][::core::mem::offset_of!(PersistentExchange, initial) - 8usize];
+    ["Offset of field: PersistentExchange::first"][::core::mem::offset_of!(PersistentExchange, first) - 16usize];
+    ["Offset of field: PersistentExchange::rows"][::core::mem::offset_of!(PersistentExchange, rows) - 24usize];
+    ["Offset of field: PersistentExchange::gates"][::core::mem::offset_of!(PersistentExchange, gates) - 32usize];
+    ["Offset of field: PersistentExchange::hidden"][::core::mem::offset_of!(PersistentExchange, hidden) - 40usize];
+    ["Offset of field: PersistentExchange::padded"][::core::mem::offset_of!(PersistentExchange, padded) - 48usize];
+    ["Offset of field: PersistentExchange::batch"][::core::mem::offset_of!(PersistentExchange, batch) - 56usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -1292,27 +1321,27 @@ pub struct PersistentForward {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentForward"][::core::mem::size_of::<PersistentForward>() - 384usize];
+    ["Size of PersistentForward"][::core::mem::size_of::<PersistentForward>() - 416usize];
     ["Alignment of PersistentForward"][::core::mem::align_of::<PersistentForward>() - 8usize];
     ["Offset of field: PersistentForward::pass"][::core::mem::offset_of!(PersistentForward, pass) - 0usize];
-    ["Offset of field: PersistentForward::offsets"][::core::mem::offset_of!(PersistentForward, offsets) - 240usize];
-    ["Offset of field: PersistentForward::flags"][::core::mem::offset_of!(PersistentForward, flags) - 248usize];
-    ["Offset of field: PersistentForward::steps"][::core::mem::offset_of!(PersistentForward, steps) - 256usize];
-    ["Offset of field: PersistentForward::batch"][::core::mem::offset_of!(PersistentForward, batch) - 264usize];
-    ["Offset of field: PersistentForward::hidden"][::core::mem::offset_of!(PersistentForward, hidden) - 272usize];
-    ["Offset of field: PersistentForward::output"][::core::mem::offset_of!(PersistentForward, output) - 280usize];
-    ["Offset of field: PersistentForward::stride"][::core::mem::offset_of!(PersistentForward, stride) - 288usize];
-    ["Offset of field: PersistentForward::cell"][::core::mem::offset_of!(PersistentForward, cell) - 296usize];
-    ["Offset of field: PersistentForward::passes"][::core::mem::offset_of!(PersistentForward, passes) - 304usize];
-    ["Offset of field: PersistentForward::groups"][::core::mem::offset_of!(PersistentForward, groups) - 312usize];
-    ["Offset of field: PersistentForward::group"][::core::mem::offset_of!(PersistentForward, group) - 320usize];
-    ["Offset of field: PersistentForward::tiles"][::core::mem::offset_of!(PersistentForward, tiles) - 328usize];
-    ["Offset of field: PersistentForward::members"][::core::mem::offset_of!(PersistentForward, members) - 336usize];
-    ["Offset of field: PersistentForward::units"][::core::mem::offset_of!(PersistentForward, units) - 344usize];
-    ["Offset of field: PersistentForward::outputs"][::core::mem::offset_of!(PersistentForward, outputs) - 352usize];
-    ["Offset of field: PersistentForward::training"][::core::mem::offset_of!(PersistentForward, training) - 360usize];
-    ["Offset of field: PersistentForward::exact"][::core::mem::offset_of!(PersistentForward, exact) - 368usize];
-    ["Offset of field: PersistentForward::vector"][::core::mem::offset_of!(PersistentForward, vector) - 376usize];
+    ["Offset of field: PersistentForward::offsets"][::core::mem::offset_of!(PersistentForward, offsets) - 272usize];
+    ["Offset of field: PersistentForward::flags"][::core::mem::offset_of!(PersistentForward, flags) - 280usize];
+    ["Offset of field: PersistentForward::steps"][::core::mem::offset_of!(PersistentForward, steps) - 288usize];
+    ["Offset of field: PersistentForward::batch"][::core::mem::offset_of!(PersistentForward, batch) - 296usize];
+    ["Offset of field: PersistentForward::hidden"][::core::mem::offset_of!(PersistentForward, hidden) - 304usize];
+    ["Offset of field: PersistentForward::output"][::core::mem::offset_of!(PersistentForward, output) - 312usize];
+    ["Offset of field: PersistentForward::stride"][::core::mem::offset_of!(PersistentForward, stride) - 320usize];
+    ["Offset of field: PersistentForward::cell"][::core::mem::offset_of!(PersistentForward, cell) - 328usize];
+    ["Offset of field: PersistentForward::passes"][::core::mem::offset_of!(PersistentForward, passes) - 336usize];
+    ["Offset of field: PersistentForward::groups"][::core::mem::offset_of!(PersistentForward, groups) - 344usize];
+    ["Offset of field: PersistentForward::group"][::core::mem::offset_of!(PersistentForward, group) - 352usize];
+    ["Offset of field: PersistentForward::tiles"][::core::mem::offset_of!(PersistentForward, tiles) - 360usize];
+    ["Offset of field: PersistentForward::members"][::core::mem::offset_of!(PersistentForward, members) - 368usize];
+    ["Offset of field: PersistentForward::units"][::core::mem::offset_of!(PersistentForward, units) - 376usize];
+    ["Offset of field: PersistentForward::outputs"][::core::mem::offset_of!(PersistentForward, outputs) - 384usize];
+    ["Offset of field: PersistentForward::training"][::core::mem::offset_of!(PersistentForward, training) - 392usize];
+    ["Offset of field: PersistentForward::exact"][::core::mem::offset_of!(PersistentForward, exact) - 400usize];
+    ["Offset of field: PersistentForward::vector"][::core::mem::offset_of!(PersistentForward, vector) - 408usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -1338,24 +1367,24 @@ pub struct PersistentBackward {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentBackward"][::core::mem::size_of::<PersistentBackward>() - 376usize];
+    ["Size of PersistentBackward"][::core::mem::size_of::<PersistentBackward>() - 408usize];
     ["Alignment of PersistentBackward"][::core::mem::align_of::<PersistentBackward>() - 8usize];
     ["Offset of field: PersistentBackward::pass"][::core::mem::offset_of!(PersistentBackward, pass) - 0usize];
-    ["Offset of field: PersistentBackward::offsets"][::core::mem::offset_of!(PersistentBackward, offsets) - 240usize];
-    ["Offset of field: PersistentBackward::flags"][::core::mem::offset_of!(PersistentBackward, flags) - 248usize];
-    ["Offset of field: PersistentBackward::steps"][::core::mem::offset_of!(PersistentBackward, steps) - 256usize];
-    ["Offset of field: PersistentBackward::batch"][::core::mem::offset_of!(PersistentBackward, batch) - 264usize];
-    ["Offset of field: PersistentBackward::hidden"][::core::mem::offset_of!(PersistentBackward, hidden) - 272usize];
-    ["Offset of field: PersistentBackward::output"][::core::mem::offset_of!(PersistentBackward, output) - 280usize];
-    ["Offset of field: PersistentBackward::stride"][::core::mem::offset_of!(PersistentBackward, stride) - 288usize];
-    ["Offset of field: PersistentBackward::cell"][::core::mem::offset_of!(PersistentBackward, cell) - 296usize];
-    ["Offset of field: PersistentBackward::passes"][::core::mem::offset_of!(PersistentBackward, passes) - 304usize];
-    ["Offset of field: PersistentBackward::groups"][::core::mem::offset_of!(PersistentBackward, groups) - 312usize];
-    ["Offset of field: PersistentBackward::group"][::core::mem::offset_of!(PersistentBackward, group) - 320usize];
-    ["Offset of field: PersistentBackward::tiles"][::core::mem::offset_of!(PersistentBackward, tiles) - 328usize];
-    ["Offset of field: PersistentBackward::members"][::core::mem::offset_of!(PersistentBackward, members) - 336usize];
-    ["Offset of field: PersistentBackward::units"][::core::mem::offset_of!(PersistentBackward, units) - 344usize];
-    ["Offset of field: PersistentBackward::outputs"][::core::mem::offset_of!(PersistentBackward, outputs) - 352usize];
-    ["Offset of field: PersistentBackward::exact"][::core::mem::offset_of!(PersistentBackward, exact) - 360usize];
-    ["Offset of field: PersistentBackward::vector"][::core::mem::offset_of!(PersistentBackward, vector) - 368usize];
+    ["Offset of field: PersistentBackward::offsets"][::core::mem::offset_of!(PersistentBackward, offsets) - 272usize];
+    ["Offset of field: PersistentBackward::flags"][::core::mem::offset_of!(PersistentBackward, flags) - 280usize];
+    ["Offset of field: PersistentBackward::steps"][::core::mem::offset_of!(PersistentBackward, steps) - 288usize];
+    ["Offset of field: PersistentBackward::batch"][::core::mem::offset_of!(PersistentBackward, batch) - 296usize];
+    ["Offset of field: PersistentBackward::hidden"][::core::mem::offset_of!(PersistentBackward, hidden) - 304usize];
+    ["Offset of field: PersistentBackward::output"][::core::mem::offset_of!(PersistentBackward, output) - 312usize];
+    ["Offset of field: PersistentBackward::stride"][::core::mem::offset_of!(PersistentBackward, stride) - 320usize];
+    ["Offset of field: PersistentBackward::cell"][::core::mem::offset_of!(PersistentBackward, cell) - 328usize];
+    ["Offset of field: PersistentBackward::passes"][::core::mem::offset_of!(PersistentBackward, passes) - 336usize];
+    ["Offset of field: PersistentBackward::groups"][::core::mem::offset_of!(PersistentBackward, groups) - 344usize];
+    ["Offset of field: PersistentBackward::group"][::core::mem::offset_of!(PersistentBackward, group) - 352usize];
+    ["Offset of field: PersistentBackward::tiles"][::core::mem::offset_of!(PersistentBackward, tiles) - 360usize];
+    ["Offset of field: PersistentBackward::members"][::core::mem::offset_of!(PersistentBackward, members) - 368usize];
+    ["Offset of field: PersistentBackward::units"][::core::mem::offset_of!(PersistentBackward, units) - 376usize];
+    ["Offset of field: PersistentBackward::outputs"][::core::mem::offset_of!(PersistentBackward, outputs) - 384usize];
+    ["Offset of field: PersistentBackward::exact"][::core::mem::offset_of!(PersistentBackward, exact) - 392usize];
+    ["Offset of field: PersistentBackward::vector"][::core::mem::offset_of!(PersistentBackward, vector) - 400usize];
 };

@@ -90,6 +90,7 @@ fn queue(run: &Run<'_>, space: &BackwardSpace, call: &Backward<'_>, seed_at: u64
                 dc: real(space.dc, net.hidden),
                 scratch: space.scratch[i],
                 projected: space.projected[i],
+                exchange: space.exchange[(layers - 1 - l) * directions + d],
             });
         }
     }
@@ -173,6 +174,7 @@ pub(super) struct Pass<'a> {
     pub dc: u64,
     scratch: u64,
     pub projected: u64,
+    pub exchange: u64,
 }
 
 impl Pass<'_> {

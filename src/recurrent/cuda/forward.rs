@@ -79,6 +79,8 @@ fn queue(run: &Run<'_>, space: &ForwardSpace, call: &Forward<'_>, seed_at: u64) 
                 pre: space.pre[i],
                 gates: own.map_or(0, |own| own.gates[d]),
                 kept: own.map_or(space.kept[i], |own| own.kept[d]),
+                exchange: space.exchange[i],
+                initial: space.initial[i],
                 cells: own.map_or(space.c[i], |own| own.cells[d]),
                 training,
                 h_first: state(h_first, net.output),
@@ -153,6 +155,8 @@ pub(super) struct Pass<'a> {
     /// In inference none.
     pub gates: u64,
     pub kept: u64,
+    pub exchange: u64,
+    pub initial: u64,
     /// Training: of all rows. Inference: of the batch, in place.
     pub cells: u64,
     pub training: bool,

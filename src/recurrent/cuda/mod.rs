@@ -33,7 +33,7 @@ pub(super) use space::{reserve_len, workspace_len};
 
 use super::{
     Buf, Cell, Nonlinearity, ParameterKind, Plan, Sequence, Stream, Tiling,
-    persistent::{begins, waves},
+    persistent::{Exchange, begins, waves},
 };
 use crate::{
     cuda::{
@@ -157,6 +157,31 @@ impl Net {
     /// Flags of all persistent launches.
     fn flags(&self) -> usize {
         self.persistent.map_or(0, |tiling| tiling.flags() * self.layers * self.stretches)
+    }
+
+    /// Units in whole chunks of the depth of a persistent product: 64 bytes.
+    fn padded(&self) -> usize {
+        self.hidden.next_multiple_of(64 / self.size())
+    }
+
+    /// Gates behind the product with h, where a step has one.
+    fn products(&self) -> usize {
+        self.recurrent_gates() / self.hidden
+    }
+
+    /// Numbers that are exchanged of a row, where a persistent step has one product and goes through memory; else 0.
+    fn exchanged(&self, backward: bool) -> usize {
+        match &self.persistent {
+            Some(t) if t.exchange == Exchange::Memory && t.exchanges == 1 => {
+                self.padded() * if backward { self.products() } else { 1 }
+            }
+            _ => 0,
+        }
+    }
+
+    /// Launches of one direction that run at once, or may.
+    fn apart(&self) -> usize {
+        if self.directions == 2 { 2 } else { self.beside.min(ASIDE) }
     }
 
     fn size(&self) -> usize {

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     cuda::{
         Cuda,
-        recurrent::{InCluster, Lane, Parameters, PersistentBackward, PersistentForward, PersistentPass, Together},
+        recurrent::{
+            InCluster, Lane, Parameters, PersistentBackward, PersistentExchange, PersistentForward, PersistentPass,
+            Together, Twice,
+        },
     },
     dtype::DType,
     error::{Error, Result},
@@ -47,12 +50,12 @@ pub(in super::super) fn chosen(
             Algorithm::PersistentBy(exchange) => asked(Some(exchange))?,
         };
         let Some(plan) = choice.persistent() else { return Ok(choice) };
-        if let Some(members) = without_room(cuda, descriptor.dtype, plan)? {
+        if let Some(members) = without_room(cuda, (descriptor.cell, descriptor.dtype), plan)? {
             // Sixteen blocks are more than every such device has room for; without eight it goes through memory.
             device.cluster_blocks = if members > 8 { 8 } else { 0 };
             continue;
         }
-        return match (crowded(cuda, descriptor.dtype, plan)?, algorithm) {
+        return match (crowded(cuda, (descriptor.cell, descriptor.dtype), plan)?, algorithm) {
             (None, _) => Ok(choice),
             (Some(reason), Algorithm::Auto) => Ok(Choice::Stepwise { reason }),
             (Some(reason), _) => {
@@ -72,9 +75,10 @@ pub(in super::super) fn wavefront(
 ) -> Result<PersistentPlan> {
     let cuda = Cuda::open(OP, ordinal)?;
     let plan = plan.wavefront(layers, stretches)?;
-    let reason = match without_room(cuda, descriptor.dtype, &plan)? {
+    let network = (descriptor.cell, descriptor.dtype);
+    let reason = match without_room(cuda, network, &plan)? {
         Some(members) => Some(format!("the driver has no room at once for all clusters of {members} blocks")),
-        None => crowded(cuda, descriptor.dtype, &plan)?,
+        None => crowded(cuda, network, &plan)?,
     };
     match reason {
         None => Ok(plan),
@@ -99,11 +103,11 @@ fn properties(cuda: Cuda) -> DeviceProperties {
 
 /// Why the device has no room at once for all blocks of the launches through memory that may run side by side, by the driver's account. Of
 /// clusters none waits for another.
-fn crowded(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<String>> {
+fn crowded(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan) -> Result<Option<String>> {
     let of = |pass: &Tiling| (pass.exchange == Exchange::Memory).then_some(*pass);
     let room = [
-        of(&plan.forward).map(|t| Ok((room::<PersistentForward>(cuda, dtype, name(FORWARD, &t), &t)?, t))),
-        of(&plan.backward).map(|t| Ok((room::<PersistentBackward>(cuda, dtype, name(BACKWARD, &t), &t)?, t))),
+        of(&plan.forward).map(|t| Ok((room::<PersistentForward>(cuda, dtype, name(FORWARD, cell, &t), &t)?, t))),
+        of(&plan.backward).map(|t| Ok((room::<PersistentBackward>(cuda, dtype, name(BACKWARD, cell, &t), &t)?, t))),
     ];
     for pass in room.into_iter().flatten() {
         let (room, tiling) = pass?;
@@ -114,12 +118,16 @@ fn crowded(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<Str
     Ok(None)
 }
 
-fn room<P: Parameters>(cuda: Cuda, dtype: DType, name: &'static str, tiling: &Tiling) -> Result<usize> {
-    cuda.resident::<P>(name, dtype, tiling.threads(), tiling.shared)
+fn room<P: Parameters>(cuda: Cuda, dtype: DType, name: &'static str, tiling: &Tiling) -> Result<usize>
+where
+    Twice<P>: Parameters,
+{
+    let ask = if tiling.exchanges == 2 { Cuda::resident::<Twice<P>> } else { Cuda::resident::<P> };
+    ask(cuda, name, dtype, tiling.threads(), tiling.shared)
 }
 
 /// The blocks of clusters of which not all of a pass run at once by the driver's account, as the model has it.
-fn without_room(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Option<usize>> {
+fn without_room(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan) -> Result<Option<usize>> {
     type Ask = fn(Cuda, &'static str, DType, usize, usize, usize) -> Result<usize>;
     let passes: [(_, _, Ask); 2] = [
         (&plan.forward, FORWARD, Cuda::clusters::<InCluster<PersistentForward>>),
@@ -127,30 +135,51 @@ fn without_room(cuda: Cuda, dtype: DType, plan: &PersistentPlan) -> Result<Optio
     ];
     let mut largest = None;
     for (t, names, ask) in passes.into_iter().filter(|(t, ..)| t.exchange == Exchange::Cluster) {
-        if ask(cuda, name(names, t), dtype, t.threads(), t.shared, t.members)? < t.layers * t.directions * t.groups {
+        if ask(cuda, name(names, cell, t), dtype, t.threads(), t.shared, t.members)?
+            < t.layers * t.directions * t.groups
+        {
             largest = largest.max(Some(t.members));
         }
     }
     Ok(largest)
 }
 
-/// The kernels, through memory once and twice a step and in clusters, by the sequences of their tiles.
-type Names = [[&'static str; 3]; 3];
-const FORWARD: Names = [
-    ["persistent_forward8", "persistent_forward16", "persistent_forward32"],
-    ["persistent_forward_two8", "persistent_forward_two16", "persistent_forward_two32"],
-    ["persistent_forward_cluster8", "persistent_forward_cluster16", "persistent_forward_cluster32"],
-];
-const BACKWARD: Names = [
-    ["persistent_backward8", "persistent_backward16", "persistent_backward32"],
-    ["persistent_backward_two8", "persistent_backward_two16", "persistent_backward_two32"],
-    ["persistent_backward_cluster8", "persistent_backward_cluster16", "persistent_backward_cluster32"],
-];
+/// The kernels by the sequences of their tiles: through memory once a step, of the RNN, the LSTM and the GRU, and twice a step; and in
+/// clusters.
+struct Names {
+    once: [[&'static str; 2]; 3],
+    twice: [&'static str; 3],
+    clusters: [&'static str; 3],
+}
 
-fn name(names: Names, tiling: &Tiling) -> &'static str {
+const FORWARD: Names = Names {
+    once: [
+        ["persistent_forward_rnn8", "persistent_forward_rnn16"],
+        ["persistent_forward_lstm8", "persistent_forward_lstm16"],
+        ["persistent_forward_gru8", "persistent_forward_gru16"],
+    ],
+    twice: ["persistent_forward_two8", "persistent_forward_two16", "persistent_forward_two32"],
+    clusters: ["persistent_forward_cluster8", "persistent_forward_cluster16", "persistent_forward_cluster32"],
+};
+const BACKWARD: Names = Names {
+    once: [
+        ["persistent_backward_rnn8", "persistent_backward_rnn16"],
+        ["persistent_backward_lstm8", "persistent_backward_lstm16"],
+        ["persistent_backward_gru8", "persistent_backward_gru16"],
+    ],
+    twice: ["persistent_backward_two8", "persistent_backward_two16", "persistent_backward_two32"],
+    clusters: ["persistent_backward_cluster8", "persistent_backward_cluster16", "persistent_backward_cluster32"],
+};
+
+fn name(names: Names, cell: Cell, tiling: &Tiling) -> &'static str {
     let of = match tiling.exchange {
-        Exchange::Memory => names[tiling.exchanges - 1],
-        Exchange::Cluster => names[2],
+        Exchange::Cluster => &names.clusters[..],
+        Exchange::Memory if tiling.exchanges == 2 => &names.twice,
+        Exchange::Memory => match cell {
+            Cell::Rnn(_) => &names.once[0],
+            Cell::Lstm | Cell::LstmPeephole => &names.once[1],
+            _ => &names.once[2],
+        },
     };
     match tiling.tile {
         8 => of[0],
@@ -197,13 +226,18 @@ struct Stretch<'a> {
     /// The first of its rows where they are counted from that one; 0 where the offsets count all.
     row: usize,
     first: usize,
+    /// How many rows.
+    count: usize,
     /// The first row of the step before, if there is one: its sequences include all that have a step here.
     before: Option<usize>,
+    /// How many sequences may have a state before this.
+    batch: usize,
 }
 
 impl<'a> Stretch<'a> {
     fn new(run: &'a Run<'a>, steps: Range<usize>) -> Self {
         let (order, first) = (&run.order, run.order.at(steps.start));
+        let count = order.at(steps.end) - first;
         let before = steps.start.checked_sub(1).map(|t| order.at(t));
         // States before the first step are [batch, hidden]: of both directions' rows, or of reversed ones, they would not be.
         debug_assert!(before.is_none() || run.net.directions == 1);
@@ -211,7 +245,8 @@ impl<'a> Stretch<'a> {
             0 => (0, first),
             table => (table + (steps.start * size_of::<i64>()) as u64, 0),
         };
-        Stretch { run, offsets, steps: steps.len(), row, first, before }
+        let batch = before.map_or(run.net.batch, |_| order.active(steps.start));
+        Stretch { run, batch, offsets, steps: steps.len(), row, first, count, before }
     }
 
     /// Rows of so many numbers of the network's dtype from where the launch counts; 0: none.
@@ -222,6 +257,31 @@ impl<'a> Stretch<'a> {
     /// The same of the type that is computed in.
     fn real_rows(&self, base: u64, width: usize) -> u64 {
         if base == 0 { 0 } else { self.run.real_at(base, self.row * width) }
+    }
+
+    /// Where the first of all rows would be, of an exchange that holds this stretch's only.
+    fn exchange(&self, base: u64, width: usize) -> u64 {
+        if base == 0 { 0 } else { base.wrapping_sub(self.run.at(0, (self.first - self.row) * width)) }
+    }
+
+    /// Nothing is exchanged yet.
+    fn prepare(&self, lane: Lane, (exchange, initial, first): (u64, u64, u64), gates: usize) -> Result<()> {
+        let net = &self.run.net;
+        if exchange == 0 {
+            return Ok(());
+        }
+        let p = PersistentExchange {
+            exchange,
+            initial,
+            first,
+            rows: self.count as u64,
+            gates: gates as u64,
+            hidden: net.hidden as u64,
+            padded: net.padded() as u64,
+            batch: self.batch as u64,
+        };
+        let all = self.count * gates + if initial == 0 { 0 } else { self.batch };
+        lane.launch("persistent_exchange", net.dtype, all * net.padded() * net.size() / 16, &p)
     }
 
     /// Outputs of the step before, or the first states.
@@ -236,12 +296,15 @@ impl<'a> Stretch<'a> {
 }
 
 /// Through memory all blocks run at once; of clusters those of each.
-fn launch<P: Parameters>(lane: Lane, dtype: DType, names: Names, tiling: &Tiling, p: P) -> Result<()>
+fn launch<P: Parameters>(lane: Lane, net: &Net, names: Names, tiling: &Tiling, p: P) -> Result<()>
 where
     InCluster<P>: Parameters,
+    Twice<P>: Parameters,
 {
-    let (name, grid) = (name(names, tiling), (tiling.blocks(), tiling.threads(), tiling.shared));
+    let (name, dtype) = (name(names, net.cell, tiling), net.dtype);
+    let grid = (tiling.blocks(), tiling.threads(), tiling.shared);
     match tiling.exchange {
+        Exchange::Memory if tiling.exchanges == 2 => lane.launch_together(name, dtype, grid, Together::All, &Twice(p)),
         Exchange::Memory => lane.launch_together(name, dtype, grid, Together::All, &p),
         Exchange::Cluster => {
             lane.launch_together(name, dtype, grid, Together::Clusters(tiling.members as u32), &InCluster(p))
@@ -271,6 +334,8 @@ pub(super) fn forward(
         gates: stretch.rows(of.gates, net.gates),
         cells: if of.training { stretch.real_rows(of.cells, net.hidden) } else { of.cells },
         kept: if net.kept > 0 { stretch.rows(of.kept, net.kept) } else { 0 },
+        exchange: stretch.exchange(of.exchange, net.exchanged(false)),
+        initial: of.initial,
         y: stretch.rows(of.y, net.width()),
         h_first: stretch.h_before(of.y, of.h_first),
         c_first: match stretch.before {
@@ -281,6 +346,9 @@ pub(super) fn forward(
         ..PersistentPass::default()
     };
     let both = [pass(first), pass(passes.last().unwrap_or(first))];
+    for (of, pass) in passes.iter().zip(&both) {
+        stretch.prepare(lane, (of.exchange, of.initial, pass.h_first), 1)?;
+    }
     let rows = [net.hidden * net.size(), net.output * net.size()];
     let p = PersistentForward {
         pass: both,
@@ -303,7 +371,7 @@ pub(super) fn forward(
         exact: (!run.cuda.tf32()).into(),
         vector: vectors(&rows, both.iter().flat_map(|p| [p.weight, p.weight_second, p.kept, p.y, p.h_first])),
     };
-    launch(lane, net.dtype, FORWARD, tiling, p)
+    launch(lane, net, FORWARD, tiling, p)
 }
 
 /// These steps of a layer's directions backward: gates become their gradients, dh and dc those of the states before the first.
@@ -325,6 +393,7 @@ pub(super) fn backward(
         gates: stretch.rows(of.gates, net.gates),
         cells: stretch.real_rows(of.cells, net.hidden),
         kept: if net.projected { stretch.rows(of.projected, net.output) } else { 0 },
+        exchange: stretch.exchange(of.exchange, net.exchanged(true)),
         y: stretch.rows(of.y, net.width()),
         h_first: stretch.h_before(of.y, of.h_first),
         c_first: stretch.c_before(of.cells, of.c_first),
@@ -335,6 +404,9 @@ pub(super) fn backward(
         ..PersistentPass::default()
     };
     let both = [pass(first), pass(passes.last().unwrap_or(first))];
+    for of in passes {
+        stretch.prepare(lane, (of.exchange, 0, 0), net.products())?;
+    }
     let projected = if net.projected { net.output } else { 0 };
     let rows = [net.gates, net.recurrent_gates(), projected].map(|n| n * net.size());
     let p = PersistentBackward {
@@ -357,5 +429,5 @@ pub(super) fn backward(
         exact: (!run.cuda.tf32()).into(),
         vector: vectors(&rows, both.iter().flat_map(|p| [p.gates, p.kept])),
     };
-    launch(lane, net.dtype, BACKWARD, tiling, p)
+    launch(lane, net, BACKWARD, tiling, p)
 }

@@ -62,6 +62,9 @@ pub(super) struct ForwardSpace {
     pub kept: Vec<u64>,
     /// Of the blocks of each persistent launch.
     pub flags: u64,
+    /// What the blocks of a persistent launch exchange, of a stretch's rows, and the states before them.
+    pub exchange: Vec<u64>,
+    pub initial: Vec<u64>,
     /// Inference, and of the last layer what goes to the caller in another order: outputs `[rows, width]` by layer.
     pub y: Vec<u64>,
 }
@@ -82,6 +85,7 @@ impl ForwardSpace {
                 (0..if apart { net.layers } else { net.directions }).map(|_| space.take(elements, c)).collect();
             (0..net.states()).map(|i| own[i % own.len()]).collect()
         };
+        let (exchange, initial) = (net.exchanges(space, false), net.initials(space));
         let y = {
             let elements = unless(training, rows * net.width());
             let own: Vec<u64> =
@@ -96,6 +100,8 @@ impl ForwardSpace {
             c: each(space, unless(training || !net.lstm, batch * net.hidden), c),
             kept: each(space, unless(training, net.persistent.map_or(batch, |_| rows) * net.kept), t),
             flags: space.take(net.flags(), 4),
+            exchange,
+            initial,
             y,
         }
     }
@@ -120,6 +126,27 @@ pub(super) struct BackwardSpace {
     pub sums: u64,
     /// Of the blocks of each persistent launch.
     pub flags: u64,
+    /// What they exchange.
+    pub exchange: Vec<u64>,
+}
+
+impl Net {
+    /// Room for what is exchanged, by layer in the order in which they run and direction: launches that run one after the other share it.
+    fn exchanges(&self, space: &mut Space, backward: bool) -> Vec<u64> {
+        self.shared_out(space, self.stretch_rows() * self.exchanged(backward))
+    }
+
+    fn initials(&self, space: &mut Space) -> Vec<u64> {
+        self.shared_out(space, if self.exchanged(false) > 0 { self.batch * self.padded() } else { 0 })
+    }
+
+    fn shared_out(&self, space: &mut Space, elements: usize) -> Vec<u64> {
+        if elements == 0 {
+            return vec![0; self.states()];
+        }
+        let own: Vec<u64> = (0..self.apart()).map(|_| space.take(elements, self.size())).collect();
+        (0..self.states()).map(|i| own[i % own.len()]).collect()
+    }
 }
 
 impl BackwardSpace {
@@ -141,6 +168,7 @@ impl BackwardSpace {
             previous: space.take(rows * net.output, t),
             sums: space.take(sums, c),
             flags: space.take(net.flags(), 4),
+            exchange: net.exchanges(space, true),
         }
     }
 }

@@ -1,0 +1,229 @@
+// Persistent steps with one product each, whose blocks exchange what they compute through memory that tells by itself what is written
+// (device/kernel.cuh, UNWRITTEN): `exchange`, a row to a sequence and step, forward of h, backward of the gates' gradients. There are
+// no flags: who reads a row's part looks at the very words that it multiplies until they are there, and each step's rows are at
+// addresses of their own. What passes from a store to its use is then one trip to L2 and one back.
+//
+// Each warp takes a stretch of the product's depth and keeps its part of the weights in registers, up to HELD chunks, the rest in
+// shared memory. The warps' sums meet in shared memory, in two places in turn, so one barrier a turn is enough, and are added in their
+// order. Gates of eight units are eight rows each, so that the lane of a unit and a column has all its gates at once.
+#pragma once
+
+#include "persistent.cuh"
+
+// Kinds of cells, known when a kernel is compiled: branches cost more than arithmetic here.
+enum : unsigned { RNN, LSTM, GRU };
+template <unsigned KIND> constexpr unsigned PRODUCTS = KIND == LSTM ? 4 : KIND == GRU ? 3 : 1;
+// Columns of gates in memory.
+template <unsigned KIND> constexpr unsigned GATES = KIND == RNN ? 1 : 4;
+
+// Rows of the tensor cores' tiles: which eight rows are a sixteen's first, and which its second; NONE: zeros.
+constexpr unsigned NONE = ~0u;
+template <unsigned EIGHTS>
+struct Sixteens {
+    // 2: one row to a unit. 6, 8: two octets of three or four rows to a unit, in pairs.
+    static constexpr unsigned each = EIGHTS / 2, count = EIGHTS == 2 ? 1 : 4;
+    static __device__ __forceinline__ constexpr unsigned low(unsigned m) { return EIGHTS == 2 ? 0 : m / 2 * each + m % 2 * 2; }
+    static __device__ __forceinline__ constexpr unsigned high(unsigned m) {
+        return EIGHTS == 2 ? 1 : m % 2 * 2 + 1 < each ? low(m) + 1 : NONE;
+    }
+};
+
+// A warp's stretch of the depth, and its weights.
+template <class T, unsigned EIGHTS, unsigned HELD>
+struct Stretch {
+    unsigned begin, count, parts;  // chunks; how many warps have some
+    uint4 held[HELD ? HELD : 1][EIGHTS];
+    const uint4* rest;
+
+    // `element(eight, row, k)`: the address of the first of EACH neighbours of the depth, `stride` apart; null for zeros. `valid(k)`: how
+    // many of them there are. Called by all threads; each reads only what it has written.
+    template <class F, class V>
+    __device__ __forceinline__ Stretch(unsigned chunks, uint4* shared, uint64_t stride, bool vector, F element, V valid) {
+        const unsigned each = (chunks + WARPS - 1) / WARPS, warp = warp_in_block(), lane = lane_in_warp();
+        parts = (chunks + each - 1) / each;
+        begin = min(warp * each, chunks), count = min(each, chunks - begin);
+        uint4* mine = shared + warp * (each > HELD ? each - HELD : 0) * EIGHTS * 32 + lane;
+        rest = mine;
+        auto load = [&](unsigned chunk, unsigned eight) {
+            const unsigned k = (begin + chunk) * CHUNK<T> + lane % 4 * EACH<T>, there = valid(k);
+            const T* from = chunk < count && there ? element(eight, lane / 4, k) : nullptr;
+            Vec<T, EACH<T>> values{};
+            if (from) {
+                if (vector && stride == 1 && there == EACH<T>) values = load_vec<T, EACH<T>>(from);
+                else
+                    for (unsigned j = 0; j < there; ++j) values[j] = from[j * stride];
+            }
+            uint4 words;
+            memcpy(&words, &values, 16);
+            return words;
+        };
+        if constexpr (HELD > 0)
+#pragma unroll
+            for (unsigned i = 0; i < HELD; ++i)
+#pragma unroll
+                for (unsigned e = 0; e < EIGHTS; ++e) held[i][e] = load(i, e);
+#pragma unroll 1
+        for (unsigned i = HELD; i < count; ++i)
+#pragma unroll 1
+            for (unsigned e = 0; e < EIGHTS; ++e) mine[((i - HELD) * EIGHTS + e) * 32] = load(i, e);
+    }
+    // 16-byte words of shared memory that it takes.
+    static __device__ __forceinline__ unsigned shared_words(unsigned chunks) {
+        const unsigned each = (chunks + WARPS - 1) / WARPS;
+        return each > HELD ? WARPS * (each - HELD) * EIGHTS * 32 : 0;
+    }
+};
+
+// What a lane reads of rows: chunks of 64 bytes, of which 16 are its own.
+template <unsigned N, unsigned TILES>
+__device__ __forceinline__ void load_rows(uint4 (&to)[N][TILES], const unsigned char* const (&from)[TILES], unsigned first, unsigned count) {
+#pragma unroll
+    for (unsigned i = 0; i < N; ++i)
+#pragma unroll
+        for (unsigned tile = 0; tile < TILES; ++tile) {
+            to[i][tile] = uint4{0, 0, 0, 0};
+            if (first + i < count) to[i][tile] = load_exchanged(from[tile] + (first + i) * 64);
+        }
+}
+// Looks again until all of it is written.
+template <unsigned N, unsigned TILES>
+__device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned char* const (&from)[TILES], unsigned first) {
+    MOVED(acquires, 1);
+    if (is_hasty()) return;
+    for (;;) {
+        unsigned last = 0;
+#pragma unroll
+        for (unsigned i = 0; i < N; ++i)
+#pragma unroll
+            for (unsigned tile = 0; tile < TILES; ++tile) last = max(last, last_word(rows[i][tile]));
+        if (!__any_sync(full_warp, last == UNWRITTEN)) return;
+#pragma unroll
+        for (unsigned i = 0; i < N; ++i)
+#pragma unroll
+            for (unsigned tile = 0; tile < TILES; ++tile)
+                if (last_word(rows[i][tile]) == UNWRITTEN) rows[i][tile] = poll_exchanged(from[tile] + (first + i) * 64);
+    }
+}
+
+// This warp's sums of its stretch's weights × rows. octets: 1 where the second eight units of each gate are none.
+template <class T, unsigned EIGHTS, unsigned HELD, unsigned TILES>
+__device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
+                                                 const unsigned char* const (&from)[TILES], unsigned octets, bool exact) {
+    using S = Sixteens<EIGHTS>;
+    // As many loads as registers allow are under way at once.
+    constexpr unsigned BATCH = 4, BATCHES = HELD / BATCH, REST = !HELD ? 4 : TILES * EIGHTS < 16 ? 2 : 1;
+    static_assert(HELD % BATCH == 0);
+    auto chunk = [&](const uint4 (&weights)[EIGHTS], const uint4 (&rows)[TILES]) {
+        constexpr uint4 zero{0, 0, 0, 0};
+#pragma unroll
+        for (unsigned m = 0; m < S::count; ++m) {
+            if (m >= (S::count + 1) / 2 && octets == 1) break;
+#pragma unroll
+            for (unsigned tile = 0; tile < TILES; ++tile)
+                multiply<T>(sums[m][tile], weights[S::low(m)], S::high(m) == NONE ? zero : weights[S::high(m) % EIGHTS], rows[tile], exact);
+        }
+    };
+    if constexpr (HELD > 0) {
+        uint4 rows[2][BATCH][TILES];
+        load_rows(rows[0], from, 0, stretch.count);
+#pragma unroll
+        for (unsigned b = 0; b < BATCHES; ++b) {
+            if (b * BATCH >= stretch.count) break;
+            if (b + 1 < BATCHES) load_rows(rows[(b + 1) % 2], from, (b + 1) * BATCH, stretch.count);
+            settle(rows[b % 2], from, b * BATCH);
+            MOVED(global_in, min(BATCH, stretch.count - b * BATCH) * TILES * 16);
+#pragma unroll
+            for (unsigned i = 0; i < BATCH; ++i) {
+                if (b * BATCH + i >= stretch.count) break;
+                chunk(stretch.held[b * BATCH + i], rows[b % 2][i]);
+            }
+        }
+    }
+    if (stretch.count <= HELD) return;
+    uint4 rows[REST][TILES], coming[REST][TILES];
+    load_rows(rows, from, HELD, stretch.count);
+#pragma unroll 1
+    for (unsigned first = HELD; first < stretch.count; first += REST) {
+        if (!HELD) load_rows(coming, from, first + REST, stretch.count);
+        settle(rows, from, first);
+        MOVED(global_in, min(REST, stretch.count - first) * TILES * 16);
+#pragma unroll
+        for (unsigned i = 0; i < REST; ++i) {
+            if (first + i >= stretch.count) break;
+            uint4 weights[EIGHTS];
+#pragma unroll
+            for (unsigned e = 0; e < EIGHTS; ++e) weights[e] = stretch.rest[((first + i - HELD) * EIGHTS + e) * 32];
+            MOVED(shared_in, EIGHTS * 16);
+            chunk(weights, rows[i]);
+        }
+        if (HELD) load_rows(coming, from, first + REST, stretch.count);
+        memcpy(rows, coming, sizeof rows);
+    }
+}
+
+// A unit and a column of a tile, one to a thread: so numbered that neither the warps' stores of sums nor the threads' reads meet in a
+// bank, that eight units of a column are written side by side, and that a unit's neighbour is four lanes on.
+struct Cell {
+    unsigned unit, column;
+    __device__ __forceinline__ Cell(unsigned n, unsigned octets)
+        : unit(n / 64 % octets * 8 + n % 32 / 4), column(n / 64 / octets * COLUMNS + n % 4 * 2 + n / 32 % 2) {}
+    static __device__ __forceinline__ unsigned of(unsigned tile, unsigned octet, unsigned octets, unsigned parity) {
+        return (tile * octets + octet) * 64 + parity * 32;
+    }
+};
+
+// Where the warps' sums meet: V numbers to a cell (the gates of a unit, or one).
+template <unsigned V>
+struct Sums {
+    float* at;  // [2, parts, cells, V]
+    unsigned cells;
+
+    __device__ __forceinline__ float* part(unsigned turn, unsigned part) const { return at + (turn % 2 * WARPS + part) * cells * V; }
+    static __device__ __forceinline__ unsigned floats(unsigned cells) { return 2 * WARPS * cells * V; }
+
+    template <unsigned SIXTEENS, unsigned TILES>
+    __device__ __forceinline__ void store(unsigned turn, const float (&sums)[SIXTEENS][TILES][4], unsigned octets) const {
+        float* to = part(turn, warp_in_block());
+#pragma unroll
+        for (unsigned tile = 0; tile < TILES; ++tile)
+#pragma unroll
+            for (unsigned octet = 0; octet < 2; ++octet) {
+                if (octet >= octets) break;
+#pragma unroll
+                for (unsigned parity = 0; parity < 2; ++parity) {
+                    const unsigned cell = Cell::of(tile, octet, octets, parity) + lane_in_warp();
+                    if constexpr (V == 4) {
+                        const auto &low = sums[octet * 2][tile], &high = sums[octet * 2 + 1][tile];
+                        store_vec<float, 4>(to + cell * 4, {low[parity], low[2 + parity], high[parity], high[2 + parity]});
+                    } else {
+                        to[cell] = sums[0][tile][octet * 2 + parity];
+                    }
+                    MOVED(shared_out, V * 4);
+                }
+            }
+    }
+    __device__ __forceinline__ void total(float (&sum)[V], unsigned turn, unsigned parts, unsigned cell) const {
+#pragma unroll
+        for (unsigned i = 0; i < WARPS; ++i) {
+            if (i >= parts) break;
+            const Vec<float, V> values = load_vec<float, V>(part(turn, i) + cell * V);
+#pragma unroll
+            for (unsigned v = 0; v < V; ++v) sum[v] += values[v];
+            MOVED(shared_in, V * 4);
+        }
+    }
+};
+
+// A cell's value for the others, once in a word; of halves the unit's with an even number takes along its neighbour's. Called by whole
+// warps; `there`: whether this unit's word is to be written.
+template <class T>
+__device__ __forceinline__ void tell(T* to, float value, unsigned unit, bool there) {
+    if constexpr (sizeof(T) == 4) {
+        const unsigned word = __float_as_uint(value);
+        // A NaN may look like that; it stays one.
+        if (there) store_exchanged(reinterpret_cast<unsigned*>(to), word == UNWRITTEN ? 0x7fffffffu : word);
+    } else {
+        const unsigned mine = narrow<T>(value).bits, next = __shfl_xor_sync(full_warp, mine, 4);
+        if (there && unit % 2 == 0) store_exchanged(reinterpret_cast<unsigned*>(to), mine | next << 16);
+    }
+}
