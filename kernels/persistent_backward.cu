@@ -6,9 +6,9 @@
 #include "cell/lstm.cuh"
 #include "persistent_once.cuh"
 
-// What a thread reads of its unit and one of its sequences while it waits.
+// A thread's unit and one of its sequences.
 struct Mine {
-    float a[4], c, before, dy;  // before: c or h
+    float a[4], c, before;  // before: c or h
 };
 
 // a: activations to gradients of the pre-activations; carried: dc (LSTM), or what reaches the earlier h past the product (GRU).
@@ -28,12 +28,14 @@ __device__ __forceinline__ void cell_backward(Mine& r, const float (&peephole)[3
 
 template <class T, unsigned KIND, unsigned TILES>
 __device__ __forceinline__ void backward(const PersistentBackward& p) {
-    constexpr unsigned EIGHTS = 2, HELD = sizeof(T) == 4 ? 0 : TILES == 2 && KIND == LSTM ? 12 : 4 * PRODUCTS<KIND>, columns = TILES * COLUMNS;
+    constexpr unsigned EIGHTS = 2, columns = TILES * COLUMNS;
+    // As many as registers hold.
+    constexpr unsigned HELD = sizeof(T) == 4 ? 0 : TILES == 2 && KIND == LSTM ? 12 : 4 * PRODUCTS<KIND>;
     const Member<PersistentBackward> me(p);
     const PersistentPass& pass = me.pass;
     const unsigned hidden = unsigned(p.hidden), octets = p.units > 8 ? 2 : 1, tiles = unsigned(p.tiles);
     const unsigned padded = (hidden + CHUNK<T> - 1) / CHUNK<T> * CHUNK<T>, length = PRODUCTS<KIND> * padded, chunks = length / CHUNK<T>;
-    const unsigned cells = 64 * octets * TILES;
+    const unsigned cells = 64 * octets * TILES, row_bytes = length * sizeof(T);
     uint4* shared = dynamic_shared<uint4>();
     // What a unit gives to each gate, a column of the matrix.
     const Stretch<T, EIGHTS, HELD> stretch(
@@ -44,123 +46,144 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             return u < me.units ? weight + (uint64_t(k / padded) * hidden + k % padded) * hidden : nullptr;
         },
         [&](unsigned k) { return k % padded < hidden ? min(hidden - k % padded, EACH<T>) : 0; });
-    const Sums<1> sums{reinterpret_cast<float*>(shared + stretch.shared_words(chunks)), cells};
-    float* states = sums.at + sums.floats(cells);  // [tiles, THREADS]
+    float* of_sums = reinterpret_cast<float*>(shared + stretch.shared_words(chunks));
+    const Sums<1> sums(of_sums, cells);
+    const SharedPlace states = SharedPlace(of_sums + sums.floats(cells)) + threadIdx.x * 4;  // [tiles, THREADS]
 
+    // Who has no cell does as if it had the last, and stores nothing.
+    const bool busy = warp_in_block() * 32 < cells;
     const Cell cell(threadIdx.x, octets);
-    const bool mine = threadIdx.x < cells && cell.unit < me.units;
-    const uint64_t unit = me.first_unit + cell.unit;
+    const bool mine = busy && cell.unit < me.units;
+    const unsigned unit = me.first_unit + min(cell.unit, me.units - 1);
     const bool variant = p.cell == CELL_RNN_RELU || p.cell == CELL_LSTM_PEEPHOLE;
     float peephole[3] = {};
-    if (KIND == LSTM && variant && mine)
+    if (KIND == LSTM && variant)
 #pragma unroll
-        for (unsigned k = 0; k < 3; ++k) peephole[k] = widen(at<const T>(pass.peephole)[k * p.hidden + unit]);
+        for (unsigned k = 0; k < 3; ++k) peephole[k] = widen(at<const T>(pass.peephole)[k * hidden + unit]);
     T* exchange = at<T>(pass.exchange);
     const unsigned char* own = reinterpret_cast<const unsigned char*>(exchange + stretch.begin * CHUNK<T> + lane_in_warp() % 4 * EACH<T>);
-    const unsigned row_bytes = length * sizeof(T);
     T* gates_of = at<T>(pass.gates) + unit;
     const float* cells_of = at<const float>(pass.cells) + unit;
     const T *y_of = at<const T>(pass.y) + unit, *dy_of = at<const T>(pass.dy) + unit;
+    __syncthreads();
 
     // Against the recurrence; behind the last step once more, for the gradients of the first states.
-    const int64_t back = pass.reverse ? 1 : -1;
-    int64_t t = pass.reverse ? 0 : int64_t(p.steps) - 1;
-    Rows done(p, -1), now(p, t);
+    const int back = pass.reverse ? 1 : -1;
+    int t = pass.reverse ? 0 : int(p.steps) - 1;
+    StepRows done(p, -1), now(p, t), before(p, -1);
     unsigned turn = 0;
+    // What is left to do of a turn once the others have what they wait for; done while the next turn waits.
+    Mine of{};
+    unsigned row = 0, row_before = 0;
+    bool due = false, had = false;
+    auto finish = [&] {
+        if (!due) return;
+        T* gates = gates_of + uint64_t(row) * (GATES<KIND> * hidden);
+#pragma unroll
+        for (unsigned g = 0; g < GATES<KIND>; ++g) {
+            gates[g * hidden] = narrow<T>(of.a[g]);
+            MOVED(global_out, sizeof(T));
+        }
+        MOVED(global_out, PRODUCTS<KIND> * sizeof(T));
+        if (had) {
+            const T* next = gates_of + uint64_t(row_before) * (GATES<KIND> * hidden);
+#pragma unroll
+            for (unsigned g = 0; g < GATES<KIND>; ++g) prefetch_l2(next + g * hidden);
+            if (pass.dy) prefetch_l2(dy_of + uint64_t(row_before) * p.stride);
+            // The row before that is not known yet; where all steps have the whole batch it is as far again.
+            if (KIND == LSTM && 2 * row_before >= row) prefetch_l2(cells_of + uint64_t(2 * row_before - row) * hidden);
+            // Where it will be written, and then read by all.
+#pragma unroll
+            for (unsigned g = 0; g < PRODUCTS<KIND>; ++g) prefetch_l2(exchange + uint64_t(row_before) * length + g * padded + unit);
+        }
+    };
 #pragma unroll 1
     for (unsigned s = 0; s <= unsigned(p.steps); ++s) {
-        t += back;
-        const Rows before(p, t);
 #pragma unroll 1
         for (unsigned tile = 0; tile < tiles; ++tile) {
-            const unsigned begin = me.first + tile * columns;
-            if (begin >= me.last) break;
-            const unsigned most = min(columns, me.last - begin), count = now.in(begin, most), later = done.in(begin, most);
-            const unsigned any = max(count, later);
-            if (!any) break;
-            const unsigned earlier = before.in(begin, count);
-            // What is the thread's own comes while it waits for the others.
-            const bool here = mine && cell.column < count, known = mine && cell.column < later;
-            const uint64_t n = begin + cell.column, row = now.first + n, place = n * hidden + unit;
-            Mine read{};
-            float dh = 0, carried = 0;
-            if (here) {
-#pragma unroll
-                for (unsigned g = 0; g < GATES<KIND>; ++g) {
-                    read.a[g] = widen(gates_of[(row * GATES<KIND> + g) * hidden]);
-                    MOVED(global_in, sizeof(T));
-                }
-                const bool had = cell.column < earlier;
-                const uint64_t row_before = before.first + n;
-                if (KIND == LSTM) {
-                    read.c = cells_of[row * hidden];
-                    if (had) read.before = cells_of[row_before * hidden];
-                    else if (pass.c_first) read.before = at<const float>(pass.c_first)[place];
-                    MOVED(global_in, 8);
-                }
-                if (KIND == GRU) {
-                    if (had) read.before = widen(y_of[row_before * p.stride]);
-                    else if (pass.h_first) read.before = widen(at<const T>(pass.h_first)[place]);
-                    MOVED(global_in, sizeof(T));
-                }
-                if (pass.dy) {
-                    read.dy = widen(dy_of[row * p.stride]);
-                    MOVED(global_in, sizeof(T));
-                }
+            const unsigned begin = me.first + tile * columns, most = begin < me.last ? min(columns, me.last - begin) : 0;
+            const unsigned count = now.in(begin, most), later = done.in(begin, most), any = max(count, later);
+            if (!any) {
+                if (tile == 0) before = StepRows(p, t + back);
+                break;
             }
-            if (known) carried = states[tile * THREADS + threadIdx.x];
-            else if (here) {
-                dh = at<const float>(pass.dh)[place];
-                if (KIND == LSTM) carried = at<const float>(pass.dc)[place];
-            }
+            const unsigned char* from[TILES] = {};
+            Batches<HELD, TILES> rows;
             if (later) {
-                const unsigned char* from[TILES];
 #pragma unroll
                 for (unsigned i = 0; i < TILES; ++i)
-                    from[i] = own + (done.first + begin + min(i * COLUMNS + lane_in_warp() / 4, later - 1)) * row_bytes;
-                float products[1][TILES][4] = {};
+                    from[i] = own + uint64_t(done.first + begin + min(i * COLUMNS + lane_in_warp() / 4, later - 1)) * row_bytes;
+                begin_stretch<HELD, TILES>(rows, from, stretch.count);
+            }
+            if (busy) finish();
+            if (tile == 0) before = StepRows(p, t + back);
+            // What is the thread's own comes while it waits for the others, as it lies in memory.
+            const unsigned earlier = before.in(begin, count), column = min(cell.column, any - 1), n = begin + column;
+            const bool known = column < later;
+            const uint64_t place = uint64_t(n) * hidden + unit;
+            due = mine && cell.column < count, had = column < earlier;
+            row = now.first + n, row_before = before.first + n;
+            T a[GATES<KIND>] = {}, dy = {}, h_before = {};
+            float dh = 0, carried = 0;
+            if (busy) {
+                if (column < count) {
+                    const T* gates = gates_of + uint64_t(row) * (GATES<KIND> * hidden);
+#pragma unroll
+                    for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] = gates[g * hidden];
+                    if (pass.dy) dy = dy_of[uint64_t(row) * p.stride];
+                    if (KIND == LSTM) {
+                        of.c = cells_of[uint64_t(row) * hidden];
+                        const float* earlier_c = had ? cells_of + uint64_t(row_before) * hidden : pass.c_first ? at<const float>(pass.c_first) + place : nullptr;
+                        of.before = earlier_c ? *earlier_c : 0.0f;
+                    }
+                    if (KIND == GRU) {
+                        const T* earlier_h = had ? y_of + uint64_t(row_before) * p.stride : pass.h_first ? at<const T>(pass.h_first) + place : nullptr;
+                        if (earlier_h) h_before = *earlier_h;
+                    }
+                    if (due) MOVED(global_in, (GATES<KIND> + (pass.dy ? 1 : 0) + (KIND == GRU ? 1 : 0)) * sizeof(T) + (KIND == LSTM ? 8 : 0));
+                }
+                if (known) {
+                    float state[1];
+                    if (KIND != RNN) states.load(state, tile * THREADS * 4), carried = state[0];
+                } else {
+                    dh = at<const float>(pass.dh)[place];
+                    if (KIND == LSTM) carried = at<const float>(pass.dc)[place];
+                }
+            }
+            if (later) {
                 if (stretch.count) {
-                    multiply_stretch(products, stretch, from, octets, p.exact);
+                    float products[1][TILES][4] = {};
+                    multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
                     sums.store(turn, products, octets);
                 }
                 __syncthreads();
-                if (known) {
+                if (busy && known) {
                     float total[1] = {};
-                    sums.total(total, turn, stretch.parts, threadIdx.x);
-                    dh = total[0];
-                    if (KIND == GRU) dh += carried;
+                    sums.total(total, turn, threadIdx.x);
+                    dh = KIND == GRU ? total[0] + carried : total[0];
                 }
                 ++turn;
             }
-            if (known && !here) {
+            if (!busy) continue;
+            if (mine && cell.column < later && cell.column >= count) {
                 // The sequence begins after this step.
                 at<float>(pass.dh)[place] = dh;
                 if (KIND == LSTM) at<float>(pass.dc)[place] = carried;
             }
-            if (here) cell_backward<KIND>(read, peephole, dh + read.dy, carried, variant);
-            if (count && threadIdx.x < cells)
+            if (!count) continue;
 #pragma unroll
-                for (unsigned g = 0; g < PRODUCTS<KIND>; ++g) tell(exchange + row * length + g * padded + unit, read.a[g], cell.unit, here);
-            // Nobody waits for the rest.
-            if (!here) continue;
-            if (KIND != RNN) states[tile * THREADS + threadIdx.x] = carried;
+            for (unsigned g = 0; g < GATES<KIND>; ++g) of.a[g] = widen(a[g]);
+            if (KIND == GRU) of.before = widen(h_before);
+            cell_backward<KIND>(of, peephole, dh + widen(dy), carried, variant);
 #pragma unroll
-            for (unsigned g = 0; g < GATES<KIND>; ++g) {
-                gates_of[(row * GATES<KIND> + g) * hidden] = narrow<T>(read.a[g]);
-                MOVED(global_out, sizeof(T));
-            }
-            MOVED(global_out, PRODUCTS<KIND> * sizeof(T));
-            if (cell.column < earlier) {
-                const uint64_t row_before = before.first + n;
-#pragma unroll
-                for (unsigned g = 0; g < GATES<KIND>; ++g) prefetch_l2(gates_of + (row_before * GATES<KIND> + g) * hidden);
-                if (pass.dy) prefetch_l2(dy_of + row_before * p.stride);
-                // The row before that is not known yet; where all steps have the whole batch it is as far again.
-                if (KIND == LSTM && row_before + row_before >= row) prefetch_l2(cells_of + (row_before + row_before - row) * hidden);
-            }
+            for (unsigned g = 0; g < PRODUCTS<KIND>; ++g)
+                tell(exchange + uint64_t(row) * length + g * padded + unit, of.a[g], cell.unit, due);
+            if (KIND != RNN) states.store(tile * THREADS * 4, carried);
         }
+        t += back;
         done = now, now = before;
     }
+    if (busy) finish();
 }
 
 #define BACKWARD_OF(T, kind, KIND, columns)                                                                                 \

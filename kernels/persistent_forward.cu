@@ -29,7 +29,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
     const Member<PersistentForward> me(p);
     const PersistentPass& pass = me.pass;
     const unsigned hidden = unsigned(p.hidden), octets = p.units > 8 ? 2 : 1, tiles = unsigned(p.tiles);
-    const unsigned chunks = (hidden + CHUNK<T> - 1) / CHUNK<T>, length = chunks * CHUNK<T>;
+    const unsigned chunks = (hidden + CHUNK<T> - 1) / CHUNK<T>, length = chunks * CHUNK<T>, row_bytes = length * sizeof(T);
     const unsigned cells = 64 * octets * TILES;
     uint4* shared = dynamic_shared<uint4>();
     // Eight g, or with two octets g + G: gate g of eight units.
@@ -40,111 +40,127 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
             return u < me.units ? at<const T>(pass.weight) + (uint64_t(g) * hidden + me.first_unit + u) * hidden + k : nullptr;
         },
         [&](unsigned k) { return k < hidden ? min(hidden - k, EACH<T>) : 0; });
-    const Sums<V> sums{reinterpret_cast<float*>(shared + stretch.shared_words(chunks)), cells};
-    float* states = sums.at + sums.floats(cells);  // [tiles, THREADS]: what each thread carries from step to step
+    float* of_sums = reinterpret_cast<float*>(shared + stretch.shared_words(chunks));
+    const Sums<V> sums(of_sums, cells);
+    // [tiles, THREADS]: what each thread carries from step to step.
+    const SharedPlace states = SharedPlace(of_sums + sums.floats(cells)) + threadIdx.x * 4;
 
+    // Who has no cell does as if it had the last, and stores nothing.
+    const bool busy = warp_in_block() * 32 < cells;
     const Cell cell(threadIdx.x, octets);
-    const bool mine = threadIdx.x < cells && cell.unit < me.units;
-    const uint64_t unit = me.first_unit + cell.unit;
+    const bool mine = busy && cell.unit < me.units;
+    const unsigned unit = me.first_unit + min(cell.unit, me.units - 1);
     const bool variant = p.cell == CELL_RNN_RELU || p.cell == CELL_LSTM_PEEPHOLE;
     float bias[GATES<KIND>] = {}, peephole[3] = {};
-    if (mine) {
 #pragma unroll
-        for (unsigned g = 0; g < GATES<KIND>; ++g) bias[g] = at<const float>(pass.bias)[g * hidden + unit];
-        if (KIND == LSTM && variant)
+    for (unsigned g = 0; g < GATES<KIND>; ++g) bias[g] = at<const float>(pass.bias)[g * hidden + unit];
+    if (KIND == LSTM && variant)
 #pragma unroll
-            for (unsigned k = 0; k < 3; ++k) peephole[k] = widen(at<const T>(pass.peephole)[k * hidden + unit]);
-    }
+        for (unsigned k = 0; k < 3; ++k) peephole[k] = widen(at<const T>(pass.peephole)[k * hidden + unit]);
     const float* pre_of = at<const float>(pass.pre) + unit;
-    T* gates_of = at<T>(pass.gates) + unit;
     T* exchange = at<T>(pass.exchange);
-    const unsigned char* own = reinterpret_cast<const unsigned char*>(exchange + stretch.begin * CHUNK<T> + lane_in_warp() % 4 * EACH<T>);
-    const unsigned char* initial =
-        reinterpret_cast<const unsigned char*>(at<const T>(pass.initial) + stretch.begin * CHUNK<T> + lane_in_warp() % 4 * EACH<T>);
-    const unsigned row_bytes = length * sizeof(T);
+    const unsigned part = stretch.begin * CHUNK<T> + lane_in_warp() % 4 * EACH<T>;
+    const unsigned char* own = reinterpret_cast<const unsigned char*>(exchange + part);
+    const unsigned char* initial = reinterpret_cast<const unsigned char*>(at<const T>(pass.initial) + part);
     auto from_input = [](unsigned g) { return KIND != GRU || g != 2; };
+    __syncthreads();
 
-    const int64_t forth = pass.reverse ? -1 : 1;
-    int64_t t = pass.reverse ? int64_t(p.steps) - 1 : 0;
-    Rows before(p, -1), now(p, t);
+    const int forth = pass.reverse ? -1 : 1;
+    int t = pass.reverse ? int(p.steps) - 1 : 0;
+    StepRows before(p, -1), now(p, t), next(p, -1);
     unsigned turn = 0;
+    // What is left to do of a turn once the others have what they wait for; done while the next turn waits.
+    float a[4] = {}, h = 0, carried = 0;
+    unsigned row = 0, n = 0, row_next = 0;
+    bool due = false, goes_on = false;
+    auto finish = [&] {
+        if (!due) return;
+        MOVED(global_out, 2 * sizeof(T));
+        at<T>(pass.y)[uint64_t(row) * p.stride + unit] = narrow<T>(h);
+        if (p.training) {
+            T* gates = at<T>(pass.gates) + uint64_t(row) * (GATES<KIND> * hidden) + unit;
+#pragma unroll
+            for (unsigned g = 0; g < GATES<KIND>; ++g) {
+                gates[g * hidden] = narrow<T>(a[g]);
+                MOVED(global_out, sizeof(T));
+            }
+        }
+        if (KIND == LSTM && (p.training || !goes_on)) {
+            at<float>(pass.cells)[uint64_t(p.training ? row : n) * hidden + unit] = carried;
+            MOVED(global_out, 4);
+        }
+        if (goes_on) {
+            const float* pre = pre_of + uint64_t(row_next) * (GATES<KIND> * hidden);
+#pragma unroll
+            for (unsigned g = 0; g < GATES<KIND>; ++g)
+                if (from_input(g)) prefetch_l2(pre + g * hidden);
+            // Where it will be written, and then read by all: lest they wait for memory beyond L2.
+            prefetch_l2(exchange + uint64_t(row_next) * length + unit);
+        }
+    };
 #pragma unroll 1
     for (unsigned s = 0; s < unsigned(p.steps); ++s) {
-        t += forth;
-        const Rows next(p, t);
 #pragma unroll 1
         for (unsigned tile = 0; tile < tiles; ++tile) {
-            const unsigned begin = me.first + tile * columns;
-            if (begin >= me.last) break;
-            const unsigned count = now.in(begin, min(columns, me.last - begin)), earlier = min(before.in(begin, columns), count);
-            if (!count) break;
+            const unsigned begin = me.first + tile * columns, count = begin < me.last ? now.in(begin, min(columns, me.last - begin)) : 0;
+            if (!count) {
+                if (tile == 0) next = StepRows(p, t + forth);
+                break;
+            }
+            const unsigned earlier = min(before.in(begin, columns), count);
             // Columns beyond the last are like it, and nobody's.
             const unsigned char* from[TILES];
 #pragma unroll
             for (unsigned i = 0; i < TILES; ++i) {
-                const unsigned column = min(i * COLUMNS + lane_in_warp() / 4, count - 1);
-                from[i] = column < earlier ? own + (before.first + begin + column) * row_bytes : initial + uint64_t(begin + column) * row_bytes;
+                const unsigned column = min(i * COLUMNS + lane_in_warp() / 4, count - 1), place = begin + column;
+                from[i] = column < earlier ? own + uint64_t(before.first + place) * row_bytes : initial + uint64_t(place) * row_bytes;
             }
+            Batches<HELD, TILES> rows;
+            begin_stretch<HELD, TILES>(rows, from, stretch.count);
+            if (busy) finish();
+            if (tile == 0) next = StepRows(p, t + forth);
             // What is the thread's own comes while it waits for the others.
-            const bool here = mine && cell.column < count;
-            const uint64_t n = begin + cell.column, row = now.first + n;
-            float a[4] = {}, carried = 0;
-            if (here) {
-                const float* pre = pre_of + row * GATES<KIND> * hidden;
+            const unsigned column = min(cell.column, count - 1);
+            due = mine && cell.column < count;
+            n = begin + column, row = now.first + n, row_next = next.first + n, goes_on = n < next.count;
+            if (busy) {
+                const float* pre = pre_of + uint64_t(row) * (GATES<KIND> * hidden);
 #pragma unroll
-                for (unsigned g = 0; g < GATES<KIND>; ++g)
-                    if (from_input(g)) {
-                        a[g] = pre[g * hidden];
-                        MOVED(global_in, 4);
-                    }
-                if (cell.column < earlier) carried = states[tile * THREADS + threadIdx.x];
-                else if (KIND == LSTM) carried = pass.c_first ? at<const float>(pass.c_first)[n * hidden + unit] : 0.0f;
-                else if (KIND == GRU) carried = pass.h_first ? widen(at<const T>(pass.h_first)[n * hidden + unit]) : 0.0f;
+                for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] = from_input(g) ? pre[g * hidden] : 0.0f;
+                if (due) MOVED(global_in, GATES<KIND> * 4 - (KIND == GRU ? 4 : 0));
+                if (KIND != RNN && column < earlier) {
+                    float state[1];
+                    states.load(state, tile * THREADS * 4);
+                    carried = state[0];
+                } else if (KIND == LSTM) {
+                    carried = pass.c_first ? at<const float>(pass.c_first)[uint64_t(n) * hidden + unit] : 0.0f;
+                } else if (KIND == GRU) {
+                    carried = pass.h_first ? widen(at<const T>(pass.h_first)[uint64_t(n) * hidden + unit]) : 0.0f;
+                }
             }
-            float products[Sixteens<EIGHTS>::count][TILES][4] = {};
             if (stretch.count) {
-                multiply_stretch(products, stretch, from, octets, p.exact);
+                float products[Sixteens<EIGHTS>::count][TILES][4] = {};
+                multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
                 sums.store(turn, products, octets);
             }
             __syncthreads();
-            float h = 0;
-            if (here) {
+            if (busy) {
                 float total[V] = {};
-                sums.total(total, turn, stretch.parts, threadIdx.x);
+                sums.total(total, turn, threadIdx.x);
 #pragma unroll
                 for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] += bias[g];
 #pragma unroll
                 for (unsigned g = 0; g < PRODUCTS<KIND>; ++g) a[g] += total[g % V];
                 h = cell_forward<T, KIND>(a, carried, peephole, variant);
+                tell(exchange + uint64_t(row) * length + unit, h, cell.unit, due);
+                if (KIND != RNN) states.store(tile * THREADS * 4, carried);
             }
-            if (threadIdx.x < cells) tell(exchange + row * length + unit, h, cell.unit, here);
             ++turn;
-            // Nobody waits for the rest.
-            if (!here) continue;
-            MOVED(global_out, 2 * sizeof(T));
-            if (KIND != RNN) states[tile * THREADS + threadIdx.x] = carried;
-            at<T>(pass.y)[row * p.stride + unit] = narrow<T>(h);
-            if (p.training) {
-                T* gates = gates_of + row * GATES<KIND> * hidden;
-#pragma unroll
-                for (unsigned g = 0; g < GATES<KIND>; ++g) {
-                    gates[g * hidden] = narrow<T>(a[g]);
-                    MOVED(global_out, sizeof(T));
-                }
-            }
-            if (KIND == LSTM && (p.training || n >= next.count)) {
-                at<float>(pass.cells)[(p.training ? row : n) * hidden + unit] = carried;
-                MOVED(global_out, 4);
-            }
-            if (n < next.count) {
-                const float* pre = pre_of + (next.first + n) * GATES<KIND> * hidden;
-#pragma unroll
-                for (unsigned g = 0; g < GATES<KIND>; ++g)
-                    if (from_input(g)) prefetch_l2(pre + g * hidden);
-            }
         }
+        t += forth;
         before = now, now = next;
     }
+    if (busy) finish();
 }
 
 #define FORWARD_OF(T, kind, KIND, columns)                                                                                  \

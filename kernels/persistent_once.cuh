@@ -31,19 +31,19 @@ struct Sixteens {
 // A warp's stretch of the depth, and its weights.
 template <class T, unsigned EIGHTS, unsigned HELD>
 struct Stretch {
-    unsigned begin, count, parts;  // chunks; how many warps have some
+    unsigned begin, count;  // chunks
     uint4 held[HELD ? HELD : 1][EIGHTS];
-    const uint4* rest;
+    SharedPlace rest;
 
     // `element(eight, row, k)`: the address of the first of EACH neighbours of the depth, `stride` apart; null for zeros. `valid(k)`: how
     // many of them there are. Called by all threads; each reads only what it has written.
     template <class F, class V>
-    __device__ __forceinline__ Stretch(unsigned chunks, uint4* shared, uint64_t stride, bool vector, F element, V valid) {
+    __device__ __forceinline__ Stretch(unsigned chunks, uint4* shared, uint64_t stride, bool vector, F element, V valid)
+        : rest(shared) {
         const unsigned each = (chunks + WARPS - 1) / WARPS, warp = warp_in_block(), lane = lane_in_warp();
-        parts = (chunks + each - 1) / each;
         begin = min(warp * each, chunks), count = min(each, chunks - begin);
         uint4* mine = shared + warp * (each > HELD ? each - HELD : 0) * EIGHTS * 32 + lane;
-        rest = mine;
+        rest = SharedPlace(mine);
         auto load = [&](unsigned chunk, unsigned eight) {
             const unsigned k = (begin + chunk) * CHUNK<T> + lane % 4 * EACH<T>, there = valid(k);
             const T* from = chunk < count && there ? element(eight, lane / 4, k) : nullptr;
@@ -105,14 +105,35 @@ __device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned c
     }
 }
 
+// Chunks that are loaded together, and how many such loads are under way at once: as many as there are and registers allow.
+template <unsigned TILES> constexpr unsigned BATCH = 4 / TILES;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr unsigned MOST_UNDER_WAY = 2;  // with a third some code spills
+#else
+constexpr unsigned MOST_UNDER_WAY = 3;
+#endif
+template <unsigned HELD, unsigned TILES>
+constexpr unsigned WAYS = TILES == 1 ? 2 : MOST_UNDER_WAY;
+template <unsigned HELD, unsigned TILES>
+constexpr unsigned UNDER_WAY = HELD == 0 ? 2 : HELD / BATCH<TILES> < WAYS<HELD, TILES> ? HELD / BATCH<TILES> : WAYS<HELD, TILES>;
+template <unsigned HELD, unsigned TILES>
+using Batches = uint4[UNDER_WAY<HELD, TILES>][BATCH<TILES>][TILES];
+
+// The first loads of a turn, before anything else is done in it.
+template <unsigned HELD, unsigned TILES>
+__device__ __forceinline__ void begin_stretch(Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned count) {
+#pragma unroll
+    for (unsigned b = 0; b < UNDER_WAY<HELD, TILES>; ++b) load_rows(rows[b], from, b * BATCH<TILES>, count);
+}
+
 // This warp's sums of its stretch's weights × rows. octets: 1 where the second eight units of each gate are none.
 template <class T, unsigned EIGHTS, unsigned HELD, unsigned TILES>
 __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
-                                                 const unsigned char* const (&from)[TILES], unsigned octets, bool exact) {
+                                                 Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned octets,
+                                                 bool exact) {
     using S = Sixteens<EIGHTS>;
-    // As many loads as registers allow are under way at once.
-    constexpr unsigned BATCH = 4, BATCHES = HELD / BATCH, REST = !HELD ? 4 : TILES * EIGHTS < 16 ? 2 : 1;
-    static_assert(HELD % BATCH == 0);
+    constexpr unsigned EACH_BATCH = BATCH<TILES>, BATCHES = HELD / EACH_BATCH, WAY = UNDER_WAY<HELD, TILES>;
+    static_assert(HELD % EACH_BATCH == 0);
     auto chunk = [&](const uint4 (&weights)[EIGHTS], const uint4 (&rows)[TILES]) {
         constexpr uint4 zero{0, 0, 0, 0};
 #pragma unroll
@@ -123,43 +144,75 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
                 multiply<T>(sums[m][tile], weights[S::low(m)], S::high(m) == NONE ? zero : weights[S::high(m) % EIGHTS], rows[tile], exact);
         }
     };
+    [[maybe_unused]] auto from_shared = [&](unsigned first, unsigned i, const uint4 (&rows)[TILES]) {
+        uint4 weights[EIGHTS];
+#pragma unroll
+        for (unsigned e = 0; e < EIGHTS; ++e) weights[e] = stretch.rest.load(((first + i - HELD) * EIGHTS + e) * 512);
+        MOVED(shared_in, EIGHTS * 16);
+        chunk(weights, rows);
+    };
     if constexpr (HELD > 0) {
-        uint4 rows[2][BATCH][TILES];
-        load_rows(rows[0], from, 0, stretch.count);
 #pragma unroll
         for (unsigned b = 0; b < BATCHES; ++b) {
-            if (b * BATCH >= stretch.count) break;
-            if (b + 1 < BATCHES) load_rows(rows[(b + 1) % 2], from, (b + 1) * BATCH, stretch.count);
-            settle(rows[b % 2], from, b * BATCH);
-            MOVED(global_in, min(BATCH, stretch.count - b * BATCH) * TILES * 16);
+            if (b * EACH_BATCH >= stretch.count) break;
+            settle(rows[b % WAY], from, b * EACH_BATCH);
+            MOVED(global_in, min(EACH_BATCH, stretch.count - b * EACH_BATCH) * TILES * 16);
 #pragma unroll
-            for (unsigned i = 0; i < BATCH; ++i) {
-                if (b * BATCH + i >= stretch.count) break;
-                chunk(stretch.held[b * BATCH + i], rows[b % 2][i]);
+            for (unsigned i = 0; i < EACH_BATCH; ++i) {
+                if (b * EACH_BATCH + i >= stretch.count) break;
+                chunk(stretch.held[b * EACH_BATCH + i], rows[b % WAY][i]);
             }
+            if (b + WAY < BATCHES) load_rows(rows[b % WAY], from, (b + WAY) * EACH_BATCH, stretch.count);
         }
     }
     if (stretch.count <= HELD) return;
-    uint4 rows[REST][TILES], coming[REST][TILES];
-    load_rows(rows, from, HELD, stretch.count);
+    if constexpr (HELD == 0) {
 #pragma unroll 1
-    for (unsigned first = HELD; first < stretch.count; first += REST) {
-        if (!HELD) load_rows(coming, from, first + REST, stretch.count);
-        settle(rows, from, first);
-        MOVED(global_in, min(REST, stretch.count - first) * TILES * 16);
+        for (unsigned first = 0; first < stretch.count; first += EACH_BATCH) {
+            settle(rows[0], from, first);
+            MOVED(global_in, min(EACH_BATCH, stretch.count - first) * TILES * 16);
 #pragma unroll
-        for (unsigned i = 0; i < REST; ++i) {
-            if (first + i >= stretch.count) break;
-            uint4 weights[EIGHTS];
-#pragma unroll
-            for (unsigned e = 0; e < EIGHTS; ++e) weights[e] = stretch.rest[((first + i - HELD) * EIGHTS + e) * 32];
-            MOVED(shared_in, EIGHTS * 16);
-            chunk(weights, rows[i]);
+            for (unsigned i = 0; i < EACH_BATCH; ++i) {
+                if (first + i >= stretch.count) break;
+                from_shared(first, i, rows[0][i]);
+            }
+            memcpy(rows[0], rows[1], sizeof rows[0]);
+            load_rows(rows[1], from, first + 2 * EACH_BATCH, stretch.count);
         }
-        if (HELD) load_rows(coming, from, first + REST, stretch.count);
-        memcpy(rows, coming, sizeof rows);
+    } else {
+        constexpr unsigned REST = TILES * EIGHTS < 16 ? 2 : 1;
+        uint4 few[REST][TILES];
+#pragma unroll 1
+        for (unsigned first = HELD; first < stretch.count; first += REST) {
+            load_rows(few, from, first, stretch.count);
+            settle(few, from, first);
+            MOVED(global_in, min(REST, stretch.count - first) * TILES * 16);
+#pragma unroll
+            for (unsigned i = 0; i < REST; ++i) {
+                if (first + i >= stretch.count) break;
+                from_shared(first, i, few[i]);
+            }
+        }
     }
 }
+
+// The rows of a step, as Rows, where 32 bits count all.
+struct StepRows {
+    unsigned first, count;
+    template <class P>
+    __device__ __forceinline__ StepRows(const P& p, int step) {
+        const bool there = step >= 0 && step < int(p.steps);
+        if (p.offsets && there) {
+            const int64_t* offset = at<const int64_t>(p.offsets) + step;
+            first = unsigned(offset[0]), count = unsigned(offset[1] - offset[0]);
+        } else {
+            first = there ? unsigned(step) * unsigned(p.batch) : 0, count = there ? unsigned(p.batch) : 0;
+        }
+    }
+    __device__ __forceinline__ unsigned in(unsigned begin, unsigned most) const {
+        return count > begin ? min(count - begin, most) : 0;
+    }
+};
 
 // A unit and a column of a tile, one to a thread: so numbered that neither the warps' stores of sums nor the threads' reads meet in a
 // bank, that eight units of a column are written side by side, and that a unit's neighbour is four lanes on.
@@ -172,18 +225,22 @@ struct Cell {
     }
 };
 
-// Where the warps' sums meet: V numbers to a cell (the gates of a unit, or one).
+// Where the warps' sums meet: V numbers to a cell (the gates of a unit, or one). Those of warps without a stretch are zeros.
 template <unsigned V>
 struct Sums {
-    float* at;  // [2, parts, cells, V]
-    unsigned cells;
+    SharedPlace at;  // [2, WARPS, cells, V]
+    unsigned bytes;  // of a warp's
 
-    __device__ __forceinline__ float* part(unsigned turn, unsigned part) const { return at + (turn % 2 * WARPS + part) * cells * V; }
+    // Called by all threads, and then the block meets.
+    __device__ __forceinline__ Sums(float* place, unsigned cells) : at(place), bytes(cells * V * 4) {
+        for (unsigned i = threadIdx.x; i < floats(cells); i += THREADS) place[i] = 0;
+    }
     static __device__ __forceinline__ unsigned floats(unsigned cells) { return 2 * WARPS * cells * V; }
+    __device__ __forceinline__ SharedPlace of(unsigned turn) const { return at + turn % 2 * WARPS * bytes; }
 
     template <unsigned SIXTEENS, unsigned TILES>
     __device__ __forceinline__ void store(unsigned turn, const float (&sums)[SIXTEENS][TILES][4], unsigned octets) const {
-        float* to = part(turn, warp_in_block());
+        const SharedPlace to = of(turn) + (warp_in_block() * bytes + lane_in_warp() * V * 4);
 #pragma unroll
         for (unsigned tile = 0; tile < TILES; ++tile)
 #pragma unroll
@@ -191,26 +248,27 @@ struct Sums {
                 if (octet >= octets) break;
 #pragma unroll
                 for (unsigned parity = 0; parity < 2; ++parity) {
-                    const unsigned cell = Cell::of(tile, octet, octets, parity) + lane_in_warp();
+                    const unsigned cell = Cell::of(tile, octet, octets, parity) * V * 4;
                     if constexpr (V == 4) {
                         const auto &low = sums[octet * 2][tile], &high = sums[octet * 2 + 1][tile];
-                        store_vec<float, 4>(to + cell * 4, {low[parity], low[2 + parity], high[parity], high[2 + parity]});
+                        to.store(cell, low[parity], low[2 + parity], high[parity], high[2 + parity]);
                     } else {
-                        to[cell] = sums[0][tile][octet * 2 + parity];
+                        to.store(cell, sums[0][tile][octet * 2 + parity]);
                     }
                     MOVED(shared_out, V * 4);
                 }
             }
     }
-    __device__ __forceinline__ void total(float (&sum)[V], unsigned turn, unsigned parts, unsigned cell) const {
+    __device__ __forceinline__ void total(float (&sum)[V], unsigned turn, unsigned cell) const {
+        const SharedPlace from = of(turn) + cell * V * 4;
+        float values[WARPS][V];
 #pragma unroll
-        for (unsigned i = 0; i < WARPS; ++i) {
-            if (i >= parts) break;
-            const Vec<float, V> values = load_vec<float, V>(part(turn, i) + cell * V);
+        for (unsigned i = 0; i < WARPS; ++i) from.load(values[i], i * bytes);
 #pragma unroll
-            for (unsigned v = 0; v < V; ++v) sum[v] += values[v];
-            MOVED(shared_in, V * 4);
-        }
+        for (unsigned i = 0; i < WARPS; ++i)
+#pragma unroll
+            for (unsigned v = 0; v < V; ++v) sum[v] += values[i][v];
+        MOVED(shared_in, WARPS * V * 4);
     }
 };
 

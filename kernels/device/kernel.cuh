@@ -57,6 +57,66 @@ __device__ __forceinline__ unsigned shared_address(const void* pointer) {
 }
 #endif
 
+// A place in shared memory, whose address is computed once: of a pointer the compiler finds it anew at each use.
+struct SharedPlace {
+#ifdef SOFTGPU
+    unsigned char* at;
+    __device__ __forceinline__ explicit SharedPlace(void* pointer) : at(static_cast<unsigned char*>(pointer)) {}
+#else
+    unsigned at;
+    __device__ __forceinline__ explicit SharedPlace(void* pointer) : at(shared_address(pointer)) { asm volatile("" : "+r"(at)); }
+#endif
+    __device__ __forceinline__ SharedPlace operator+(unsigned bytes) const {
+        SharedPlace there = *this;
+        there.at += bytes;
+        return there;
+    }
+    __device__ __forceinline__ void load(float (&to)[1], unsigned bytes) const {
+#ifdef SOFTGPU
+        __builtin_memcpy(to, at + bytes, 4);
+#else
+        asm volatile("ld.shared.f32 %0, [%1];" : "=f"(to[0]) : "r"(at + bytes) : "memory");
+#endif
+    }
+    __device__ __forceinline__ void load(float (&to)[4], unsigned bytes) const {
+#ifdef SOFTGPU
+        __builtin_memcpy(to, at + bytes, 16);
+#else
+        asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                     : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3])
+                     : "r"(at + bytes)
+                     : "memory");
+#endif
+    }
+    __device__ __forceinline__ uint4 load(unsigned bytes) const {
+        uint4 words;
+#ifdef SOFTGPU
+        __builtin_memcpy(&words, at + bytes, 16);
+#else
+        asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                     : "r"(at + bytes)
+                     : "memory");
+#endif
+        return words;
+    }
+    __device__ __forceinline__ void store(unsigned bytes, float a) const {
+#ifdef SOFTGPU
+        __builtin_memcpy(at + bytes, &a, 4);
+#else
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(at + bytes), "f"(a) : "memory");
+#endif
+    }
+    __device__ __forceinline__ void store(unsigned bytes, float a, float b, float c, float d) const {
+#ifdef SOFTGPU
+        const float all[4] = {a, b, c, d};
+        __builtin_memcpy(at + bytes, all, 16);
+#else
+        asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(at + bytes), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+#endif
+    }
+};
+
 // ----------------------------------------------------------------------------------------------------- named barriers
 
 // Barrier `id` (1 to 15; 0 is __syncthreads) of `threads` threads, a multiple of 32. An arrival alone does not wait.

@@ -553,7 +553,7 @@ impl PersistentPlan {
             return refuse(format!("{what} needs a second product in every step, and clusters exchange once a step"));
         }
         let units = shape.batch.saturating_mul(descriptor.hidden_size);
-        if units == 0 || units >= 1 << 30 || shape.seq >= u32::MAX as usize / 2 {
+        if units == 0 || units >= 1 << 30 || shape.seq.saturating_mul(shape.batch) >= 1 << 31 {
             return refuse(format!("{} steps of {} sequences cannot be counted in 32 bits", shape.seq, shape.batch));
         }
         let product = Product {
