@@ -147,6 +147,12 @@ impl Device {
     /// Whether recurrent layers on a GPU may capture their launches as a CUDA graph, which a call of the same shape in the same
     /// memory then replays with one launch. They may unless this says otherwise. Nothing on the CPU.
     ///
+    /// While launches are captured, which a call does without saying so, the driver lets nobody wait for the whole device: another
+    /// thread's `cudaDeviceSynchronize` or `cuCtxSynchronize` then fails with `CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED` and ends the
+    /// capture. The layer's call is computed without it, and a later one is captured. Programs whose other threads, or other libraries,
+    /// wait so should forbid graphs, or wait for streams; [`synchronize`](Self::synchronize) and everything else of this crate is
+    /// safe to call.
+    ///
     /// # Errors
     /// As [`check`](Self::check).
     #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no GPU to allow it"))]

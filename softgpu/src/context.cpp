@@ -177,7 +177,7 @@ API cuCtxGetApiVersion(Context*, unsigned* version) {
 API cuCtxSynchronize() {
     ENTER;
     CONTEXT(context);
-    if (int error = forbidden_by_capture()) return error;
+    if (int error = forbidden_by_captures_of(*context)) return error;
     count(&softgpu_counts::synchronisations);
     run_all(context);
     if (context->error == SUCCESS) {

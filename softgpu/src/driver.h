@@ -279,6 +279,9 @@ int enqueue(Stream& stream, TaskPtr task, std::vector<MarkPtr> after = {}, MarkP
 void invalidate(Capture& capture);
 // The error of a call that captures forbid in this thread (they wait, or allocate); marks the capture invalid.
 int forbidden_by_capture();
+// The same of a call that waits for the whole context: no mode lets it through, whichever thread makes it. Every capture of the
+// context is invalid then.
+int forbidden_by_captures_of(Context& context);
 // Runs work, in the schedule's order, until the mark is done.
 void run_until(const MarkPtr& mark);
 void forget_traffic();

@@ -139,6 +139,16 @@ int forbidden_by_capture() {
     return SUCCESS;
 }
 
+int forbidden_by_captures_of(Context& context) {
+    bool met = false;
+    for (Stream* stream : streams)
+        if (stream->context == &context && stream->capture) {
+            invalidate(*stream->capture);
+            met = true;
+        }
+    return met ? CAPTURE_UNSUPPORTED : SUCCESS;
+}
+
 int enqueue(Stream& stream, TaskPtr task, std::vector<MarkPtr> after, MarkPtr mark) {
     if (stream.capture) {
         Capture& capture = *stream.capture;
@@ -303,6 +313,7 @@ API cuEventRecord(Event* event, void* handle) {
     EVENT(event);
     count(&softgpu_counts::event_records);
     if (stream->capture) {
+        if (stream->capture->invalid) return CAPTURE_INVALIDATED;
         event->capture = stream->capture;
         event->nodes = stream->frontier;
         event->mark = nullptr;
@@ -319,7 +330,9 @@ API cuStreamWaitEvent(void* handle, Event* event, unsigned) {
     STREAM(stream, handle);
     EVENT(event);
     count(&softgpu_counts::event_waits);
+    if (stream->capture && stream->capture->invalid) return CAPTURE_INVALIDATED;
     if (event->capture) {
+        if (event->capture->invalid) return CAPTURE_INVALIDATED;
         if (stream->capture && stream->capture != event->capture) {
             invalidate(*stream->capture), invalidate(*event->capture);
             return CAPTURE_MERGE;

@@ -258,6 +258,59 @@ TEST(what_a_capture_forbids) {
     release(a), DO(cuStreamDestroy_v2(s)), DO(cuStreamDestroy_v2(side)), DO(cuEventDestroy_v2(before)), DO(cuEventDestroy_v2(inside));
 }
 
+// A context is waited for while streams of it are captured: refused, and those captures are over, whichever thread waits and in
+// whatever mode they are.
+TEST(waiting_for_a_context_ends_its_captures) {
+    set_up();
+    void *s = stream(), *side = stream(), *other = stream(), *fork = event(), *blas, *context;
+    DO(cuDevicePrimaryCtxRetain(&context, 0));
+    DO(cublasCreate_v2(&blas));
+    DO(cublasSetStream_v2(blas, s));
+    float one = 1, zero = 0, *a = device(std::vector<float>(32, 1.f)), *b = device<float>(32);
+    auto product = [&] { return cublasSgemm_v2(blas, 0, 0, 2, 2, 2, &one, a, 2, a, 2, &zero, b, 2); };
+    for (int mode = 0; mode < 3; ++mode)
+        for (bool elsewhere : {false, true}) {
+            DO(cuStreamBeginCapture_v2(s, mode));
+            DO(cuStreamBeginCapture_v2(other, 2));
+            launch("scale", 1, 32, Scale{a, b, 2}, 0, s);
+            DO(cuEventRecord(fork, s));
+            DO(cuStreamWaitEvent(side, fork, 0));
+            DO(product());
+            auto wait = [&] {
+                DO(cuCtxSetCurrent(context));
+                SAME(cuCtxSynchronize(), 900);
+            };
+            if (elsewhere) std::thread(wait).join();
+            else wait();
+            for (void* each : {s, side, other}) {
+                int status;
+                DO(cuStreamIsCapturing(each, &status));
+                SAME(status, 2);
+                SAME(try_launch("scale", 1, 32, Scale{a, b, 2}, 0, each), 901);
+                SAME(cuMemcpyDtoDAsync_v2(uintptr_t(b), uintptr_t(a), 128, each), 901);
+                SAME(cuEventRecord(fork, each), 901);
+                SAME(cuStreamWaitEvent(each, fork, 0), 901);
+            }
+            SAME(product(), 13);  // CUBLAS_STATUS_EXECUTION_FAILED
+            for (void* each : {s, other}) {
+                void* graph = &graph;
+                SAME(cuStreamEndCapture(each, &graph), 901);
+                CHECK(!graph);
+            }
+            // Nothing has run, and from here on everything does.
+            DO(cuCtxSynchronize());
+            DO(product());
+            DO(cuEventRecord(fork, s));
+            DO(cuStreamWaitEvent(side, fork, 0));
+            launch("scale", 1, 4, Scale{b, b, 3}, 0, side);
+            DO(cuCtxSynchronize());
+            SAME(host(b, 1)[0], 6.f);
+        }
+    DO(cublasDestroy_v2(blas)), DO(cuDevicePrimaryCtxRelease_v2(0)), release(a), release(b);
+    for (void* each : {s, side, other}) DO(cuStreamDestroy_v2(each));
+    DO(cuEventDestroy_v2(fork));
+}
+
 // --------------------------------------------------------------------------------------------------- counters and the rest
 
 TEST(counters_count) {

@@ -10,7 +10,7 @@ use super::{
     driver::{self, CUresult, DriverError, Handles},
     lane::Lane,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Graphs that a device keeps at most, nodes of all of them together (about half a kilobyte each on host and device), and nodes
 /// of one: beyond it, launching is no longer what takes the time.
@@ -19,6 +19,8 @@ const NODES: usize = 1 << 17;
 const LONGEST: usize = 1 << 15;
 /// Calls that are remembered so that a second one is known.
 const SEEN: usize = 1024;
+/// Captures that failed one after the other, as a power of two, after which the pause does not grow any more.
+const LONGEST_PAUSE: u32 = 12;
 
 /// A graph, ready to be launched.
 pub struct Graph {
@@ -32,8 +34,12 @@ unsafe impl Send for Graph {}
 impl Graph {
     /// Captures what `work` queues on the device's lanes, instead of running it. Other threads' work waits meanwhile.
     ///
+    /// Not all of a process is this crate's: whoever waits for the whole context meanwhile (`cuCtxSynchronize`,
+    /// `cudaDeviceSynchronize`), on whichever thread, is refused by the driver, and the capture is invalid from there on.
+    ///
     /// # Errors
-    /// Those of `work`, and the driver's where it does not capture what was queued. Nothing has run then.
+    /// Those of `work`, and the driver's where it does not capture what was queued or the capture has become invalid. Nothing has run
+    /// then, and the lanes are as before.
     pub fn capture(context: &'static Context, op: &'static str, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let handles = &context.handles;
         let _alone = handles.alone();
@@ -58,14 +64,20 @@ impl Graph {
         let mut end = End(Some((handles, op, lane.stream)));
         let queued = work();
         end.0 = None;
+        let mut invalid = false;
         // SAFETY: as above; the graph is destroyed once it is instantiated.
         let made = handles.with(op, || unsafe {
-            let graph = result::stream::end_capture(lane.stream)?;
+            let graph = result::stream::end_capture(lane.stream).inspect_err(|e| {
+                invalid = e.0 == CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+            })?;
             let made = instantiate(graph);
             result::graph::destroy(graph).and(made)
         });
-        queued?;
-        made
+        match queued {
+            // Libraries only say that they failed.
+            Ok(()) | Err(Error::Unavailable { .. }) if invalid => Err(invalidated(op, handles.ordinal, queued.err())),
+            queued => queued.and(made),
+        }
     }
 
     /// Queues all of it on a lane.
@@ -73,6 +85,19 @@ impl Graph {
         // SAFETY: graph and stream live.
         context.handles.with(op, || unsafe { result::graph::launch(self.exec, lane.stream) })
     }
+}
+
+/// What became of a capture that somebody ended, and which error of the work's came of it.
+fn invalidated(op: &'static str, ordinal: usize, met: Option<Error>) -> Error {
+    let met = match met {
+        Some(Error::Unavailable { op, reason, .. }) => format!(" ({op}: {reason})"),
+        _ => String::new(),
+    };
+    let reason = format!(
+        "the capture was invalidated{met}: by a call that cannot be captured, or by any thread of the process that waited for the \
+         whole device meanwhile (cudaDeviceSynchronize, cuCtxSynchronize)"
+    );
+    driver::unavailable(op, ordinal, reason)
 }
 
 /// # Safety
@@ -110,8 +135,33 @@ pub struct Cache {
     seen: HashSet<Vec<u64>>,
     nodes: usize,
     clock: u64,
-    /// The driver refused a capture: no more are tried.
-    refused: bool,
+    pause: Pause,
+}
+
+/// When captures are tried. One that fails may have been ended by another thread of the process, so the next will do; or the driver
+/// refuses them all, and then trying costs as good as nothing: after `n` failures in a row the next 2ⁿ times are left out.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+    left: u32,
+}
+
+impl Pause {
+    /// Whether to try this time.
+    fn tries(&mut self) -> bool {
+        let now = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        now
+    }
+
+    fn failed(&mut self) {
+        self.failures = LONGEST_PAUSE.min(self.failures + 1);
+        self.left = 1 << self.failures;
+    }
+
+    fn succeeded(&mut self) {
+        *self = Pause::default();
+    }
 }
 
 impl Cache {
@@ -125,7 +175,8 @@ impl Cache {
     }
 }
 
-/// Runs a call: by its graph where there is one, capturing it when it comes the second time, plainly else.
+/// Runs a call: by its graph where there is one, capturing it when it comes the second time, plainly else, and plainly too where the
+/// capture fails.
 pub fn replay(
     context: &'static Context,
     op: &'static str,
@@ -145,11 +196,7 @@ pub fn replay(
         entry.last_used = clock;
         return entry.graph.launch(context, op, lane);
     }
-    if cache.refused {
-        drop(cache);
-        return work();
-    }
-    if !cache.seen.remove(&key) {
+    if !cache.seen.contains(&key) {
         if cache.seen.len() >= SEEN {
             cache.seen.clear();
         }
@@ -157,8 +204,14 @@ pub fn replay(
         drop(cache);
         return work();
     }
+    if !cache.pause.tries() {
+        drop(cache);
+        return work();
+    }
     match Graph::capture(context, op, &work) {
         Ok(graph) => {
+            cache.pause.succeeded();
+            cache.seen.remove(&key);
             cache.make_room(graph.nodes);
             let launched = graph.launch(context, op, lane);
             cache.nodes += graph.nodes;
@@ -166,7 +219,7 @@ pub fn replay(
             launched
         }
         Err(_) => {
-            cache.refused = true;
+            cache.pause.failed();
             drop(cache);
             work()
         }
@@ -209,5 +262,32 @@ impl StepGraph {
     pub fn launch(&self, op: &'static str) -> Result<()> {
         let _together = self.context.together();
         self.graph.launch(self.context, op, Lane::of(self.context, 0)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_that_fail_are_tried_again() {
+        let mut pause = Pause::default();
+        let tried = |pause: &mut Pause| (0..100).filter(|_| pause.tries()).count();
+        assert_eq!(tried(&mut pause), 100);
+        // Now and then, and ever more seldom.
+        let mut at = Vec::new();
+        for i in 0..40_000 {
+            if pause.tries() {
+                at.push(i);
+                pause.failed();
+            }
+        }
+        assert_eq!(at[..5], [0, 3, 8, 17, 34]);
+        let gaps: Vec<i32> = at.windows(2).map(|w| w[1] - w[0]).collect();
+        assert_eq!(gaps.iter().max(), Some(&((1 << LONGEST_PAUSE) + 1)));
+        assert!(at.len() < 25, "{at:?}");
+        while !pause.tries() {}
+        pause.succeeded();
+        assert_eq!(tried(&mut pause), 100);
     }
 }

@@ -233,7 +233,8 @@ impl Plan {
     }
 
     /// Whether calls on a GPU may be captured as CUDA graphs: the second call of the same shape in the same memory is, and it and
-    /// those after it are one launch. They may unless this, or [`Device::allow_graphs`], says otherwise; nothing on the CPU.
+    /// those after it are one launch. They may unless this, or [`Device::allow_graphs`], says otherwise; nothing on the CPU. What a
+    /// capture means to other threads is said there.
     pub fn graphs(mut self, allow: bool) -> Self {
         self.graphs = allow;
         self

@@ -55,6 +55,12 @@ const OP: &str = "CapturedStep";
 /// `clip_grad_norm_async`), brings something to it, draws random numbers but by a module, or runs a recurrent layer on lengths that
 /// differ, whose launches depend on them: that is an `Err`, and nothing has run.
 ///
+/// The driver lets nobody wait for a whole device while a step is recorded: where another thread does so without this crate
+/// (`cudaDeviceSynchronize`, `cuCtxSynchronize`), that call fails, and with it the recording, in an [`Error::Unavailable`]. Nothing has run
+/// then either. Parameters, the optimizer, masks and gradients are as before, but for gradients that the step had already dropped
+/// (`zero_grad`); the next call runs as written, and the one after it records. [`Device::synchronize`](crate::Device::synchronize) and
+/// everything else of the crate waits until the recording has ended.
+///
 /// Parameters that were set anew, or that somebody else holds (a state dict, say), are found and make a new recording; the same holds
 /// for gradients, for the optimizer's state, and for learning rates that were equal and no longer are. Other tensors that the closure
 /// captures are read where they were. While a step is recorded other threads wait that use the device: the closure must not wait for
@@ -91,7 +97,8 @@ impl CapturedStep {
     /// as a rule; of a replay that is a copy.
     ///
     /// # Errors
-    /// Those of `step`; [`Error::Argument`] where it does what cannot be recorded.
+    /// Those of `step`; [`Error::Argument`] where it does what cannot be recorded; [`Error::Unavailable`] where somebody waits for the
+    /// whole device while it is recorded. See [above](Self#what-is-recorded) for what is left then.
     pub fn run<O: Optim + ?Sized, const I: usize, const R: usize>(
         &mut self,
         inputs: [&Tensor; I],
@@ -240,8 +247,10 @@ impl Recorded {
 
         let counts = optimizer.counts();
         let before: Vec<Option<u64>> = parameters.iter().map(Gradient::place).collect();
+        // Empty where the step failed; not where the capture did behind it.
+        let mut notes = Notes::default();
         let captured = storage::capture(device, OP, || {
-            capture::capture(drawn.storage().address(), || {
+            let (results, noted) = capture::capture(drawn.storage().address(), || {
                 if draws > 0 {
                     storage::draw_masks(table.storage(), drawn.storage_mut()?)?;
                 }
@@ -251,18 +260,24 @@ impl Recorded {
                     .iter()
                     .map(|x| if x.sharers() == 1 { Ok(x.clone()) } else { x.copied() })
                     .collect::<Result<Vec<_>>>()
-            })
+            })?;
+            notes = noted;
+            Ok(results)
         });
-        let undone = |optimizer: &mut O, notes: Option<&Notes>, e: Error| {
-            notes.into_iter().for_each(Notes::undo);
+        let undone = |optimizer: &mut O, notes: &Notes, e: Error| {
+            notes.undo();
             optimizer.recount(counts);
-            // They were never computed.
-            parameters.iter().for_each(Parameter::zero_grad);
+            // What the step made was never computed; what it was to add to is as it was.
+            parameters
+                .iter()
+                .zip(&before)
+                .filter(|(p, place)| Gradient::place(p) != **place)
+                .for_each(|(p, _)| p.zero_grad());
             Err(e)
         };
-        let (work, (results, notes)) = match captured {
+        let (work, results) = match captured {
             Ok(captured) => captured,
-            Err(e) => return undone(optimizer, None, e),
+            Err(e) => return undone(optimizer, &notes, e),
         };
         let fits = check(&notes, optimizer.id()).and_then(|()| match notes.draws.len() {
             n if n != draws => {
@@ -275,7 +290,7 @@ impl Recorded {
             _ => Ok(()),
         });
         if let Err(e) = fits {
-            return undone(optimizer, Some(&notes), e);
+            return undone(optimizer, &notes, e);
         }
         let draws = notes.draws;
         let strides = draws.iter().map(|draw| draws.iter().filter(|other| same(draw, other)).count() as u64).collect();

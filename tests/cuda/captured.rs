@@ -1,7 +1,7 @@
 //! Captured training steps: replays are the steps themselves, to the bit, and cost one launch.
 
 use gatefold::{
-    DType, HasParameters, Parameter, Philox, Result, Tape, Tensor,
+    DType, Error, HasParameters, Parameter, Philox, Result, Tape, Tensor,
     nn::{Dropout, GeneratorState, Linear, Lstm, Module},
     optim::*,
     train::{CapturedStep, Prefetch},
@@ -11,6 +11,7 @@ use crate::{
     CPU, GPU, alone,
     counters::{counted, counting},
     gpu, numbers,
+    raw::another_waits_for_the_context,
 };
 
 const STEPS: usize = 9;
@@ -505,6 +506,64 @@ fn refusals() -> Result<()> {
         let [loss] = run(&mut optimizer, false)?;
         assert!(loss.item()?.is_finite());
         assert_eq!(optimizer.state().numbers["state.0.step"], 3.0);
+    }
+    Ok(())
+}
+
+/// Somebody waits for the whole device while a step is recorded: an `Err` that says so, everything as it was, and it goes on.
+#[test]
+fn recordings_that_others_end() -> Result<()> {
+    if !gpu() || !crate::caching() || !alone("captured::recordings_that_others_end") {
+        return Ok(());
+    }
+    let [x, y] = batch(0, DType::F32);
+    // Where in the step somebody waits, and whether gradients are added to those of the step before.
+    let run = |captured: bool, ended: Option<usize>, zero: bool| -> Result<Outcome> {
+        let net = Net::new(DType::F32, 0.3)?;
+        let mut optimizer = Adam::new(0.01).over([&net])?;
+        let mut step = CapturedStep::new();
+        let mut losses = Vec::new();
+        let body = |[x, y]: [&Tensor; 2], optimizer: &mut Optimizer<Adam>, ended: Option<usize>| {
+            let meets = |place| ended != Some(place) || another_waits_for_the_context();
+            assert!(meets(0));
+            let loss = net.loss([x, y])?;
+            assert!(meets(1));
+            if zero {
+                optimizer.zero_grad();
+            }
+            loss.backward()?;
+            optimizer.step()?;
+            assert!(meets(2));
+            Ok([loss.into_tensor()])
+        };
+        for i in 0..7 {
+            if let Some(place) = ended.filter(|_| i == 2) {
+                if zero {
+                    optimizer.zero_grad();
+                }
+                let before = outcome(&net, &optimizer, &losses);
+                let error = step.run([&x, &y], &mut optimizer, |inputs, o: &mut _| body(inputs, o, Some(place)));
+                let error = error.expect_err("the recording was ended");
+                assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+                assert!(error.to_string().contains("the capture was invalidated"), "{error}");
+                assert_eq!(outcome(&net, &optimizer, &losses), before, "ended at {place}");
+                assert!(!step.is_recorded());
+            }
+            let [loss] = if captured {
+                step.run([&x, &y], &mut optimizer, |inputs, o: &mut _| body(inputs, o, None))?
+            } else {
+                body([&x, &y], &mut optimizer, None)?
+            };
+            losses.push(loss);
+        }
+        assert_eq!(step.is_recorded(), captured);
+        Ok(outcome(&net, &optimizer, &losses))
+    };
+    for zero in [true, false] {
+        let plain = run(false, None, zero)?;
+        for place in 0..3 {
+            assert_eq!(run(true, Some(place), zero)?, plain, "ended at {place}, zero_grad in the step: {zero}");
+        }
     }
     Ok(())
 }

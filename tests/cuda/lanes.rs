@@ -1,5 +1,7 @@
 //! Recurrent layers as the device sees them: layers and directions that run side by side, graphs, and how little is launched.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use gatefold::{
     DType, HasParameters, Philox, Result, Tape, Tensor, Var,
     nn::{Gru, Linear, Lstm, Module},
@@ -12,6 +14,7 @@ use crate::{
     gpu,
     nets::{KINDS, Options, near, tensors, uniform},
     persistent::{capable, flags_cleared},
+    raw::another_waits_for_the_context,
 };
 
 /// Outputs, last states and gradients of a net, recorded or not.
@@ -254,6 +257,58 @@ fn graphs_of_sequences() -> Result<()> {
     GPU.allow_graphs(false)?;
     let counts = counted(infer);
     assert_eq!((counts.graph_launches, counts.launches > 9), (0, true), "{counts:?}");
+    Ok(())
+}
+
+/// Somebody waits for the whole device while a call is captured: it is computed all the same, and a later one is captured.
+#[test]
+fn captures_that_others_end() -> Result<()> {
+    if !gpu() || !alone("lanes::captures_that_others_end") {
+        return Ok(());
+    }
+    GPU.allow_persistent(false)?;
+    let fresh = || Lstm::new(5, 8).num_layers(2).init(&GPU, &mut Philox::seed(1));
+    let inputs =
+        (1..12).map(|steps| uniform(&[steps, 4, 5], DType::F32, 2).to_device(&GPU)).collect::<Result<Vec<_>>>()?;
+    let infer =
+        |net: &Lstm, x: &Tensor| net.forward(&Tape::no_grad().constant(x.clone()), None)?.0.tensor().to_f64_vec();
+    GPU.allow_graphs(false)?;
+    let lstm = fresh()?;
+    let want = inputs.iter().map(|x| infer(&lstm, x)).collect::<Result<Vec<_>>>()?;
+    GPU.allow_graphs(true)?;
+    let met = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            for _ in 0..100_000 {
+                if another_waits_for_the_context() {
+                    met.store(true, Ordering::Relaxed);
+                    return;
+                }
+            }
+        });
+        // Other parameters in other memory each time, so that there is always something to capture.
+        let mut held = Vec::new();
+        while !waits.is_finished() {
+            let net = fresh().unwrap();
+            for (x, want) in inputs.iter().zip(&want) {
+                (0..3).for_each(|_| assert!(infer(&net, x).unwrap() == *want));
+            }
+            held.push(net);
+        }
+    });
+    assert!(met.into_inner(), "no capture was met");
+    // A few calls are left out, then it is tried again, and goes on as ever.
+    for _ in 0..8 {
+        for (x, want) in inputs.iter().zip(&want) {
+            assert!(infer(&lstm, x)? == *want);
+        }
+    }
+    if counting() {
+        for x in &inputs {
+            let counts = counted(|| drop(infer(&lstm, x).unwrap()));
+            assert_eq!(counts.graph_launches, 1, "it was not captured later: {counts:?}");
+        }
+    }
     Ok(())
 }
 

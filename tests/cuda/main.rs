@@ -159,8 +159,18 @@ fn agree_within(tolerance: impl Fn(DType) -> f64, what: &str, program: impl Fn(&
                 || (want.is_finite() && (got - want).abs() <= bound * want.abs().max(1.0));
             assert!(near, "{what}: output {i}[{j}] {}: got {got}, want {want}", got_tensor.dtype());
         }
-        let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&got_values[i]), bits(&again[i]), "{what}: twice the same call, the same bits");
+        same_bits(&format!("{what}: output {i} of the same call twice"), &got_values[i], &again[i]);
+    }
+}
+
+/// The same bits; where not, says the first place that differs and not all numbers.
+#[track_caller]
+fn same_bits(what: &str, got: &[f64], want: &[f64]) {
+    assert_eq!(got.len(), want.len(), "{what}: how many");
+    let differ = |&i: &usize| got[i].to_bits() != want[i].to_bits();
+    if let Some(i) = (0..got.len()).find(differ) {
+        let count = (0..got.len()).filter(differ).count();
+        panic!("{what}: not the same bits at {i}: {:e} and {:e}; at {count} places of {}", got[i], want[i], got.len());
     }
 }
 

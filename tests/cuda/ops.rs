@@ -1,8 +1,8 @@
 //! Elementwise functions, reductions, softmax, products, indices, random numbers.
 
-use gatefold::{DType, Philox, Result, Tape, Tensor, Var};
+use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var};
 
-use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, extents, gpu, numbers};
+use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, extents, gpu, numbers, same_bits};
 
 #[test]
 fn functions_of_one_argument() {
@@ -179,19 +179,24 @@ fn random_numbers_have_the_bits_of_the_cpu() {
     if !gpu() {
         return;
     }
-    let bits = |x: Tensor| x.to_f64_vec().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let same = |what: &str, of: &dyn Fn(&Device) -> Tensor| {
+        let [got, want] = [GPU, CPU].map(|d| of(&d).to_f64_vec().unwrap());
+        same_bits(what, &got, &want);
+    };
     for dtype in FLOATS {
         for len in [1, 5, 1023] {
             for (low, high) in [(0.0, 1.0), (-0.37, 2.9), (1.0, 1.0), (1.0, 1.0 + 1e-3)] {
-                let draw = |d| Tensor::uniform(len, low, high, dtype, d, &mut Philox::seed(18)).unwrap();
-                assert_eq!(bits(draw(&GPU)), bits(draw(&CPU)), "{dtype} [{low}, {high})");
+                let draw = |d: &Device| Tensor::uniform(len, low, high, dtype, d, &mut Philox::seed(18)).unwrap();
+                same(&format!("{dtype} [{low}, {high})"), &draw);
             }
-            let draw = |d| Tensor::normal(len, 0.5, 2.0, dtype, d, &mut Philox::seed(19)).unwrap();
-            assert_eq!(bits(draw(&GPU)), bits(draw(&CPU)), "{dtype} normal");
+            let draw = |d: &Device| Tensor::normal(len, 0.5, 2.0, dtype, d, &mut Philox::seed(19)).unwrap();
+            same(&format!("{dtype} normal"), &draw);
             for p in [0.0, 0.3, 0.9, 1.0] {
                 let x = numbers(&[len], -1.0, 1.0, dtype, 20);
-                let drop = |d| Tape::new().constant(x.to_device(d).unwrap()).dropout(p, 21, 22).unwrap().into_tensor();
-                assert_eq!(bits(drop(&GPU)), bits(drop(&CPU)), "{dtype} dropout {p}");
+                let drop = |d: &Device| {
+                    Tape::new().constant(x.to_device(d).unwrap()).dropout(p, 21, 22).unwrap().into_tensor()
+                };
+                same(&format!("{dtype} dropout {p}"), &drop);
             }
         }
     }

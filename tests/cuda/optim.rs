@@ -2,7 +2,7 @@
 
 use gatefold::{DType, Device, Parameter, Result, Tape, Tensor, optim::*};
 
-use crate::{CPU, FLOATS, GPU, agree, gpu, numbers};
+use crate::{CPU, FLOATS, GPU, agree, gpu, numbers, same_bits};
 
 /// More parameters than one launch takes, in a scaler's hands: with an infinity in one gradient now and then.
 #[test]
@@ -171,9 +171,7 @@ fn clipping() {
                     let other = clip_grad_norm(&waited, max_norm, norm_type)?;
                     assert_eq!(norm.item()?.to_bits(), other.to_bits(), "{what}");
                     for (a, b) in gradients(&all).iter().zip(gradients(&waited)) {
-                        let bits =
-                            |t: &Tensor| t.to_f64_vec().map(|v| v.into_iter().map(f64::to_bits).collect::<Vec<_>>());
-                        assert_eq!(bits(a)?, bits(&b)?, "{what}");
+                        same_bits(&what, &a.to_f64_vec()?, &b.to_f64_vec()?);
                     }
                     Ok([vec![norm], gradients(&all)].concat())
                 });

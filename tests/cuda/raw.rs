@@ -49,6 +49,28 @@ fn current() {
     }
 }
 
+/// Waits for the whole context on a thread of its own, as another library of the process may. Whether somebody was capturing: the
+/// driver refuses then, and the capture is over.
+pub fn another_waits_for_the_context() -> bool {
+    let wait = || {
+        current();
+        match result::ctx::synchronize() {
+            Ok(()) => false,
+            Err(e) if e.0 == sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED => true,
+            Err(e) => panic!("{e:?}"),
+        }
+    };
+    std::thread::spawn(wait).join().expect("it does not panic")
+}
+
+/// A stream for uploads. The driver's plain copy out of pageable memory may return before its end, and to wait for the whole context
+/// is not allowed: it would end what other tests capture.
+fn uploads() -> sys::CUstream {
+    static STREAM: OnceLock<usize> = OnceLock::new();
+    let made = || result::stream::create(result::stream::StreamKind::NonBlocking).unwrap() as usize;
+    *STREAM.get_or_init(made) as sys::CUstream
+}
+
 /// Where a plan runs, how, and on which stream.
 #[derive(Clone, Copy)]
 pub struct Place {
@@ -114,15 +136,14 @@ impl Memory {
         };
         let address = (place.device == GPU).then(|| {
             current();
-            // SAFETY: a context is current, and no size is 0. The copy has ended when the context has been waited for, or comes
+            // SAFETY: a context is current, and no size is 0. The copy has ended when its stream has been waited for, or comes
             // first on the caller's stream; what it copies lives as long as the memory.
             unsafe {
                 let address = result::malloc_sync(values.len() * dtype.size()).unwrap();
+                let stream = if place.theirs.is_null() { uploads() } else { place.theirs };
+                each!(&host, v => result::memcpy_htod_async(address, v, stream).unwrap());
                 if place.theirs.is_null() {
-                    each!(&host, v => result::memcpy_htod_sync(address, v).unwrap());
-                    result::ctx::synchronize().unwrap();
-                } else {
-                    each!(&host, v => result::memcpy_htod_async(address, v, place.theirs).unwrap());
+                    result::stream::synchronize(stream).unwrap();
                 }
                 address
             }
