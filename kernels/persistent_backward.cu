@@ -1,4 +1,4 @@
-// A layer's steps backward with one product each, in one cooperative launch; see persistent_once.cuh. A block owns up to 16 units: their
+// A layer's steps backward with one product each, in one cooperative launch; see persistent_once.cuh. A block owns up to 32 units: their
 // columns of W_hh, as long as there are gates. A step moves, for each of its sequences, G H gradients of gates from L2 (every block reads
 // all), and for each unit and sequence G activations, dy and two cell states in, G gradients of gates out twice.
 #include "cell/elman.cuh"
@@ -26,14 +26,18 @@ __device__ __forceinline__ void cell_backward(Mine& r, const float (&peephole)[3
     }
 }
 
-template <class T, unsigned KIND, unsigned TILES>
+template <class T, unsigned KIND, unsigned TILES, unsigned UNITS>
 __device__ __forceinline__ void backward(const PersistentBackward& p) {
-    constexpr unsigned EIGHTS = 2, columns = TILES * COLUMNS;
+    constexpr unsigned EIGHTS = UNITS / 8, columns = TILES * COLUMNS;
     // As many as registers hold.
-    constexpr unsigned HELD = sizeof(T) == 4 ? 0 : TILES == 2 && KIND == LSTM ? 12 : 4 * PRODUCTS<KIND>;
+    constexpr unsigned HELD = sizeof(T) == 4               ? 0
+                              : KIND == RNN                ? 4
+                              : UNITS == 32                ? 8
+                              : TILES == 2 && KIND == LSTM ? 12
+                                                           : 4 * PRODUCTS<KIND>;
     const Member<PersistentBackward> me(p);
     const PersistentPass& pass = me.pass;
-    const unsigned hidden = unsigned(p.hidden), octets = p.units > 8 ? 2 : 1, tiles = unsigned(p.tiles);
+    const unsigned hidden = unsigned(p.hidden), octets = (unsigned(p.units) + 7) / 8, tiles = unsigned(p.tiles);
     const unsigned padded = (hidden + CHUNK<T> - 1) / CHUNK<T> * CHUNK<T>, length = PRODUCTS<KIND> * padded, chunks = length / CHUNK<T>;
     const unsigned cells = 64 * octets * TILES, row_bytes = length * sizeof(T);
     uint4* shared = dynamic_shared<uint4>();
@@ -152,7 +156,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             }
             if (later) {
                 if (stretch.count) {
-                    float products[1][TILES][4] = {};
+                    float products[Sixteens<EIGHTS>::count][TILES][4] = {};
                     multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
                     sums.store(turn, products, octets);
                 }
@@ -186,13 +190,11 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     if (busy) finish();
 }
 
-#define BACKWARD_OF(T, kind, KIND, columns)                                                                                 \
-    KERNEL_ALONE(persistent_backward_##kind##columns##_##T, PersistentBackward, 256) { backward<T, KIND, columns / 8>(p); }
-#define BACKWARD(T, columns)                                                                                                \
-    BACKWARD_OF(T, rnn, RNN, columns) BACKWARD_OF(T, lstm, LSTM, columns) BACKWARD_OF(T, gru, GRU, columns)
-BACKWARD(f32, 8)
-BACKWARD(f32, 16)
-BACKWARD(f16, 8)
-BACKWARD(f16, 16)
-BACKWARD(bf16, 8)
-BACKWARD(bf16, 16)
+#define BACKWARD_OF(T, kind, KIND, columns, units)                                                                          \
+    KERNEL_ALONE(persistent_backward_##kind##columns##x##units##_##T, PersistentBackward, 256) { backward<T, KIND, columns / 8, units>(p); }
+#define BACKWARD(T, columns, units)                                                                                         \
+    BACKWARD_OF(T, rnn, RNN, columns, units) BACKWARD_OF(T, lstm, LSTM, columns, units) BACKWARD_OF(T, gru, GRU, columns, units)
+#define BACKWARDS(T) BACKWARD(T, 8, 16) BACKWARD(T, 16, 16) BACKWARD(T, 8, 32)
+BACKWARDS(f32)
+BACKWARDS(f16)
+BACKWARDS(bf16)

@@ -20,12 +20,15 @@ template <unsigned KIND> constexpr unsigned GATES = KIND == RNN ? 1 : 4;
 constexpr unsigned NONE = ~0u;
 template <unsigned EIGHTS>
 struct Sixteens {
-    // 2: one row to a unit. 6, 8: two octets of three or four rows to a unit, in pairs.
-    static constexpr unsigned each = EIGHTS / 2, count = EIGHTS == 2 ? 1 : 4;
-    static __device__ __forceinline__ constexpr unsigned low(unsigned m) { return EIGHTS == 2 ? 0 : m / 2 * each + m % 2 * 2; }
+    // 2, 4: one row to a unit. 6, 8: two octets of three or four rows to a unit, in pairs.
+    static constexpr bool single = EIGHTS <= 4;
+    static constexpr unsigned each = EIGHTS / 2, count = single ? EIGHTS / 2 : 4;
+    static __device__ __forceinline__ constexpr unsigned low(unsigned m) { return single ? 2 * m : m / 2 * each + m % 2 * 2; }
     static __device__ __forceinline__ constexpr unsigned high(unsigned m) {
-        return EIGHTS == 2 ? 1 : m % 2 * 2 + 1 < each ? low(m) + 1 : NONE;
+        return single ? 2 * m + 1 : m % 2 * 2 + 1 < each ? low(m) + 1 : NONE;
     }
+    // The octet that a sixteen begins with.
+    static __device__ __forceinline__ constexpr unsigned octet(unsigned m) { return single ? 2 * m : m / 2; }
 };
 
 // A warp's stretch of the depth, and its weights.
@@ -126,7 +129,7 @@ __device__ __forceinline__ void begin_stretch(Batches<HELD, TILES>& rows, const 
     for (unsigned b = 0; b < UNDER_WAY<HELD, TILES>; ++b) load_rows(rows[b], from, b * BATCH<TILES>, count);
 }
 
-// This warp's sums of its stretch's weights × rows. octets: 1 where the second eight units of each gate are none.
+// This warp's sums of its stretch's weights × rows. octets: how many eights of units there are.
 template <class T, unsigned EIGHTS, unsigned HELD, unsigned TILES>
 __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
                                                  Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned octets,
@@ -138,7 +141,7 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
         constexpr uint4 zero{0, 0, 0, 0};
 #pragma unroll
         for (unsigned m = 0; m < S::count; ++m) {
-            if (m >= (S::count + 1) / 2 && octets == 1) break;
+            if (S::octet(m) >= octets) break;
 #pragma unroll
             for (unsigned tile = 0; tile < TILES; ++tile)
                 multiply<T>(sums[m][tile], weights[S::low(m)], S::high(m) == NONE ? zero : weights[S::high(m) % EIGHTS], rows[tile], exact);
@@ -244,7 +247,7 @@ struct Sums {
 #pragma unroll
         for (unsigned tile = 0; tile < TILES; ++tile)
 #pragma unroll
-            for (unsigned octet = 0; octet < 2; ++octet) {
+            for (unsigned octet = 0; octet < (V == 4 ? 2 : 2 * SIXTEENS); ++octet) {
                 if (octet >= octets) break;
 #pragma unroll
                 for (unsigned parity = 0; parity < 2; ++parity) {
@@ -253,7 +256,7 @@ struct Sums {
                         const auto &low = sums[octet * 2][tile], &high = sums[octet * 2 + 1][tile];
                         to.store(cell, low[parity], low[2 + parity], high[parity], high[2 + parity]);
                     } else {
-                        to.store(cell, sums[0][tile][octet * 2 + parity]);
+                        to.store(cell, sums[octet / 2][tile][octet % 2 * 2 + parity]);
                     }
                     MOVED(shared_out, V * 4);
                 }

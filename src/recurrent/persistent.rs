@@ -12,8 +12,9 @@ use crate::{
 /// Warps of a block, which share out the depth of a product, and its threads. As in `kernels/persistent.cuh`.
 const WARPS: usize = 8;
 const THREADS: usize = 32 * WARPS;
-/// Units of a block at most, in a cluster too, and sequences of a tensor core's tile.
+/// Units of a block at most, backward with one product a step, in a cluster too, and sequences of a tensor core's tile.
 const UNITS: usize = 16;
+const MOST_UNITS: usize = 32;
 const CLUSTER_UNITS: usize = 32;
 const COLUMNS: usize = 8;
 /// Blocks of a cluster. Eight fit on every device that has clusters, more where the driver says so.
@@ -194,7 +195,7 @@ impl Product {
     /// The fastest steps where so many layers have to share the device.
     fn beside(&self, device: &DeviceProperties, layers: usize) -> Option<Tiling> {
         let share = &DeviceProperties { multiprocessors: device.multiprocessors / layers, ..*device };
-        let all = (1..=UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
+        let all = (1..=MOST_UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
         let memory = all.filter_map(|(units, tiles)| match self.second {
             Second::Nothing => self.once_tiling(share, units, tiles),
             _ => self.tiling(share, units, tiles),
@@ -257,7 +258,8 @@ impl Product {
 
     /// With one product a step, of whole octets of units: as `kernels/persistent_once.cuh` lays shared memory out.
     fn once_tiling(&self, device: &DeviceProperties, units: usize, side: usize) -> Option<Tiling> {
-        if !units.is_multiple_of(COLUMNS) || side > ONCE_TILES {
+        let wide = units > UNITS;
+        if !units.is_multiple_of(COLUMNS) || side > ONCE_TILES || wide && (side > 1 || !self.backward) {
             return None;
         }
         let (members, tile) = (self.hidden.div_ceil(units), side * COLUMNS);
@@ -271,11 +273,13 @@ impl Product {
         // Rows by eights, the depth, and floats of a cell's sum.
         let (eights, depth, values) = match self.backward {
             false => (2 * self.gates, padded, if self.gates == 1 { 1 } else { 4 }),
-            true => (2, self.gates * padded, 1),
+            true => (if wide { 4 } else { 2 }, self.gates * padded, 1),
         };
         let held = match (self.size, self.backward) {
             (4, _) => 0,
             (_, false) => 4,
+            (_, true) if self.gates == 1 => 4,
+            (_, true) if wide => 8,
             (_, true) if side == 2 && self.gates == 4 => 12,
             (_, true) => 4 * self.gates,
         };
@@ -299,7 +303,7 @@ impl Product {
     fn tiling(&self, device: &DeviceProperties, units: usize, side: usize) -> Option<Tiling> {
         let (members, tile) = (self.hidden.div_ceil(units), side * COLUMNS);
         let room = device.multiprocessors / (members * self.directions);
-        if room == 0 {
+        if room == 0 || units > UNITS {
             return None;
         }
         let divided = self.divide(Exchange::Memory, units, members, tile, room);

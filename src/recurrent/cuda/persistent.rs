@@ -144,28 +144,28 @@ fn without_room(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan)
     Ok(largest)
 }
 
-/// The kernels by the sequences of their tiles: through memory once a step, of the RNN, the LSTM and the GRU, and twice a step; and in
-/// clusters.
+/// The kernels by the sequences of their tiles: through memory once a step, of the RNN, the LSTM and the GRU (the last with more units to a
+/// block), and twice a step; and in clusters.
 struct Names {
-    once: [[&'static str; 2]; 3],
+    once: [&'static [&'static str]; 3],
     twice: [&'static str; 3],
     clusters: [&'static str; 3],
 }
 
 const FORWARD: Names = Names {
     once: [
-        ["persistent_forward_rnn8", "persistent_forward_rnn16"],
-        ["persistent_forward_lstm8", "persistent_forward_lstm16"],
-        ["persistent_forward_gru8", "persistent_forward_gru16"],
+        &["persistent_forward_rnn8", "persistent_forward_rnn16"],
+        &["persistent_forward_lstm8", "persistent_forward_lstm16"],
+        &["persistent_forward_gru8", "persistent_forward_gru16"],
     ],
     twice: ["persistent_forward_two8", "persistent_forward_two16", "persistent_forward_two32"],
     clusters: ["persistent_forward_cluster8", "persistent_forward_cluster16", "persistent_forward_cluster32"],
 };
 const BACKWARD: Names = Names {
     once: [
-        ["persistent_backward_rnn8", "persistent_backward_rnn16"],
-        ["persistent_backward_lstm8", "persistent_backward_lstm16"],
-        ["persistent_backward_gru8", "persistent_backward_gru16"],
+        &["persistent_backward_rnn8x16", "persistent_backward_rnn16x16", "persistent_backward_rnn8x32"],
+        &["persistent_backward_lstm8x16", "persistent_backward_lstm16x16", "persistent_backward_lstm8x32"],
+        &["persistent_backward_gru8x16", "persistent_backward_gru16x16", "persistent_backward_gru8x32"],
     ],
     twice: ["persistent_backward_two8", "persistent_backward_two16", "persistent_backward_two32"],
     clusters: ["persistent_backward_cluster8", "persistent_backward_cluster16", "persistent_backward_cluster32"],
@@ -176,12 +176,13 @@ fn name(names: Names, cell: Cell, tiling: &Tiling) -> &'static str {
         Exchange::Cluster => &names.clusters[..],
         Exchange::Memory if tiling.exchanges == 2 => &names.twice,
         Exchange::Memory => match cell {
-            Cell::Rnn(_) => &names.once[0],
-            Cell::Lstm | Cell::LstmPeephole => &names.once[1],
-            _ => &names.once[2],
+            Cell::Rnn(_) => names.once[0],
+            Cell::Lstm | Cell::LstmPeephole => names.once[1],
+            _ => names.once[2],
         },
     };
     match tiling.tile {
+        8 if tiling.units > 16 && tiling.exchange == Exchange::Memory => of[2],
         8 => of[0],
         16 => of[1],
         _ => of[2],
