@@ -76,6 +76,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     int t = pass.reverse ? 0 : int(p.steps) - 1;
     StepRows done(p, -1), now(p, t), before(p, -1);
     unsigned turn = 0;
+    Patience patience(p.patience);
     // What is left to do of a turn once the others have what they wait for; done while the next turn waits.
     Mine of{};
     unsigned row = 0, row_before = 0;
@@ -112,13 +113,10 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
                 break;
             }
             const unsigned char* from[TILES] = {};
-            Batches<HELD, TILES> rows;
-            if (later) {
+            if (later)
 #pragma unroll
                 for (unsigned i = 0; i < TILES; ++i)
                     from[i] = own + uint64_t(done.first + begin + min(i * COLUMNS + lane_in_warp() / 4, later - 1)) * row_bytes;
-                begin_stretch<HELD, TILES>(rows, from, stretch.count);
-            }
             if (busy) finish();
             if (tile == 0) before = StepRows(p, t + back);
             // What is the thread's own comes while it waits for the others, as it lies in memory.
@@ -156,8 +154,11 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             }
             if (later) {
                 if (stretch.count) {
+                    patience.wait();
+                    Batches<HELD, TILES> rows;
+                    begin_stretch<HELD, TILES>(rows, from, stretch.count);
                     float products[Sixteens<EIGHTS>::count][TILES][4] = {};
-                    multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
+                    multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact, patience);
                     sums.store(turn, products, octets);
                 }
                 __syncthreads();
@@ -168,7 +169,10 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
                 }
                 ++turn;
             }
-            if (!busy) continue;
+            if (!busy) {
+                patience.begin();
+                continue;
+            }
             if (mine && cell.column < later && cell.column >= count) {
                 // The sequence begins after this step.
                 at<float>(pass.dh)[place] = dh;
@@ -183,6 +187,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             for (unsigned g = 0; g < PRODUCTS<KIND>; ++g)
                 tell(exchange + uint64_t(row) * length + g * padded + unit, of.a[g], cell.unit, due);
             if (KIND != RNN) states.store(tile * THREADS * 4, carried);
+            patience.begin();
         }
         t += back;
         done = now, now = before;

@@ -69,6 +69,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
     int t = pass.reverse ? int(p.steps) - 1 : 0;
     StepRows before(p, -1), now(p, t), next(p, -1);
     unsigned turn = 0;
+    Patience patience(p.patience);
     // What is left to do of a turn once the others have what they wait for; done while the next turn waits.
     float a[4] = {}, h = 0, carried = 0;
     unsigned row = 0, n = 0, row_next = 0;
@@ -115,8 +116,6 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 const unsigned column = min(i * COLUMNS + lane_in_warp() / 4, count - 1), place = begin + column;
                 from[i] = column < earlier ? own + uint64_t(before.first + place) * row_bytes : initial + uint64_t(place) * row_bytes;
             }
-            Batches<HELD, TILES> rows;
-            begin_stretch<HELD, TILES>(rows, from, stretch.count);
             if (busy) finish();
             if (tile == 0) next = StepRows(p, t + forth);
             // What is the thread's own comes while it waits for the others.
@@ -139,8 +138,11 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 }
             }
             if (stretch.count) {
+                patience.wait();
+                Batches<HELD, TILES> rows;
+                begin_stretch<HELD, TILES>(rows, from, stretch.count);
                 float products[Sixteens<EIGHTS>::count][TILES][4] = {};
-                multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
+                multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact, patience);
                 sums.store(turn, products, octets);
             }
             __syncthreads();
@@ -156,6 +158,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 if (KIND != RNN) states.store(tile * THREADS * 4, carried);
             }
             ++turn;
+            patience.begin();
         }
         t += forth;
         before = now, now = next;

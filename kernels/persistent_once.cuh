@@ -54,7 +54,9 @@ struct Stretch {
             if (from) {
                 if (vector && stride == 1 && there == EACH<T>) values = load_vec<T, EACH<T>>(from);
                 else
-                    for (unsigned j = 0; j < there; ++j) values[j] = from[j * stride];
+#pragma unroll
+                    for (unsigned j = 0; j < EACH<T>; ++j)
+                        if (j < there) values[j] = from[j * stride];
             }
             uint4 words;
             memcpy(&words, &values, 16);
@@ -88,18 +90,18 @@ __device__ __forceinline__ void load_rows(uint4 (&to)[N][TILES], const unsigned 
             if (first + i < count) to[i][tile] = load_exchanged(from[tile] + (first + i) * 64);
         }
 }
-// Looks again until all of it is written.
+// Looks again until all of it is written; says whether it had to.
 template <unsigned N, unsigned TILES>
-__device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned char* const (&from)[TILES], unsigned first) {
+__device__ __forceinline__ bool settle(uint4 (&rows)[N][TILES], const unsigned char* const (&from)[TILES], unsigned first) {
     MOVED(acquires, 1);
-    if (is_hasty()) return;
-    for (;;) {
+    if (is_hasty()) return false;
+    for (bool again = false;; again = true) {
         unsigned last = 0;
 #pragma unroll
         for (unsigned i = 0; i < N; ++i)
 #pragma unroll
             for (unsigned tile = 0; tile < TILES; ++tile) last = max(last, last_word(rows[i][tile]));
-        if (!__any_sync(full_warp, last == UNWRITTEN)) return;
+        if (!__any_sync(full_warp, last == UNWRITTEN)) return again;
 #pragma unroll
         for (unsigned i = 0; i < N; ++i)
 #pragma unroll
@@ -107,6 +109,20 @@ __device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned c
                 if (last_word(rows[i][tile]) == UNWRITTEN) rows[i][tile] = poll_exchanged(from[tile] + (first + i) * 64);
     }
 }
+
+// When a warp looks for what others write: looking at once and again takes bandwidth from what is on its way. So it lets as many cycles
+// pass behind its own last word as have been too few until now: more where something was missing, fewer where all was there. Results
+// do not depend on it.
+struct Patience {
+    unsigned cycles, since;
+    bool has;
+    __device__ __forceinline__ explicit Patience(bool has) : cycles(0), since(cycles_now()), has(has) {}
+    __device__ __forceinline__ void wait() const { let_pass(cycles, since); }
+    __device__ __forceinline__ void learn(bool missing) {
+        if (has) cycles = missing ? min(cycles + 96, 8192u) : cycles - min(cycles, 16u);
+    }
+    __device__ __forceinline__ void begin() { since = cycles_now(); }
+};
 
 // Chunks that are loaded together, and how many such loads are under way at once: as many as there are and registers allow.
 template <unsigned TILES> constexpr unsigned BATCH = 4 / TILES;
@@ -133,7 +149,7 @@ __device__ __forceinline__ void begin_stretch(Batches<HELD, TILES>& rows, const 
 template <class T, unsigned EIGHTS, unsigned HELD, unsigned TILES>
 __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
                                                  Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned octets,
-                                                 bool exact) {
+                                                 bool exact, Patience& patience) {
     using S = Sixteens<EIGHTS>;
     constexpr unsigned EACH_BATCH = BATCH<TILES>, BATCHES = HELD / EACH_BATCH, WAY = UNDER_WAY<HELD, TILES>;
     static_assert(HELD % EACH_BATCH == 0);
@@ -158,7 +174,8 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
 #pragma unroll
         for (unsigned b = 0; b < BATCHES; ++b) {
             if (b * EACH_BATCH >= stretch.count) break;
-            settle(rows[b % WAY], from, b * EACH_BATCH);
+            const bool missing = settle(rows[b % WAY], from, b * EACH_BATCH);
+            if (b == 0) patience.learn(missing);
             MOVED(global_in, min(EACH_BATCH, stretch.count - b * EACH_BATCH) * TILES * 16);
 #pragma unroll
             for (unsigned i = 0; i < EACH_BATCH; ++i) {
@@ -172,7 +189,8 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
     if constexpr (HELD == 0) {
 #pragma unroll 1
         for (unsigned first = 0; first < stretch.count; first += EACH_BATCH) {
-            settle(rows[0], from, first);
+            const bool missing = settle(rows[0], from, first);
+            if (first == 0) patience.learn(missing);
             MOVED(global_in, min(EACH_BATCH, stretch.count - first) * TILES * 16);
 #pragma unroll
             for (unsigned i = 0; i < EACH_BATCH; ++i) {

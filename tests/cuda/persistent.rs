@@ -101,8 +101,9 @@ fn through_memory(case: Case) {
     let got = on(Place::by(MEMORY, MEMORY));
     compare(&case, &on(Place::of(CPU)), &got, &on(Place::by(MEMORY, MEMORY)));
     // One's backward after the other's forward.
-    for mixed in [Place::by(STEPWISE, PERSISTENT), Place::by(MEMORY, STEPWISE)] {
-        let mixed = on(mixed);
+    for (forward, backward) in [(STEPWISE, PERSISTENT), (MEMORY, STEPWISE)] {
+        println!("{forward:?} forward, {backward:?} backward");
+        let mixed = on(Place::by(forward, backward));
         compare(&case, &got, &mixed, &mixed);
     }
 }

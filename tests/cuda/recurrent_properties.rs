@@ -153,8 +153,13 @@ pub fn compare(case: &Case, want: &Named, got: &Named, again: &Named) {
         }
         let scale = want.iter().fold(1.0f64, |most, v| most.max(v.abs()));
         let bound = case.bound(backward) * scale;
-        for (i, (got, want)) in got.iter().zip(want).enumerate() {
-            assert!((got - want).abs() <= bound, "{name}[{i}]: got {got}, want {want} within {bound:e}");
+        let right = |(got, want): &(&f64, &f64)| (*got - *want).abs() <= bound;
+        let wrong: Vec<usize> = got.iter().zip(want).enumerate().filter(|(_, x)| !right(x)).map(|(i, _)| i).collect();
+        if let [first, .., last] | [first @ last] = wrong[..] {
+            let (n, all, got, want) = (wrong.len(), got.len(), got[first], want[first]);
+            panic!(
+                "{name}[{first}]: got {got}, want {want} within {bound:e}; {n} of {all} are wrong, the last is [{last}]"
+            );
         }
     }
 }

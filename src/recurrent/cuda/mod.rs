@@ -241,8 +241,10 @@ impl<'a> Run<'a> {
         let work = || work().inspect_err(|_| drop(self.join()));
         let (net, order) = (&self.net, &self.order);
         let launches = 4 * net.states() * if net.persistent.is_some() { 8 * net.stretches } else { order.steps() };
-        // Those of a graph, too, must not run beside another call's.
-        let _together = net.persistent.and_then(|_| self.cuda.together());
+        // Those of a graph, too, must not run beside another call's; and on lanes beside the main one neither must products, for what is
+        // captured of a lane runs in the main one's order, in the same workspace of cuBLAS.
+        let alone = net.persistent.is_some() || self.lanes.len() > 1 || net.states() > 1;
+        let _together = if alone { self.cuda.together() } else { None };
         if !(self.plan.may_capture() && self.cuda.replays()) {
             return work();
         }
