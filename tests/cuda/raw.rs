@@ -152,8 +152,7 @@ impl Memory {
     }
 
     fn random(len: usize, dtype: DType, place: Place, seed: u64) -> Memory {
-        let mut rng = Philox::seed(seed);
-        Memory::new(&(0..len).map(|_| 2.0 * f64::from(rng.uniform()) - 1.0).collect::<Vec<_>>(), dtype, place)
+        Memory::new(&random(len, seed), dtype, place)
     }
 
     /// NaN, until somebody writes.
@@ -206,6 +205,11 @@ impl Drop for Memory {
     }
 }
 
+fn random(len: usize, seed: u64) -> Vec<f64> {
+    let mut rng = Philox::seed(seed);
+    (0..len).map(|_| 2.0 * f64::from(rng.uniform()) - 1.0).collect()
+}
+
 /// Which of the buffers that need not be there are.
 #[derive(Debug, Clone, Copy)]
 pub struct Given {
@@ -246,6 +250,11 @@ pub fn descriptor(case: &Case) -> Descriptor {
 }
 
 pub fn run(case: &Case, given: Given, place: Place) -> Named {
+    run_with(case, given, place, &|_, _| ())
+}
+
+/// The same, after `change` has been at the numbers of x, h0, c0 and each parameter, by their names.
+pub fn run_with(case: &Case, given: Given, place: Place, change: &dyn Fn(&str, &mut [f64])) -> Named {
     let (device, stream) = (&place.device, place.stream());
     let (o, d, dtype) = (&case.options, descriptor(case), case.options.dtype);
     let shape = Shape { seq: case.steps, batch: case.batch() };
@@ -273,11 +282,17 @@ pub fn run(case: &Case, given: Given, place: Place) -> Named {
     let some = |wanted: bool, len, seed| wanted.then(|| random(len, seed));
     let unwritten = |wanted: bool, len| wanted.then(|| Memory::unwritten(len, dtype, place));
 
-    let x = match case.form {
-        Form::Packed => random(rows * d.input_size, 1),
-        _ => Memory::new(&case.input().to_f64_vec().unwrap(), dtype, place),
+    let input = |name: &str, mut values: Vec<f64>| {
+        change(name, &mut values);
+        Memory::new(&values, dtype, place)
     };
-    let (h0, c0) = (some(case.given, h, 2), some(case.given && lstm, c, 3));
+    let x = match case.form {
+        Form::Packed => self::random(rows * d.input_size, case.seed + 1),
+        _ => case.input().to_f64_vec().unwrap(),
+    };
+    let x = input("x", x);
+    let state = |wanted: bool, name, len, seed| wanted.then(|| input(name, self::random(len, case.seed + seed)));
+    let (h0, c0) = (state(case.given, "h0", h, 2), state(case.given && lstm, "c0", c, 3));
     let specs = d.parameters();
     let weights: Vec<Memory> = specs
         .iter()
@@ -287,7 +302,7 @@ pub fn run(case: &Case, given: Given, place: Place) -> Named {
             let mut rng = Philox::seed(case.seed + 100 + i as u64);
             let bound = 1.0 / (d.hidden_size as f64).sqrt();
             let value = |_| (2.0 * f64::from(rng.uniform()) - 1.0) * bound;
-            Memory::new(&(0..spec.numel()).map(value).collect::<Vec<_>>(), dtype, place)
+            input(&spec.name(), (0..spec.numel()).map(value).collect())
         })
         .collect();
     let parameters: Vec<Buf<'_>> = weights.iter().map(Memory::buf).collect();
