@@ -714,8 +714,7 @@ struct PersistentExchange {
 // All steps of one layer's directions, `passes` of them: `groups` of sequences each, of which each is worked on by `members` blocks
 // of `units` units. A group has `group` sequences, gone through in `tiles` tiles. offsets [steps + 1]: the first row of each step,
 // or 0 where each has the whole batch. flags [passes, groups, tiles, members]: zero. exact: f32 as three products of TF32.
-// vector: rows and weights may be read 16 bytes at once. patience: where a step has one product, to look for what others write when
-// it is likely to be there, rather than at once. output: columns of h, of which `outputs` are a block's; hidden and units
+// vector: rows and weights may be read 16 bytes at once. output: columns of h, of which `outputs` are a block's; hidden and units
 // but with a projection.
 struct PersistentForward {
     struct PersistentPass pass[2];
@@ -737,7 +736,6 @@ struct PersistentForward {
     uint64_t training;
     uint64_t exact;
     uint64_t vector;
-    uint64_t patience;
 };
 
 // The same backward: gates [rows, gates] hold activations, then gradients of the pre-activations.
@@ -760,7 +758,6 @@ struct PersistentBackward {
     uint64_t outputs;
     uint64_t exact;
     uint64_t vector;
-    uint64_t patience;
 };
 
 // bindgen finds the layout out; everybody else is held to it.

@@ -43,7 +43,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     uint4* shared = dynamic_shared<uint4>();
     // What a unit gives to each gate, a column of the matrix.
     const Stretch<T, EIGHTS, HELD> stretch(
-        chunks, shared, hidden, false,
+        chunks, octets, shared, hidden, false,
         [&](unsigned eight, unsigned row, unsigned k) -> const T* {
             const unsigned u = eight * 8 + row;
             const T* weight = at<const T>(pass.weight) + me.first_unit + u;
@@ -76,7 +76,6 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     int t = pass.reverse ? 0 : int(p.steps) - 1;
     StepRows done(p, -1), now(p, t), before(p, -1);
     unsigned turn = 0;
-    Patience patience(p.patience);
     // What is left to do of a turn once the others have what they wait for; done while the next turn waits.
     Mine of{};
     unsigned row = 0, row_before = 0;
@@ -154,11 +153,10 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             }
             if (later) {
                 if (stretch.count) {
-                    patience.wait();
                     Batches<HELD, TILES> rows;
                     begin_stretch<HELD, TILES>(rows, from, stretch.count);
                     float products[Sixteens<EIGHTS>::count][TILES][4] = {};
-                    multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact, patience);
+                    multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
                     sums.store(turn, products, octets);
                 }
                 __syncthreads();
@@ -169,10 +167,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
                 }
                 ++turn;
             }
-            if (!busy) {
-                patience.begin();
-                continue;
-            }
+            if (!busy) continue;
             if (mine && cell.column < later && cell.column >= count) {
                 // The sequence begins after this step.
                 at<float>(pass.dh)[place] = dh;
@@ -187,7 +182,6 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             for (unsigned g = 0; g < PRODUCTS<KIND>; ++g)
                 tell(exchange + uint64_t(row) * length + g * padded + unit, of.a[g], cell.unit, due);
             if (KIND != RNN) states.store(tile * THREADS * 4, carried);
-            patience.begin();
         }
         t += back;
         done = now, now = before;

@@ -34,7 +34,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
     uint4* shared = dynamic_shared<uint4>();
     // Eight g, or with two octets g + G: gate g of eight units.
     const Stretch<T, EIGHTS, HELD> stretch(
-        chunks, shared, 1, p.vector,
+        chunks, octets * PRODUCTS<KIND>, shared, 1, p.vector,
         [&](unsigned eight, unsigned row, unsigned k) -> const T* {
             const unsigned g = eight % PRODUCTS<KIND>, u = eight / PRODUCTS<KIND> * 8 + row;
             return u < me.units ? at<const T>(pass.weight) + (uint64_t(g) * hidden + me.first_unit + u) * hidden + k : nullptr;
@@ -69,7 +69,6 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
     int t = pass.reverse ? int(p.steps) - 1 : 0;
     StepRows before(p, -1), now(p, t), next(p, -1);
     unsigned turn = 0;
-    Patience patience(p.patience);
     // What is left to do of a turn once the others have what they wait for; done while the next turn waits.
     float a[4] = {}, h = 0, carried = 0;
     unsigned row = 0, n = 0, row_next = 0;
@@ -138,11 +137,10 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 }
             }
             if (stretch.count) {
-                patience.wait();
                 Batches<HELD, TILES> rows;
                 begin_stretch<HELD, TILES>(rows, from, stretch.count);
                 float products[Sixteens<EIGHTS>::count][TILES][4] = {};
-                multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact, patience);
+                multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
                 sums.store(turn, products, octets);
             }
             __syncthreads();
@@ -158,7 +156,6 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 if (KIND != RNN) states.store(tile * THREADS * 4, carried);
             }
             ++turn;
-            patience.begin();
         }
         t += forth;
         before = now, now = next;

@@ -35,17 +35,18 @@ struct Sixteens {
 template <class T, unsigned EIGHTS, unsigned HELD>
 struct Stretch {
     unsigned begin, count;  // chunks
+    unsigned used;          // of the eights: the others are zeros
     uint4 held[HELD ? HELD : 1][EIGHTS];
     SharedPlace rest;
 
     // `element(eight, row, k)`: the address of the first of EACH neighbours of the depth, `stride` apart; null for zeros. `valid(k)`: how
     // many of them there are. Called by all threads; each reads only what it has written.
     template <class F, class V>
-    __device__ __forceinline__ Stretch(unsigned chunks, uint4* shared, uint64_t stride, bool vector, F element, V valid)
-        : rest(shared) {
+    __device__ __forceinline__ Stretch(unsigned chunks, unsigned used, uint4* shared, uint64_t stride, bool vector, F element, V valid)
+        : used(used), rest(shared) {
         const unsigned each = (chunks + WARPS - 1) / WARPS, warp = warp_in_block(), lane = lane_in_warp();
         begin = min(warp * each, chunks), count = min(each, chunks - begin);
-        uint4* mine = shared + warp * (each > HELD ? each - HELD : 0) * EIGHTS * 32 + lane;
+        uint4* mine = shared + warp * (each > HELD ? each - HELD : 0) * used * 32 + lane;
         rest = SharedPlace(mine);
         auto load = [&](unsigned chunk, unsigned eight) {
             const unsigned k = (begin + chunk) * CHUNK<T> + lane % 4 * EACH<T>, there = valid(k);
@@ -70,12 +71,12 @@ struct Stretch {
 #pragma unroll 1
         for (unsigned i = HELD; i < count; ++i)
 #pragma unroll 1
-            for (unsigned e = 0; e < EIGHTS; ++e) mine[((i - HELD) * EIGHTS + e) * 32] = load(i, e);
+            for (unsigned e = 0; e < used; ++e) mine[((i - HELD) * used + e) * 32] = load(i, e);
     }
     // 16-byte words of shared memory that it takes.
-    static __device__ __forceinline__ unsigned shared_words(unsigned chunks) {
+    __device__ __forceinline__ unsigned shared_words(unsigned chunks) const {
         const unsigned each = (chunks + WARPS - 1) / WARPS;
-        return each > HELD ? WARPS * (each - HELD) * EIGHTS * 32 : 0;
+        return each > HELD ? WARPS * (each - HELD) * used * 32 : 0;
     }
 };
 
@@ -90,18 +91,18 @@ __device__ __forceinline__ void load_rows(uint4 (&to)[N][TILES], const unsigned 
             if (first + i < count) to[i][tile] = load_exchanged(from[tile] + (first + i) * 64);
         }
 }
-// Looks again until all of it is written; says whether it had to.
+// Looks again until all of it is written.
 template <unsigned N, unsigned TILES>
-__device__ __forceinline__ bool settle(uint4 (&rows)[N][TILES], const unsigned char* const (&from)[TILES], unsigned first) {
+__device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned char* const (&from)[TILES], unsigned first) {
     MOVED(acquires, 1);
-    if (is_hasty()) return false;
-    for (bool again = false;; again = true) {
+    if (is_hasty()) return;
+    for (;;) {
         unsigned last = 0;
 #pragma unroll
         for (unsigned i = 0; i < N; ++i)
 #pragma unroll
             for (unsigned tile = 0; tile < TILES; ++tile) last = max(last, last_word(rows[i][tile]));
-        if (!__any_sync(full_warp, last == UNWRITTEN)) return again;
+        if (!__any_sync(full_warp, last == UNWRITTEN)) return;
 #pragma unroll
         for (unsigned i = 0; i < N; ++i)
 #pragma unroll
@@ -109,20 +110,6 @@ __device__ __forceinline__ bool settle(uint4 (&rows)[N][TILES], const unsigned c
                 if (last_word(rows[i][tile]) == UNWRITTEN) rows[i][tile] = poll_exchanged(from[tile] + (first + i) * 64);
     }
 }
-
-// When a warp looks for what others write: looking at once and again takes bandwidth from what is on its way. So it lets as many cycles
-// pass behind its own last word as have been too few until now: more where something was missing, fewer where all was there. Results
-// do not depend on it.
-struct Patience {
-    unsigned cycles, since;
-    bool has;
-    __device__ __forceinline__ explicit Patience(bool has) : cycles(0), since(cycles_now()), has(has) {}
-    __device__ __forceinline__ void wait() const { let_pass(cycles, since); }
-    __device__ __forceinline__ void learn(bool missing) {
-        if (has) cycles = missing ? min(cycles + 96, 8192u) : cycles - min(cycles, 16u);
-    }
-    __device__ __forceinline__ void begin() { since = cycles_now(); }
-};
 
 // Chunks that are loaded together, and how many such loads are under way at once: as many as there are and registers allow.
 template <unsigned TILES> constexpr unsigned BATCH = 4 / TILES;
@@ -149,7 +136,7 @@ __device__ __forceinline__ void begin_stretch(Batches<HELD, TILES>& rows, const 
 template <class T, unsigned EIGHTS, unsigned HELD, unsigned TILES>
 __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
                                                  Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned octets,
-                                                 bool exact, Patience& patience) {
+                                                 bool exact) {
     using S = Sixteens<EIGHTS>;
     constexpr unsigned EACH_BATCH = BATCH<TILES>, BATCHES = HELD / EACH_BATCH, WAY = UNDER_WAY<HELD, TILES>;
     static_assert(HELD % EACH_BATCH == 0);
@@ -166,16 +153,16 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
     [[maybe_unused]] auto from_shared = [&](unsigned first, unsigned i, const uint4 (&rows)[TILES]) {
         uint4 weights[EIGHTS];
 #pragma unroll
-        for (unsigned e = 0; e < EIGHTS; ++e) weights[e] = stretch.rest.load(((first + i - HELD) * EIGHTS + e) * 512);
-        MOVED(shared_in, EIGHTS * 16);
+        for (unsigned e = 0; e < EIGHTS; ++e)
+            weights[e] = e < stretch.used ? stretch.rest.load(((first + i - HELD) * stretch.used + e) * 512) : uint4{0, 0, 0, 0};
+        MOVED(shared_in, stretch.used * 16);
         chunk(weights, rows);
     };
     if constexpr (HELD > 0) {
 #pragma unroll
         for (unsigned b = 0; b < BATCHES; ++b) {
             if (b * EACH_BATCH >= stretch.count) break;
-            const bool missing = settle(rows[b % WAY], from, b * EACH_BATCH);
-            if (b == 0) patience.learn(missing);
+            settle(rows[b % WAY], from, b * EACH_BATCH);
             MOVED(global_in, min(EACH_BATCH, stretch.count - b * EACH_BATCH) * TILES * 16);
 #pragma unroll
             for (unsigned i = 0; i < EACH_BATCH; ++i) {
@@ -189,8 +176,7 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
     if constexpr (HELD == 0) {
 #pragma unroll 1
         for (unsigned first = 0; first < stretch.count; first += EACH_BATCH) {
-            const bool missing = settle(rows[0], from, first);
-            if (first == 0) patience.learn(missing);
+            settle(rows[0], from, first);
             MOVED(global_in, min(EACH_BATCH, stretch.count - first) * TILES * 16);
 #pragma unroll
             for (unsigned i = 0; i < EACH_BATCH; ++i) {
@@ -201,7 +187,7 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
             load_rows(rows[1], from, first + 2 * EACH_BATCH, stretch.count);
         }
     } else {
-        constexpr unsigned REST = TILES * EIGHTS < 16 ? 2 : 1;
+        constexpr unsigned REST = TILES * EIGHTS < 12 ? 2 : 1;
         uint4 few[REST][TILES];
 #pragma unroll 1
         for (unsigned first = HELD; first < stretch.count; first += REST) {

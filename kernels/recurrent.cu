@@ -221,6 +221,12 @@ __device__ __forceinline__ void persistent_exchange(const PersistentExchange& p)
         if (later) {
             if (p.first)
                 for (unsigned j = 0; j < EACH && k + j < p.hidden; ++j) values[j] = at<const T>(p.first)[row * p.hidden + k + j];
+            // NaNs may look like what is not written; they stay some.
+            unsigned words[4];
+            memcpy(words, &values, 16);
+            for (unsigned& word : words)
+                if (word == UNWRITTEN) word = 0x7fffffffu;
+            memcpy(&values, words, 16);
         } else {
             unsigned words[4];
             for (unsigned j = 0; j < 4; ++j) words[j] = k + j * IN_WORD < p.hidden ? UNWRITTEN : 0;

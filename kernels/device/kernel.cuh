@@ -241,23 +241,6 @@ __device__ __forceinline__ void store_exchanged(unsigned* address, unsigned word
 #endif
 }
 
-// The multiprocessor's clock, which counts cycles and begins anew after 2^32; 0 under softgpu, where time does not pass.
-__device__ __forceinline__ unsigned cycles_now() {
-#ifdef SOFTGPU
-    return 0;
-#else
-    unsigned now;
-    asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
-    return now;
-#endif
-}
-__device__ __forceinline__ void let_pass([[maybe_unused]] unsigned cycles, [[maybe_unused]] unsigned since) {
-#ifndef SOFTGPU
-    while (cycles_now() - since < cycles) {
-    }
-#endif
-}
-
 // Brings to L2 what will be read soon.
 __device__ __forceinline__ void prefetch_l2([[maybe_unused]] const void* address) {
 #ifndef SOFTGPU

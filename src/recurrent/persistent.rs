@@ -272,8 +272,8 @@ impl Product {
         let padded = self.hidden.next_multiple_of(chunk);
         // Rows by eights, the depth, and floats of a cell's sum.
         let (eights, depth, values) = match self.backward {
-            false => (2 * self.gates, padded, if self.gates == 1 { 1 } else { 4 }),
-            true => (if wide { 4 } else { 2 }, self.gates * padded, 1),
+            false => (self.gates * units / COLUMNS, padded, if self.gates == 1 { 1 } else { 4 }),
+            true => (units / COLUMNS, self.gates * padded, 1),
         };
         let held = match (self.size, self.backward) {
             (4, _) => 0,
@@ -290,7 +290,7 @@ impl Product {
         if shared > device.shared_per_block {
             return None;
         }
-        let rows = eights / 2 * units;
+        let rows = eights * COLUMNS;
         let tensor = self.tensor(device, depth / chunk, rows, side);
         let parts = (depth / chunk).div_ceil(each);
         let read = tile * depth * self.size / L2_BYTES;

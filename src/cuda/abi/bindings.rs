@@ -1318,11 +1318,10 @@ pub struct PersistentForward {
     pub training: u64,
     pub exact: u64,
     pub vector: u64,
-    pub patience: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentForward"][::core::mem::size_of::<PersistentForward>() - 424usize];
+    ["Size of PersistentForward"][::core::mem::size_of::<PersistentForward>() - 416usize];
     ["Alignment of PersistentForward"][::core::mem::align_of::<PersistentForward>() - 8usize];
     ["Offset of field: PersistentForward::pass"][::core::mem::offset_of!(PersistentForward, pass) - 0usize];
     ["Offset of field: PersistentForward::offsets"][::core::mem::offset_of!(PersistentForward, offsets) - 272usize];
@@ -1343,7 +1342,6 @@ const _: () = {
     ["Offset of field: PersistentForward::training"][::core::mem::offset_of!(PersistentForward, training) - 392usize];
     ["Offset of field: PersistentForward::exact"][::core::mem::offset_of!(PersistentForward, exact) - 400usize];
     ["Offset of field: PersistentForward::vector"][::core::mem::offset_of!(PersistentForward, vector) - 408usize];
-    ["Offset of field: PersistentForward::patience"][::core::mem::offset_of!(PersistentForward, patience) - 416usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -1366,11 +1364,10 @@ pub struct PersistentBackward {
     pub outputs: u64,
     pub exact: u64,
     pub vector: u64,
-    pub patience: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of PersistentBackward"][::core::mem::size_of::<PersistentBackward>() - 416usize];
+    ["Size of PersistentBackward"][::core::mem::size_of::<PersistentBackward>() - 408usize];
     ["Alignment of PersistentBackward"][::core::mem::align_of::<PersistentBackward>() - 8usize];
     ["Offset of field: PersistentBackward::pass"][::core::mem::offset_of!(PersistentBackward, pass) - 0usize];
     ["Offset of field: PersistentBackward::offsets"][::core::mem::offset_of!(PersistentBackward, offsets) - 272usize];
@@ -1390,5 +1387,4 @@ const _: () = {
     ["Offset of field: PersistentBackward::outputs"][::core::mem::offset_of!(PersistentBackward, outputs) - 384usize];
     ["Offset of field: PersistentBackward::exact"][::core::mem::offset_of!(PersistentBackward, exact) - 392usize];
     ["Offset of field: PersistentBackward::vector"][::core::mem::offset_of!(PersistentBackward, vector) - 400usize];
-    ["Offset of field: PersistentBackward::patience"][::core::mem::offset_of!(PersistentBackward, patience) - 408usize];
 };

@@ -1,6 +1,6 @@
 //! A layer's steps, or a stretch of them, in one launch: whether the device has room for it, and the launches.
 
-use std::{ops::Range, sync::OnceLock};
+use std::ops::Range;
 
 use super::{
     super::{
@@ -203,12 +203,6 @@ fn weight_second(run: &Run<'_>, weights: &Weights) -> u64 {
     }
 }
 
-/// Whether warps look for what others write when it is likely to be there: unless `GATEFOLD_PATIENCE` is 0, to measure what it is worth.
-fn patience() -> u64 {
-    static PATIENCE: OnceLock<u64> = OnceLock::new();
-    *PATIENCE.get_or_init(|| u64::from(std::env::var_os("GATEFOLD_PATIENCE").is_none_or(|value| value != "0")))
-}
-
 /// Units of h that are a block's.
 fn outputs(net: &Net, tiling: &Tiling) -> u64 {
     if net.projected { net.output.div_ceil(tiling.members) as u64 } else { tiling.units as u64 }
@@ -377,7 +371,6 @@ pub(super) fn forward(
         training: first.training.into(),
         exact: (!run.cuda.tf32()).into(),
         vector: vectors(&rows, both.iter().flat_map(|p| [p.weight, p.weight_second, p.kept, p.y, p.h_first])),
-        patience: patience(),
     };
     launch(lane, net, FORWARD, tiling, p)
 }
@@ -436,7 +429,6 @@ pub(super) fn backward(
         outputs: outputs(net, tiling),
         exact: (!run.cuda.tf32()).into(),
         vector: vectors(&rows, both.iter().flat_map(|p| [p.gates, p.kept])),
-        patience: patience(),
     };
     launch(lane, net, BACKWARD, tiling, p)
 }
