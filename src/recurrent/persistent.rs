@@ -25,27 +25,32 @@ const CLUSTER_ROOM: usize = 16;
 const TILES: [usize; 3] = [1, 2, 4];
 
 /// The model, in cycles: what one multiprocessor moves in one, what a product of the tensor cores takes of it, and what passes
-/// between a store in one block and its use in another. Figures of data sheets and of published measurements, not of this code.
+/// between a store in one block and its use in another. Figures of data sheets, and what an H100 took (`benches/results`): of other
+/// cards nothing was measured.
 const SHARED_BYTES: usize = 128;
 const L2_BYTES: usize = 40;
-const EXCHANGE: usize = 1400;
-/// The same in a cluster: one trip of about 180 cycles, a barrier before it and one behind it; and what a multiprocessor sends in a
-/// cycle (3.3 TB/s were measured of all together).
-const CLUSTER_EXCHANGE: usize = 400;
-const CLUSTER_BYTES: usize = 14;
-/// Where a step has one product: what passes between a store and its use where there is nothing else to do, and what a go costs beside
-/// what it moves.
-const ONCE_EXCHANGE: usize = 900;
-const ONCE_GO: usize = 500;
+/// Where a step has two products and blocks wait for flags; and what a go costs beside what it moves (latencies, barriers, instructions).
+const EXCHANGE: usize = 1800;
+const GO: usize = 4500;
+/// Where a step has one product: the same, and what a multiprocessor reads of L2 in a cycle while all others do. 1.7 µs a step were
+/// measured of 768 units and 16 sequences (LSTM, bf16), 4.2 of 1024 and 64.
+const ONCE_EXCHANGE: usize = 1100;
+const ONCE_GO: usize = 900;
+const ONCE_L2_BYTES: usize = 20;
 /// Tiles side by side there.
 const ONCE_TILES: usize = 2;
-/// What waiting for one more block costs; what a go costs beside what it moves (latencies and barriers); what one more go costs
-/// even where the exchange of the one before hides it.
+/// The same in a cluster, which took 2.2 µs a step with nothing to do where the way through memory took 1.2; and what a multiprocessor
+/// sends in a cycle (3.3 TB/s were measured of all together).
+const CLUSTER_EXCHANGE: usize = 900;
+const CLUSTER_GO: usize = 2600;
+const CLUSTER_BYTES: usize = 14;
+/// What waiting for one more block costs; what one more go costs even where the exchange of the one before hides it.
 const MEMBER: usize = 4;
-const GO: usize = 700;
 const ANOTHER: usize = 150;
-/// Step by step: what a product and a pointwise kernel cost however little they do (2.6 to 6 µs were measured of such pairs).
-const LAUNCHES: usize = 7000;
+/// Step by step: what a product and a pointwise kernel cost in a graph however little they do (4.9 µs), and how much of the weights a
+/// multiprocessor reads in a cycle, forward and backward.
+const LAUNCHES: usize = 8500;
+const STEP_BYTES: [usize; 2] = [40, 6];
 
 /// Layers of a wavefront at most, a lane each, and its stretches. Beginning a stretch costs at most one part in so many of its steps.
 const BESIDE: usize = 3;
@@ -293,7 +298,7 @@ impl Product {
         let rows = eights * COLUMNS;
         let tensor = self.tensor(device, depth / chunk, rows, side);
         let parts = (depth / chunk).div_ceil(each);
-        let read = tile * depth * self.size / L2_BYTES;
+        let read = tile * depth * self.size / ONCE_L2_BYTES;
         let go = ONCE_GO + tensor + read.max(rest / SHARED_BYTES) + 2 * parts * cells * values * 4 / SHARED_BYTES;
         let cycles = (ONCE_EXCHANGE + go).max(divided.tiles * go) + ANOTHER * divided.tiles;
         Some(Tiling { shared, cycles, ..divided })
@@ -398,7 +403,7 @@ impl Product {
         }
         let go = ((weights + passed) / SHARED_BYTES).max(self.tensor(device, chunks, rows, side))
             + sent / CLUSTER_BYTES
-            + GO;
+            + CLUSTER_GO;
         let cycles = (CLUSTER_EXCHANGE + go).max(tiles * go) + ANOTHER * tiles;
         Some(Tiling { shared, cycles, ..divided })
     }
@@ -426,16 +431,18 @@ impl Product {
             _ => 2 * LAUNCHES,
         };
         let all = device.multiprocessors;
-        launches + (weights * self.size / (L2_BYTES * all)).max(weights * self.batch / (self.rate(device) * all))
+        let bytes = STEP_BYTES[usize::from(self.backward)];
+        launches + (weights * self.size / (bytes * all)).max(weights * self.batch / (self.rate(device) * all))
     }
 
-    /// Multiplications of a library's product in a cycle of a multiprocessor: about two fifths of what its units can do.
+    /// Multiplications of a library's product in a cycle of a multiprocessor: of halves what an H100 did, and as much of what the units
+    /// of other cards can do; of f32 two fifths.
     fn rate(&self, device: &DeviceProperties) -> usize {
         match device.capability {
             _ if self.size == 4 => 100,
-            (9 | 10, _) => 800,
-            (8, 0) => 400,
-            _ => 200,
+            (9 | 10, _) => 450,
+            (8, 0) => 225,
+            _ => 110,
         }
     }
 }

@@ -274,13 +274,13 @@ fn forward_alone() {
     if !gpu() {
         return;
     }
-    let options = Options { dtype: DType::BF16, layers: 2, ..Options::new(Kind::Lstm, 5, 768) };
+    let options = Options { dtype: DType::BF16, ..Options::new(Kind::Lstm, 5, 1024) };
     let of = |batch| Case { options, steps: 2, lengths: vec![2; batch], form: Form::Full, given: true, seed: 1 };
     let alone = |case: &Case| {
         let plan = Plan::new(&descriptor(case), Shape { seq: 2, batch: case.batch() }, &GPU).unwrap();
         matches!(plan.choice(), Choice::Persistent { backward: false, .. })
     };
-    let Some(case) = [48, 64, 80, 96, 128, 160, 192, 256].map(of).into_iter().find(alone) else {
+    let Some(case) = [96, 112, 128, 144, 160, 192].map(of).into_iter().find(alone) else {
         return skipped("this device divides none of these so");
     };
     let on = |algorithm| run(&case, Given::ALL, Place::by(algorithm, algorithm));
@@ -727,7 +727,11 @@ fn a_missing_wait_shows() {
     }
     for kind in [Kind::Tanh, Kind::Lstm, Kind::Gru] {
         for backward in [false, true] {
-            let (case, tiling) = in_sixteens(kind, backward);
+            // Backward 32 units to a block and eight sequences are mostly better.
+            let Some((case, tiling)) = in_sixteens(kind, backward) else {
+                assert!(backward, "no tiles of sixteen");
+                continue;
+            };
             let place = if backward { Place::by(STEPWISE, MEMORY) } else { Place::by(MEMORY, STEPWISE) };
             let run = || Bits(run(&case, Given::ALL, place));
             softgpu::schedule("forward");
@@ -747,7 +751,7 @@ fn a_missing_wait_shows() {
 }
 
 /// As few sequences as are divided into tiles of sixteen.
-fn in_sixteens(kind: Kind, backward: bool) -> (Case, Tiling) {
+fn in_sixteens(kind: Kind, backward: bool) -> Option<(Case, Tiling)> {
     let of = |sequences: usize| {
         let options = Options { dtype: DType::BF16, ..Options::new(kind, 3, 520) };
         let case = Case { options, steps: 2, lengths: vec![2; sequences], form: Form::Full, given: true, seed: 3 };
@@ -755,7 +759,7 @@ fn in_sixteens(kind: Kind, backward: bool) -> (Case, Tiling) {
         (case, if backward { plan.backward } else { plan.forward })
     };
     let all = [9, 16, 40, 64, 70, 100, 128, 256].map(of);
-    all.into_iter().find(|(_, tiling)| tiling.tile == 16).expect("none of these has tiles of sixteen")
+    all.into_iter().find(|(_, tiling)| tiling.tile == 16)
 }
 
 fn a_missing_wait(case: &Case, place: Place) {
