@@ -1,6 +1,9 @@
 //! Recurrent layers as the device sees them: layers and directions that run side by side, graphs, and how little is launched.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use gatefold::{
     DType, HasParameters, Philox, Result, Tape, Tensor, Var,
@@ -264,7 +267,8 @@ fn graphs_of_sequences() -> Result<()> {
 /// Somebody waits for the whole device while a call is captured: it is computed all the same, and a later one is captured.
 #[test]
 fn captures_that_others_end() -> Result<()> {
-    if !gpu() || !alone("lanes::captures_that_others_end") {
+    // Only calls that meet the same addresses again are captured.
+    if !gpu() || !crate::caching() || !alone("lanes::captures_that_others_end") {
         return Ok(());
     }
     GPU.allow_persistent(false)?;
@@ -280,7 +284,8 @@ fn captures_that_others_end() -> Result<()> {
     let met = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| {
-            for _ in 0..100_000 {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(120) {
                 if another_waits_for_the_context() {
                     met.store(true, Ordering::Relaxed);
                     return;
