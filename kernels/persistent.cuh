@@ -5,7 +5,7 @@
 // states, rows of y; backward the gradients of the gates, rows of `gates`: both at addresses that nobody has read before), does the
 // pointwise part for its units, writes, and releases its flag. Who reads acquires the flags of those whose units it reads, no others.
 //
-// Where a step has two products (PHASES = 2), the one of what the other has made, all this is done twice a step, in turns: the GRU
+// Where a step has two products, the one of what the other has made, all this is done twice a step, in turns: the GRU
 // that resets before the product exchanges r h and then h, a projection o tanh(c) and then h; backward the gradients of the second
 // product's results, then those of the gates that are behind the first. Flags count turns. A block keeps both products' weights.
 //
@@ -56,21 +56,18 @@ struct Layout {
     }
 };
 
-// The same of PHASES products: the second's weights are behind the first's, and the sums of both have one place.
-template <unsigned PHASES>
+// The same of two products: the second's weights are behind the first's, and the sums of both have one place.
 struct Layouts : Layout {
     unsigned second_chunks, second_eights;
 
     __device__ __forceinline__ Layouts(unsigned chunks, unsigned rows, unsigned columns, unsigned second_chunks, unsigned second_rows)
         : Layout(chunks, rows, columns), second_chunks(second_chunks), second_eights((second_rows + 7) / 8) {
-        if constexpr (PHASES == 2) {
-            sums = reinterpret_cast<float*>(weights + (chunks * eights + second_chunks * second_eights) * 32);
-            state = sums + WARPS * max(eights, second_eights) * 8 * padded();
-        }
+        sums = reinterpret_cast<float*>(weights + (chunks * eights + second_chunks * second_eights) * 32);
+        state = sums + WARPS * max(eights, second_eights) * 8 * padded();
     }
     __device__ __forceinline__ Layout of(bool second) const {
         Layout it = *this;
-        if (PHASES == 2 && second) it.weights += chunks * eights * 32, it.chunks = second_chunks, it.eights = second_eights;
+        if (second) it.weights += chunks * eights * 32, it.chunks = second_chunks, it.eights = second_eights;
         return it;
     }
 };
@@ -212,10 +209,10 @@ __device__ __forceinline__ void multiply(float (&to)[4], const uint4& low, const
 
 // This warp's stretch of weights × rows, for TILES × 8 columns, left among the sums. `row(column)`: where a column's row begins, or
 // null for zeros. ROWS: sixteens of weights' rows at most. Returns how many warps have a stretch.
-template <class T, unsigned TILES, unsigned ROWS, unsigned PHASES, class P, class F>
+template <class T, unsigned TILES, unsigned ROWS, class P, class F>
 __device__ __forceinline__ unsigned product(const P& p, const Layout& shared, const Depth& of, const unsigned* flags, unsigned want, F row) {
     // As many loads as registers allow are under way at once; two products leave fewer.
-    constexpr unsigned BATCH = TILES < 4 ? 8 : PHASES == 2 && sizeof(T) == 4 && ROWS == 4 ? 1 : 4;
+    constexpr unsigned BATCH = TILES < 4 ? 8 : sizeof(T) == 4 && ROWS == 4 ? 1 : 4;
     const unsigned depth = of.all;
     const unsigned warp = warp_in_block(), lane = lane_in_warp(), each = (shared.chunks + WARPS - 1) / WARPS;
     const unsigned begin = warp * each, end = min(begin + each, shared.chunks), warps = (shared.chunks + each - 1) / each;

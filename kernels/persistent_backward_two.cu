@@ -1,33 +1,32 @@
 // A layer's steps backward, in one cooperative launch; see persistent.cuh. A block owns up to 16 units: their columns of W_hh, as
 // long as there are gates. A step moves, for each of its sequences, G H gradients of gates from L2 (every block reads all), and for
 // each unit and sequence G activations, dy and two cell states in, G gradients of gates out; from shared memory the block's weights
-// once for every tile of sequences. Where a step has two products (PHASES = 2), a block also keeps the second's columns that its units
+// once for every tile of sequences. Where a step has two products, a block also keeps the second's columns that its units
 // are multiplied with, and the first's are those of its share of h.
 #include "persistent_backward.cuh"
 
-template <class T, unsigned TILES, unsigned PHASES>
+template <class T, unsigned TILES>
 __device__ __forceinline__ void backward(const PersistentBackward& p) {
     const Member<PersistentBackward> me(p);
     const PersistentPass& pass = me.pass;
     const unsigned cell = unsigned(p.cell), hidden = unsigned(p.hidden);
     const bool lstm = cell == CELL_LSTM || cell == CELL_LSTM_PEEPHOLE, gru = cell == CELL_GRU;
-    const bool reset = PHASES == 2 && cell == CELL_GRU_RESET_BEFORE, projected = PHASES == 2 && lstm;
+    const bool reset = cell == CELL_GRU_RESET_BEFORE, projected = lstm;
     // Columns of gates, and how many of them h was multiplied for: the first ones.
     const unsigned gates = lstm || gru ? 4 : reset ? 3 : 1, units = unsigned(p.units), members = unsigned(p.members);
-    const unsigned output = PHASES == 2 ? unsigned(p.output) : hidden, outputs = PHASES == 2 ? unsigned(p.outputs) : units;
+    const unsigned output = unsigned(p.output), outputs = unsigned(p.outputs);
     const Share of_units(me.index, units, hidden), of_outputs(me.index, outputs, output);
     // Gradients of gates, and of what the second product has made: of the third gate, or of h.
     const Depth of_gates{(gru ? 3 : reset ? 2 : gates) * hidden, hidden, units, members};
     const Depth of_h{output, output, outputs, (output + outputs - 1) / outputs};
     const Depth of_second = depth_of(reset, of_h, {hidden, hidden, units, members});
     constexpr unsigned columns = TILES * COLUMNS;
-    const Layouts<PHASES> layouts((of_gates.all + CHUNK<T> - 1) / CHUNK<T>, outputs, columns, (of_second.all + CHUNK<T> - 1) / CHUNK<T>, units);
+    const Layouts layouts((of_gates.all + CHUNK<T> - 1) / CHUNK<T>, outputs, columns, (of_second.all + CHUNK<T> - 1) / CHUNK<T>, units);
     // Row u: what unit u gives to each gate, a column of the matrix.
     load_weights<T>(layouts, of_outputs.count, of_gates.all, output, false, [&](unsigned row, unsigned k) {
         return at<const T>(pass.weight) + uint64_t(k) * output + of_outputs.first + row;
     });
-    if constexpr (PHASES == 2)
-        load_weights<T>(layouts.of(true), me.units, of_second.all, hidden, false, [&](unsigned row, unsigned k) {
+    load_weights<T>(layouts.of(true), me.units, of_second.all, hidden, false, [&](unsigned row, unsigned k) {
             return at<const T>(pass.weight_second) + uint64_t(k) * hidden + me.first_unit + row;
         });
     const Own<TILES> own;
@@ -41,13 +40,13 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     const int64_t back = pass.reverse ? 1 : -1;
     int64_t t = pass.reverse ? 0 : int64_t(p.steps) - 1;
     Rows done(p, -1), now(p, t);
-    for (unsigned turn = 0; turn < PHASES * (unsigned(p.steps) + 1); ++turn) {
-        const Turn<PHASES> now_is{PHASES == 2 && turn % 2, reset, lstm, gates};
+    for (unsigned turn = 0; turn < 2 * (unsigned(p.steps) + 1); ++turn) {
+        const Turn<2> now_is{turn % 2 != 0, reset, lstm, gates};
         const bool second = now_is.second;
         if (!second) t += back;
         const Rows before(p, t);
         const Layout shared = layouts.of(second);
-        const Share mine = PHASES == 1 || second ? of_units : of_outputs;
+        const Share mine = second ? of_units : of_outputs;
         const uint64_t unit = mine.first + own.unit;
         for (unsigned tile = 0; tile < unsigned(p.tiles); ++tile) {
             const unsigned begin = me.first + tile * columns;
@@ -70,7 +69,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
                 const T* from = (second && projected ? at<const T>(pass.kept) : at<const T>(pass.gates) + (second ? 2 * p.hidden : 0)) +
                                 ((second ? now.first : done.first) + begin) * row;
                 const Depth depth = depth_of(second, of_gates, of_second);
-                warps = product<T, TILES, 1, PHASES>(p, shared, depth, me.flags + tile * p.members, turn, [&](unsigned column) {
+                warps = product<T, TILES, 1>(p, shared, depth, me.flags + tile * p.members, turn, [&](unsigned column) {
                     return column < there ? from + column * row : nullptr;
                 });
                 __syncthreads();
@@ -102,7 +101,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
                     MOVED(global_out, sizeof(T));
                     continue;
                 }
-                cell_backward<PHASES>(cell, read[i], peephole, dh, carried, second);
+                cell_backward<2>(cell, read[i], peephole, dh, carried, second);
                 *state = carried;
                 T* to = at<T>(pass.gates) + (now.first + n) * gates * hidden + unit;
 #pragma unroll
@@ -115,12 +114,12 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
             if (count) release(me.flags + tile * p.members + me.index, turn + 1);
             else __syncthreads();
         }
-        if (PHASES == 1 || second) done = now, now = before;
+        if (second) done = now, now = before;
     }
 }
 
 #define BACKWARD_OF(T, columns)                                                                                             \
-    KERNEL_ALONE(persistent_backward_two##columns##_##T, PersistentBackward, 256) { backward<T, columns / 8, 2>(p); }
+    KERNEL_ALONE(persistent_backward_two##columns##_##T, PersistentBackward, 256) { backward<T, columns / 8>(p); }
 #define BACKWARD(columns) BACKWARD_OF(f32, columns) BACKWARD_OF(f16, columns) BACKWARD_OF(bf16, columns)
 BACKWARD(8)
 BACKWARD(16)

@@ -1,39 +1,38 @@
 // A layer's steps forward, in one cooperative launch; see persistent.cuh. A block owns up to 16 units: G rows of W_hh each. A step
 // moves, for each of its sequences, H elements of h from L2 (every block reads all), and for each unit and sequence G f32 of pre in
 // and h out, in training G activations and c too; from shared memory the block's weights once for every tile of sequences. Of two
-// products (PHASES = 2) the second moves H elements more, of r h or of what is projected, and those out once.
+// products the second moves H elements more, of r h or of what is projected, and those out once.
 #include "persistent_forward.cuh"
 
-template <class T, unsigned TILES, unsigned PHASES>
+template <class T, unsigned TILES>
 __device__ __forceinline__ void forward(const PersistentForward& p) {
     const Member<PersistentForward> me(p);
     const PersistentPass& pass = me.pass;
     const bool lstm = p.cell == CELL_LSTM || p.cell == CELL_LSTM_PEEPHOLE, gru = p.cell == CELL_GRU;
-    const bool reset = PHASES == 2 && p.cell == CELL_GRU_RESET_BEFORE;
+    const bool reset = p.cell == CELL_GRU_RESET_BEFORE;
     const unsigned hidden = unsigned(p.hidden), units = unsigned(p.units), products = lstm ? 4 : gru ? 3 : reset ? 2 : 1;
-    const unsigned output = PHASES == 2 ? unsigned(p.output) : hidden, outputs = PHASES == 2 ? unsigned(p.outputs) : units;
+    const unsigned output = unsigned(p.output), outputs = unsigned(p.outputs);
     const Share of_units(me.index, units, hidden), of_outputs(me.index, outputs, output);
     constexpr unsigned columns = TILES * COLUMNS;
-    const Layouts<PHASES> layouts((output + CHUNK<T> - 1) / CHUNK<T>, products * units, columns, (hidden + CHUNK<T> - 1) / CHUNK<T>, outputs);
+    const Layouts layouts((output + CHUNK<T> - 1) / CHUNK<T>, products * units, columns, (hidden + CHUNK<T> - 1) / CHUNK<T>, outputs);
     // Row g units + u: gate g of unit u.
     load_weights<T>(layouts, products * units, output, 1, p.vector, [&](unsigned row, unsigned k) -> const T* {
         unsigned g = row / units, u = row % units;
         return u < me.units ? at<const T>(pass.weight) + (uint64_t(g) * hidden + me.first_unit + u) * output + k : nullptr;
     });
-    if constexpr (PHASES == 2)
-        load_weights<T>(layouts.of(true), of_outputs.count, hidden, 1, p.vector, [&](unsigned row, unsigned k) {
+    load_weights<T>(layouts.of(true), of_outputs.count, hidden, 1, p.vector, [&](unsigned row, unsigned k) {
             return at<const T>(pass.weight_second) + uint64_t(of_outputs.first + row) * hidden + k;
         });
     const Depth states{output, output, outputs, (output + outputs - 1) / outputs}, made{hidden, hidden, units, unsigned(p.members)};
     const Own<TILES> own;
-    const Unit<T, PHASES> unit(p, pass, me.first_unit + own.unit, own.unit < me.units);
+    const Unit<T, 2> unit(p, pass, me.first_unit + own.unit, own.unit < me.units);
     __syncthreads();
 
     const int64_t forth = pass.reverse ? -1 : 1;
     int64_t t = pass.reverse ? int64_t(p.steps) - 1 : 0;
     Rows before(p, -1), now(p, t);
-    for (unsigned turn = 0; turn < PHASES * unsigned(p.steps); ++turn) {
-        const bool second = PHASES == 2 && turn % 2;
+    for (unsigned turn = 0; turn < 2 * unsigned(p.steps); ++turn) {
+        const bool second = turn % 2;
         if (!second) t += forth;
         const Rows next(p, t);
         const Layout shared = layouts.of(second);
@@ -66,7 +65,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 const uint64_t row = second ? hidden : p.stride;
                 const unsigned* flags = me.flags + tile * p.members;
                 const Depth depth = depth_of(second, states, made);
-                warps = product<T, TILES, 4, PHASES>(p, shared, depth, flags, there ? turn : 0, [&](unsigned column) {
+                warps = product<T, TILES, 4>(p, shared, depth, flags, there ? turn : 0, [&](unsigned column) {
                     if (column < there) return from + column * row;
                     return first && column < count ? first + uint64_t(column) * output : nullptr;
                 });
@@ -89,7 +88,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 // The second product's rows are of one gate, or of none.
 #pragma unroll
                 for (unsigned g = 0; g < 4; ++g)
-                    if (PHASES == 1 || !second ? g < products : reset ? g == 2 : g == 0)
+                    if (!second ? g < products : reset ? g == 2 : g == 0)
                         pre[i][g] += total(shared, warps, (second ? 0 : g * units) + own.unit, column);
                 float h = pre[i][0];
                 if (reset || !second) {
@@ -98,7 +97,7 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                     *state = carried[i];
                     if (reset && !second) *update = pre[i][1];
                 }
-                T* to = PHASES == 1 || second ? at<T>(pass.y) + (now.first + n) * p.stride : at<T>(pass.kept) + (now.first + n) * hidden;
+                T* to = second ? at<T>(pass.y) + (now.first + n) * p.stride : at<T>(pass.kept) + (now.first + n) * hidden;
                 to[mine.first + own.unit] = narrow<T>(h);
                 MOVED(global_out, sizeof(T));
             }
@@ -123,12 +122,12 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
                 }
             }
         }
-        if (PHASES == 1 || second) before = now, now = next;
+        if (second) before = now, now = next;
     }
 }
 
 #define FORWARD_OF(T, columns)                                                                                              \
-    KERNEL_ALONE(persistent_forward_two##columns##_##T, PersistentForward, 256) { forward<T, columns / 8, 2>(p); }
+    KERNEL_ALONE(persistent_forward_two##columns##_##T, PersistentForward, 256) { forward<T, columns / 8>(p); }
 #define FORWARD(columns) FORWARD_OF(f32, columns) FORWARD_OF(f16, columns) FORWARD_OF(bf16, columns)
 FORWARD(8)
 FORWARD(16)

@@ -118,14 +118,13 @@ constexpr unsigned MOST_UNDER_WAY = 2;  // with a third some code spills
 #else
 constexpr unsigned MOST_UNDER_WAY = 3;
 #endif
+template <unsigned TILES> constexpr unsigned WAYS = TILES == 1 ? 2 : MOST_UNDER_WAY;
 template <unsigned HELD, unsigned TILES>
-constexpr unsigned WAYS = TILES == 1 ? 2 : MOST_UNDER_WAY;
-template <unsigned HELD, unsigned TILES>
-constexpr unsigned UNDER_WAY = HELD == 0 ? 2 : HELD / BATCH<TILES> < WAYS<HELD, TILES> ? HELD / BATCH<TILES> : WAYS<HELD, TILES>;
+constexpr unsigned UNDER_WAY = HELD == 0 ? 2 : HELD / BATCH<TILES> < WAYS<TILES> ? HELD / BATCH<TILES> : WAYS<TILES>;
 template <unsigned HELD, unsigned TILES>
 using Batches = uint4[UNDER_WAY<HELD, TILES>][BATCH<TILES>][TILES];
 
-// The first loads of a turn, before anything else is done in it.
+// The first loads of a turn.
 template <unsigned HELD, unsigned TILES>
 __device__ __forceinline__ void begin_stretch(Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned count) {
 #pragma unroll
