@@ -441,28 +441,30 @@ unsafe fn block<T: GemmReal>(
     let single = matches!(rows, [Rows { m: 1, .. }]);
     let mut j = 0;
     while j < n {
-        let wide = single && n - j >= 4 * nr;
-        let width = if wide { 4 * nr } else { nr };
+        // For one row several whole panels, or what there is.
+        let most = if single { set.wide.len() * set.width / nr * nr } else { nr };
+        let width = most.min(n - j);
+        let vectors = width.div_ceil(set.width);
         for k0 in (0..k).step_by(KC) {
             let depth = KC.min(k - k0);
             let beta = if k0 == 0 { beta } else { T::ONE };
             // SAFETY: tiles lie inside m × n and panels inside the packed operand; what is fetched ahead is not read.
             unsafe {
                 let panel = b.add(j * k + k0 * nr);
-                let columns = width.min(n - j);
                 let mut tile =
-                    Tile { alpha, beta, columns, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
-                if wide {
+                    Tile { alpha, beta, columns: width, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
+                if single {
                     let c = rows[0].c;
-                    (set.wide)(depth, a.add(k0), panel, MatMut { ptr: c.ptr.add(first + j), ld: c.ld }, &tile);
+                    (set.wide[vectors - 1])(depth, a.add(k0), panel, MatMut { ptr: c.ptr.add(first + j), ld: c.ld }, &tile);
                     continue;
                 }
                 let behind = panel.wrapping_add(2 * depth * nr);
+                let kernels = set.kernels[vectors - 1];
                 let mut a = a;
                 for r in rows {
                     for (i, height) in tiles(r.m, set.mr) {
                         let c = MatMut { ptr: r.c.ptr.add(i * r.c.ld + first + j), ld: r.c.ld };
-                        (set.kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile);
+                        (kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile);
                         tile.ahead = tile.ahead.wrapping_add(depth / 2 * lines * 64 / size_of::<T>());
                         if tile.ahead >= behind {
                             tile.lines = 0;

@@ -28,15 +28,18 @@ pub struct Tile<T> {
 /// `c[0..M, 0..columns] = alpha · a[0..M, 0..k] × panel + beta · c`, a k-major
 pub type Micro<T> = unsafe fn(k: usize, a: *const T, panel: *const T, c: MatMut<T>, tile: &Tile<T>);
 
-/// The micro-kernels of one type and instruction set: `kernels[rows - 1]`.
+/// The micro-kernels of one type and instruction set: `kernels[vectors - 1][rows - 1]`.
 pub struct Set<T: 'static> {
+    /// Columns of a vector.
+    pub width: usize,
     /// Columns of a panel.
     pub nr: usize,
     /// Rows of the largest tile.
     pub mr: usize,
-    pub kernels: &'static [Micro<T>],
-    /// For one row: four panels at once, whose loads hide the latency that one row's few accumulators leave open.
-    pub wide: Micro<T>,
+    /// By how many vectors of a panel there are, and how many rows.
+    pub kernels: &'static [&'static [Micro<T>]],
+    /// For one row: by how many vectors of several panels, whose loads hide the latency that one row's few accumulators leave open.
+    pub wide: &'static [Micro<T>],
 }
 
 /// A type that has micro-kernels.
@@ -85,34 +88,34 @@ unsafe fn transpose8<T: Copy>(from: *const T, stride: usize, to: *mut T, step: u
 macro_rules! micro {
     ($name:ident, $t:ty, $w:literal, [$($feature:literal)?], $v:ty, $load:expr, $load_some:expr, $splat:expr, $fma:expr,
      $store:expr, $store_some:expr, $zero:expr, $fetch:expr) => {
-        /// Tile of `M` rows × `P` panels of two vectors.
+        /// Tile of `M` rows × the first `V` vectors of panels of `N`.
         ///
         /// # Safety
-        /// The processor has the instruction set; a holds k × M elements, the panels k × 2 vectors each and lie `tile.stride`
+        /// The processor has the instruction set; a holds k × M elements, the panels k × `N` vectors each and lie `tile.stride`
         /// apart, c holds M rows of `tile.columns`.
         $(#[target_feature(enable = $feature)])?
-        unsafe fn $name<const M: usize, const P: usize>(k: usize, a: *const $t, panel: *const $t, c: MatMut<$t>, tile: &Tile<$t>) {
+        unsafe fn $name<const M: usize, const V: usize, const N: usize>(k: usize, a: *const $t, panel: *const $t, c: MatMut<$t>, tile: &Tile<$t>) {
             const W: usize = $w;
             // SAFETY: loads and stores stay inside what the caller promised; what does not exist is masked.
             unsafe {
-                let mut acc: [[[$v; 2]; P]; M] = [[[$zero; 2]; P]; M];
+                let mut acc: [[$v; V]; M] = [[$zero; V]; M];
                 if tile.beta != 0.0 {
                     for i in 0..M {
-                        for v in 0..2 * P {
+                        for v in 0..V {
                             $fetch(c.ptr.wrapping_add(i * c.ld + v * W));
                         }
                     }
                 }
                 macro_rules! step {
                     ($pa:expr, $pb:expr) => {
-                        for p in 0..P {
-                            let at = $pb.add(p * tile.stride);
-                            let b0 = $load(at);
-                            let b1 = $load(at.add(W));
-                            for i in 0..M {
-                                let x = $splat($pa.add(i));
-                                acc[i][p][0] = $fma(x, b0, acc[i][p][0]);
-                                acc[i][p][1] = $fma(x, b1, acc[i][p][1]);
+                        let mut b = [$zero; V];
+                        for v in 0..V {
+                            b[v] = $load($pb.add(v / N * tile.stride + v % N * W));
+                        }
+                        for i in 0..M {
+                            let x = $splat($pa.add(i));
+                            for v in 0..V {
+                                acc[i][v] = $fma(x, b[v], acc[i][v]);
                             }
                         }
                     };
@@ -124,16 +127,16 @@ macro_rules! micro {
                         ahead = ahead.wrapping_add(64 / size_of::<$t>());
                     }
                     step!(pa, pb);
-                    step!(pa.add(M), pb.add(2 * W));
+                    step!(pa.add(M), pb.add(N * W));
                     pa = pa.add(2 * M);
-                    pb = pb.add(4 * W);
+                    pb = pb.add(2 * N * W);
                 }
                 if k % 2 == 1 {
                     step!(pa, pb);
                 }
                 for i in 0..M {
-                    for v in 0..2 * P {
-                        let mut value = acc[i][v / 2][v % 2];
+                    for v in 0..V {
+                        let mut value = acc[i][v];
                         if tile.alpha != 1.0 {
                             value = $fma(value, $splat(&tile.alpha), $zero);
                         }
@@ -157,14 +160,17 @@ macro_rules! micro {
 }
 
 macro_rules! set {
-    ($name:ident, $t:ty, $micro:ident, $w:literal, [$($m:literal)*]) => {
+    ($name:ident, $t:ty, $micro:ident, $w:literal * $n:literal, $rows:tt, [$($v:literal)*]) => {
         static $name: Set<$t> = Set {
-            nr: 2 * $w,
-            mr: [$($m),*].len(),
-            kernels: &[$($micro::<$m, 1>),*],
-            wide: $micro::<1, 4>,
+            width: $w,
+            nr: $n * $w,
+            mr: $rows.len(),
+            kernels: &[$(set!(@rows $micro, $v, $n, $rows)),*],
+            wide: set!(@wide $micro, $n, [1 2 3 4 5 6 7 8 9 10 11 12]),
         };
     };
+    (@rows $micro:ident, $v:literal, $n:literal, [$($m:literal),*]) => { &[$($micro::<$m, $v, $n>),*] };
+    (@wide $micro:ident, $n:literal, [$($v:literal)*]) => { &[$($micro::<1, $v, $n>),*] };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -281,10 +287,11 @@ mod x86 {
         fetch
     );
 
-    set!(AVX512_F32, f32, avx512_f32, 16, [1 2 3 4 5 6 7 8]);
-    set!(AVX512_F64, f64, avx512_f64, 8, [1 2 3 4 5 6 7 8]);
-    set!(AVX2_F32, f32, avx2_f32, 8, [1 2 3 4 5 6]);
-    set!(AVX2_F64, f64, avx2_f64, 4, [1 2 3 4 5 6]);
+    // Three vectors: an instruction in three is not a multiplication then, which counts where another thread shares the core.
+    set!(AVX512_F32, f32, avx512_f32, 16 * 3, [1, 2, 3, 4, 5, 6, 7, 8], [1 2 3]);
+    set!(AVX512_F64, f64, avx512_f64, 8 * 3, [1, 2, 3, 4, 5, 6, 7, 8], [1 2 3]);
+    set!(AVX2_F32, f32, avx2_f32, 8 * 2, [1, 2, 3, 4, 5, 6], [1 2]);
+    set!(AVX2_F64, f64, avx2_f64, 4 * 2, [1, 2, 3, 4, 5, 6], [1 2]);
 
     pub static F32: (&Set<f32>, &Set<f32>) = (&AVX512_F32, &AVX2_F32);
     pub static F64: (&Set<f64>, &Set<f64>) = (&AVX512_F64, &AVX2_F64);
@@ -312,7 +319,7 @@ mod portable {
                 [0 as $t; 4],
                 |_: *const $t| ()
             );
-            set!($table, $t, $name, 4, [1 2 3 4]);
+            set!($table, $t, $name, 4 * 2, [1, 2, 3, 4], [1 2]);
         };
     }
     portable!(f32_4, f32, F32_TABLE);
