@@ -293,18 +293,24 @@ pub unsafe fn finite(b: *const f32, k: usize, columns: Columns) -> bool {
     unsafe { *b.add(packed_len(k, columns) - FLAG) == 0.0 }
 }
 
-/// One panel as the kernels of AVX-512 take it; answers its first column and how many there are.
+/// One panel as the kernels of AVX-512 take it, whose own are `apart` wide; answers its first column and how many there are.
 ///
 /// # Safety
-/// b is packed, of these extents; `to` has room for k rows of a panel.
-pub unsafe fn unpack(b: *const f32, k: usize, columns: Columns, panel: usize, to: *mut f32) -> (usize, usize) {
+/// b is packed, of these extents; `to` has room for k rows, `apart` from each other.
+pub unsafe fn unpack(
+    b: *const f32,
+    k: usize,
+    columns: Columns,
+    panel: usize,
+    (to, apart): (*mut f32, usize),
+) -> (usize, usize) {
     let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     for (p, j) in (0..k).flat_map(|p| (0..PANEL).map(move |j| (p, j))) {
         // SAFETY: inside both; columns that b lacks are zero.
         unsafe {
             let step = b.cast_mut().add(place(p / STEP, steps, panel, panels));
             let part = |part| f32::from_bits(u32::from(*half(step, (p, j), part)) << 16);
-            *to.add(p * PANEL + j) = part(0) + (part(1) + part(2));
+            *to.add(p * apart + j) = part(0) + (part(1) + part(2));
         }
     }
     panel_columns(panel, columns)

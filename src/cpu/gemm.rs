@@ -405,11 +405,12 @@ unsafe fn in_tiles<T: GemmReal>(k: usize, columns: Columns, rows: &[Rows<T>], b:
         // Sums of parts of an infinity would be NaN.
         with_space(&PANELS, |space| {
             let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL)));
+            let to = (unpacked.as_mut_ptr(), f32::set().nr);
             for (panel, r) in (0..columns.panels(amx::PANEL)).flat_map(|panel| f32_rows.iter().map(move |r| (panel, r)))
             {
                 // SAFETY: as above.
                 unsafe {
-                    let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, unpacked.as_mut_ptr());
+                    let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, to);
                     let r = Rows { c: MatMut { ptr: r.c.ptr.add(first), ..r.c }, ..*r };
                     gemm_packed_rows(Form::Panels, k, Columns::all(some), &[r], unpacked, accumulate);
                 }
@@ -455,7 +456,13 @@ unsafe fn block<T: GemmReal>(
                     Tile { alpha, beta, columns: width, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
                 if single {
                     let c = rows[0].c;
-                    (set.wide[vectors - 1])(depth, a.add(k0), panel, MatMut { ptr: c.ptr.add(first + j), ld: c.ld }, &tile);
+                    (set.wide[vectors - 1])(
+                        depth,
+                        a.add(k0),
+                        panel,
+                        MatMut { ptr: c.ptr.add(first + j), ld: c.ld },
+                        &tile,
+                    );
                     continue;
                 }
                 let behind = panel.wrapping_add(2 * depth * nr);
@@ -555,25 +562,56 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
             );
         });
     }
+    for j0 in (0..n).step_by(NC) {
+        let columns = NC.min(n - j0);
+        // SAFETY: columns inside b and c.
+        let (b, ptr) = unsafe { (Mat { ptr: b.at(0, j0), ..b }, c.at(0, j0)) };
+        blocks((m, k), a, &[Output { n: columns, b, c: MatMut { ptr, ..c }, beta }], alpha);
+    }
+}
+
+/// One of several products of the same first operand: `c = a × b + beta · c`, n columns.
+#[derive(Clone, Copy)]
+pub struct Output<T> {
+    pub n: usize,
+    pub b: Mat<T>,
+    pub c: MatMut<T>,
+    pub beta: T,
+}
+
+/// Products of one m × k with several others, for which it is packed once.
+pub fn products<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>]) {
+    let few = |o: &Output<T>| o.n < NARROW;
+    if m == 0 || k == 0 || outputs.iter().map(|o| o.n).sum::<usize>() > NC || outputs.iter().any(few) {
+        return outputs.iter().for_each(|o| product((m, o.n, k), a, o.b, o.c, T::ONE, o.beta));
+    }
+    blocks((m, k), a, outputs, T::ONE);
+}
+
+/// The blocks along k of products whose columns are few enough to be packed at a time.
+fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], alpha: T) {
+    let n: usize = outputs.iter().map(|o| o.n).sum();
     let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
     with_space(&PANELS, |packed_b| {
-        for j0 in (0..n).step_by(NC) {
-            let columns = NC.min(n - j0);
-            for k0 in (0..k).step_by(KP) {
-                let depth = KP.min(k - k0);
-                let panels = scratch::<T>(packed_b, packed_len::<T>(Form::Panels, depth, Columns::all(columns)));
-                pack_parallel(b, k0, depth, j0, columns, panels, threads);
-                let beta = if k0 == 0 { beta } else { T::ONE };
-                // Rows per task: enough tasks for the threads to even out, each of whole tiles.
-                let rows = if threads == 1 { m } else { m.div_ceil(threads * 2).next_multiple_of(T::set().mr) };
-                let panels = &*panels;
-                let run = |task: usize| {
-                    let (i0, i1) = (task * rows, m.min((task + 1) * rows));
-                    // SAFETY: tasks write disjoint rows of c.
-                    unsafe { rows_of((i0, i1), (j0, columns), (k0, depth), a, panels, c, alpha, beta) }
-                };
-                split::tasks(m.div_ceil(rows), &run);
+        for k0 in (0..k).step_by(KP) {
+            let depth = KP.min(k - k0);
+            let len = |o: &Output<T>| packed_len::<T>(Form::Panels, depth, Columns::all(o.n));
+            let panels = scratch::<T>(packed_b, outputs.iter().map(len).sum());
+            let mut rest = &mut *panels;
+            for o in outputs {
+                let (front, behind) = rest.split_at_mut(len(o));
+                pack_parallel(o.b, k0, depth, 0, o.n, front, threads);
+                rest = behind;
             }
+            // Rows per task: enough tasks for the threads to even out, each of whole tiles.
+            let rows = if threads == 1 { m } else { m.div_ceil(threads * 2).next_multiple_of(T::set().mr) };
+            let panels = &*panels;
+            let run = |task: usize| {
+                let (i0, i1) = (task * rows, m.min((task + 1) * rows));
+                // SAFETY: tasks write disjoint rows of each c.
+                unsafe { rows_of((i0, i1), (k0, depth), a, outputs, panels, alpha) }
+            };
+            split::tasks(m.div_ceil(rows), &run);
         }
     });
 }
@@ -601,20 +639,17 @@ fn pack_parallel<T: GemmReal>(
     }
 }
 
-/// Rows `i0..i1` of one block of k and n.
+/// Rows `i0..i1` of one block of k.
 ///
 /// # Safety
-/// The ranges lie inside a and c; nobody else writes these rows of c.
-#[expect(clippy::too_many_arguments, reason = "the loop nest's own variables")]
+/// The ranges lie inside a and each c, `panels` are those of each b, one behind the other; nobody else writes these rows.
 unsafe fn rows_of<T: GemmReal>(
     (i0, i1): (usize, usize),
-    (j0, columns): (usize, usize),
     (k0, depth): (usize, usize),
     a: Mat<T>,
+    outputs: &[Output<T>],
     panels: &[T],
-    c: MatMut<T>,
     alpha: T,
-    beta: T,
 ) {
     with_space(&ROWS, |space| {
         let packed = scratch::<T>(space, packed_rows_len(MC, depth));
@@ -624,8 +659,13 @@ unsafe fn rows_of<T: GemmReal>(
             unsafe {
                 let a = Mat { ptr: a.at(i, k0), ..a };
                 pack_rows((height, depth), a, packed.as_mut_ptr());
-                let c = MatMut { ptr: c.at(i, j0), ld: c.ld };
-                block((columns, depth), 0, &[Rows { m: height, a, c }], packed.as_ptr(), panels.as_ptr(), alpha, beta);
+                let mut panels = panels;
+                for o in outputs {
+                    let c = MatMut { ptr: o.c.at(i, 0), ..o.c };
+                    let beta = if k0 == 0 { o.beta } else { T::ONE };
+                    block((o.n, depth), 0, &[Rows { m: height, a, c }], packed.as_ptr(), panels.as_ptr(), alpha, beta);
+                    panels = &panels[packed_len::<T>(Form::Panels, depth, Columns::all(o.n))..];
+                }
             }
         }
     });
@@ -768,6 +808,34 @@ mod tests {
                     assert!(error <= bound, "{spans:?} × {k} × {columns:?} at {i}, {j}: {error}");
                 }
             }
+        }
+    }
+
+    /// Products that share an operand have the bits of each alone, also where one is too narrow, or all are too wide, to be packed together.
+    #[test]
+    fn several_products_of_one_operand() {
+        let mut rng = Philox::seed(9);
+        let (m, k) = (130, 300);
+        let a = random::<f32>(m * k, &mut rng);
+        // As the transpose of a row-major k × m.
+        let a = Mat::new(&a, m, 1, k, m);
+        for widths in [[64, 130], [200, 3], [1500, 1000]] {
+            let b = widths.map(|n| random::<f32>(n * k, &mut rng));
+            let before = widths.map(|n| random::<f32>(n * m, &mut rng));
+            let (mut together, mut alone) = (before.clone(), before);
+            let [first, second] = &mut together;
+            let output = |i: usize, c: &mut [f32], beta: f32| Output {
+                n: widths[i],
+                b: Mat::new(&b[i], k, widths[i], widths[i], 1),
+                c: MatMut::new(c, m, widths[i], widths[i]),
+                beta,
+            };
+            products((m, k), a, &[output(0, first, 0.0), output(1, second, 1.0)]);
+            for (i, c) in alone.iter_mut().enumerate() {
+                let o = output(i, c, i as f32);
+                product((m, o.n, k), a, o.b, o.c, 1.0, o.beta);
+            }
+            assert_eq!(together, alone, "{widths:?}");
         }
     }
 

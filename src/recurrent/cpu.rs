@@ -11,7 +11,7 @@ use crate::cpu::{
         self as layer, Extents, Gradients, Kept, LINE, Steps, Weights, fill_bias, input_gradient, pack_backward,
         pack_forward, parameter_gradients, stretch,
     },
-    split::{MOST_PARTS, Shared, in_step, tasks},
+    split::{self, MOST_PARTS, Shared, in_step, tasks},
 };
 use crate::dtype::DType;
 
@@ -265,6 +265,10 @@ fn packed_rows<'a, S: Store<Real: GemmReal>>(
 fn unpack_rows<S: Store<Real: GemmReal>>(order: &Order<'_>, from: &[S::Real], width: usize, to: &mut [S]) {
     if order.gaps {
         to.fill(S::default());
+    }
+    if order.strides.is_none() && is_real::<S>() {
+        let to = bytemuck::cast_slice_mut(&mut to[..order.steps.rows() * width]);
+        return split::over(to, |start, to| to.copy_from_slice(&from[start..][..to.len()]));
     }
     order.each(|row, theirs| {
         let from = &from[row * width..][..width];
@@ -533,9 +537,10 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
     let (h0, c0) = (call.h0.map(Buf::host::<S>), call.c0.map(Buf::host::<S>));
     let (dhn, dcn) = (call.dhn.map(Buf::host::<S>), call.dcn.map(Buf::host::<S>));
     let state = |i: usize, width: usize| i * net.batch * width..(i + 1) * net.batch * width;
-    let has_dy = call.dy.is_some();
-    if let Some(dy) = call.dy {
-        let dy = dy.host::<S>();
+    // Of the output: as it lies where that is how rows are packed, else gathered, like the gradient of every layer below.
+    let dy = call.dy.map(Buf::host::<S>);
+    let given: Option<&[S::Real]> = dy.filter(|_| order.strides.is_none() && is_real::<S>()).map(bytemuck::cast_slice);
+    if let Some(dy) = dy.filter(|_| given.is_none()) {
         order.each(|row, theirs| {
             let to = &mut upper[row * width..][..width];
             to.iter_mut().zip(&dy[theirs * width..][..width]).for_each(|(to, from)| *to = from.widen());
@@ -588,7 +593,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
                     extra: extra[d],
                     cells: cells[d],
                     y,
-                    dy: (has_dy || !last).then_some(upper),
+                    dy: if last { given.or(dy.is_some().then_some(upper)) } else { Some(upper) },
                     stride: width,
                     column: d * net.output,
                     h0: h_first[d],
@@ -624,6 +629,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
                     stride: width,
                     column: d * net.output,
                     h0: h_first[d],
+                    zero: h0.is_none(),
                     c0: c_first[d],
                 };
                 parameter_gradients_to::<S>(

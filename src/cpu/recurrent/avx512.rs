@@ -1,4 +1,4 @@
-//! The LSTM's forward pass over rows, in AVX-512: reciprocals by an estimate and one Newton step, powers of two by `vscalefps`. A
+//! The LSTM's passes over rows, in AVX-512: reciprocals by an estimate and one Newton step, powers of two by `vscalefps`. A
 //! division of sixteen numbers takes as long as eight products do.
 
 use std::arch::x86_64::*;
@@ -65,7 +65,13 @@ fn tanh(x: __m512) -> __m512 {
     _mm512_or_ps(_mm512_andnot_ps(set(-0.0), y), sign)
 }
 
-/// `rows::lstm`; with peepholes where there are some.
+/// Units from j on, as a mask, of n.
+#[inline(always)]
+fn units(n: usize, j: usize) -> __mmask16 {
+    if n - j >= 16 { 0xffff } else { (1 << (n - j)) - 1 }
+}
+
+/// `rows::lstm`; with peepholes where there are some. Activations are stored, and c′ in `kept` too, if there is that.
 ///
 /// # Safety
 /// The processor has AVX-512 F and DQ.
@@ -75,14 +81,16 @@ pub unsafe fn lstm(
     bias: [&[f32]; 4],
     peephole: Option<[&[f32]; 3]>,
     c: &mut [f32],
+    kept: Option<&mut [f32]>,
     h: &mut [f32],
 ) {
     let n = h.len();
+    let kept = kept.map(|kept| kept[..n].as_mut_ptr());
     let gates = gates.map(|g| g[..n].as_mut_ptr());
     let (bias, peephole) = (bias.map(|b| b[..n].as_ptr()), peephole.map(|p| p.map(|p| p[..n].as_ptr())));
     let (c, h) = (c[..n].as_mut_ptr(), h.as_mut_ptr());
     for j in (0..n).step_by(16) {
-        let mask = if n - j >= 16 { 0xffff } else { (1u16 << (n - j)) - 1 };
+        let mask = units(n, j);
         // SAFETY: the mask ends with the unit n, up to which every slice reaches.
         unsafe {
             let load = |p: *const f32| _mm512_maskz_loadu_ps(mask, p.add(j));
@@ -99,11 +107,63 @@ pub unsafe fn lstm(
                 o = _mm512_fmadd_ps(load(p[2]), cell, o);
             }
             let o = sigmoid(o);
-            for (gate, value) in gates.into_iter().zip([i, f, g, o]) {
-                _mm512_mask_storeu_ps(gate.add(j), mask, value);
+            if let Some(kept) = kept {
+                for (gate, value) in gates.into_iter().zip([i, f, g, o]) {
+                    _mm512_mask_storeu_ps(gate.add(j), mask, value);
+                }
+                _mm512_mask_storeu_ps(kept.add(j), mask, cell);
             }
             _mm512_mask_storeu_ps(c.add(j), mask, cell);
             _mm512_mask_storeu_ps(h.add(j), mask, _mm512_mul_ps(o, tanh(cell)));
+        }
+    }
+}
+
+/// `rows::lstm_backward`; with peepholes where there are some.
+///
+/// # Safety
+/// The processor has AVX-512 F and DQ.
+#[target_feature(enable = "avx512f,avx512dq")]
+pub unsafe fn lstm_backward(
+    gates: [&mut [f32]; 4],
+    peephole: Option<[&[f32]; 3]>,
+    c: &[f32],
+    c_before: &[f32],
+    dh: &[f32],
+    dc: &mut [f32],
+) {
+    let n = dh.len();
+    let gates = gates.map(|g| g[..n].as_mut_ptr());
+    let peephole = peephole.map(|p| p.map(|p| p[..n].as_ptr()));
+    let (c, c_before, dh, dc) = (c[..n].as_ptr(), c_before[..n].as_ptr(), dh.as_ptr(), dc[..n].as_mut_ptr());
+    let one = _mm512_set1_ps(1.0);
+    for j in (0..n).step_by(16) {
+        let mask = units(n, j);
+        // SAFETY: the mask ends with the unit n, up to which every slice reaches.
+        unsafe {
+            let load = |p: *const f32| _mm512_maskz_loadu_ps(mask, p.add(j));
+            let [i, f, g, o] = gates.map(|p| load(p));
+            let (t, d) = (tanh(load(c)), load(dh));
+            // x (1 − x), the derivative of σ, and 1 − x², that of tanh.
+            let of_sigmoid = |x| _mm512_fnmadd_ps(x, x, x);
+            let of_tanh = |x| _mm512_fnmadd_ps(x, x, one);
+            let d_o = _mm512_mul_ps(_mm512_mul_ps(d, t), of_sigmoid(o));
+            let mut d_c = _mm512_fmadd_ps(_mm512_mul_ps(d, o), of_tanh(t), load(dc));
+            if let Some(p) = peephole {
+                d_c = _mm512_fmadd_ps(d_o, load(p[2]), d_c);
+            }
+            let d_i = _mm512_mul_ps(_mm512_mul_ps(d_c, g), of_sigmoid(i));
+            let d_f = _mm512_mul_ps(_mm512_mul_ps(d_c, load(c_before)), of_sigmoid(f));
+            let d_g = _mm512_mul_ps(_mm512_mul_ps(d_c, i), of_tanh(g));
+            let mut before = _mm512_mul_ps(d_c, f);
+            if let Some(p) = peephole {
+                before = _mm512_fmadd_ps(d_i, load(p[0]), before);
+                before = _mm512_fmadd_ps(d_f, load(p[1]), before);
+            }
+            for (gate, value) in gates.into_iter().zip([d_i, d_f, d_g, d_o]) {
+                _mm512_mask_storeu_ps(gate.add(j), mask, value);
+            }
+            _mm512_mask_storeu_ps(dc.add(j), mask, before);
         }
     }
 }

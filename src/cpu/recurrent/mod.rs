@@ -12,9 +12,9 @@ mod rows;
 use std::ops::Range;
 
 use super::{
-    gemm::{Columns, Form, GemmReal, Mat, MatMut, Rows, gemm_packed_rows, pack, packed_len, product},
+    gemm::{Columns, Form, GemmReal, Mat, MatMut, Output, Rows, gemm_packed_rows, pack, packed_len, product, products},
     simd::{Isa, isa, vectorize},
-    split::Shared,
+    split::{PARALLEL, Shared, chunks},
 };
 use crate::{
     cell::{Cell, Nonlinearity},
@@ -106,24 +106,56 @@ impl Steps {
     }
 }
 
-/// A row of an LSTM's step by code written for this processor and type, if there is some. h receives σ(o) ∘ tanh(c).
+/// A row of an LSTM's step, with peepholes if there are some. h receives σ(o) ∘ tanh(c); `kept` c′ as well. Without it the gates are
+/// not needed any more.
+#[inline(always)]
 fn lstm_row<T: GemmReal>(
     gates: [&mut [T]; 4],
     bias: [&[T]; 4],
     peephole: Option<[&[T]; 3]>,
     c: &mut [T],
+    kept: Option<&mut [T]>,
     h: &mut [T],
-) -> bool {
+) {
     #[cfg(target_arch = "x86_64")]
     if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
-        let peephole = peephole.map(|p| p.map(bytemuck::cast_slice));
-        let (gates, bias) = (gates.map(bytemuck::cast_slice_mut), bias.map(bytemuck::cast_slice));
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let (gates, bias) = (gates.map(cast_slice_mut), bias.map(cast_slice));
+        let (peephole, kept) = (peephole.map(|p| p.map(cast_slice)), kept.map(cast_slice_mut));
         // SAFETY: the processor has it.
-        unsafe { avx512::lstm(gates, bias, peephole, bytemuck::cast_slice_mut(c), bytemuck::cast_slice_mut(h)) };
-        return true;
+        return unsafe { avx512::lstm(gates, bias, peephole, cast_slice_mut(c), kept, cast_slice_mut(h)) };
     }
-    let _ = (gates, bias, peephole, c, h);
-    false
+    match peephole {
+        Some(peephole) => rows::lstm::<T, true>(gates, bias, peephole, c, h),
+        None => rows::lstm::<T, false>(gates, bias, [&[]; 3], c, h),
+    }
+    if let Some(kept) = kept {
+        kept.copy_from_slice(c);
+    }
+}
+
+/// A row of an LSTM's step back; see `rows::lstm_backward`.
+#[inline(always)]
+fn lstm_row_backward<T: GemmReal>(
+    gates: [&mut [T]; 4],
+    peephole: Option<[&[T]; 3]>,
+    c: &[T],
+    c_before: &[T],
+    dh: &[T],
+    dc: &mut [T],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let (gates, peephole) = (gates.map(cast_slice_mut), peephole.map(|p| p.map(cast_slice)));
+        let (c, c_before, dh) = (cast_slice(c), cast_slice(c_before), cast_slice(dh));
+        // SAFETY: the processor has it.
+        return unsafe { avx512::lstm_backward(gates, peephole, c, c_before, dh, cast_slice_mut(dc)) };
+    }
+    match peephole {
+        Some(peephole) => rows::lstm_backward::<T, true>(gates, peephole, c, c_before, dh, dc),
+        None => rows::lstm_backward::<T, false>(gates, [&[]; 3], c, c_before, dh, dc),
+    }
 }
 
 /// Calls `row(0)` … `row(n − 1)` as vector code; see [`vectorize`].
@@ -540,21 +572,14 @@ impl<T: GemmReal> Forward<'_, T> {
                     n,
                     #[inline(always)]
                     |b| {
-                        let gates = || [gate(b, 0), gate(b, 1), gate(b, 2), gate(b, 3)];
+                        let gates = [gate(b, 0), gate(b, 1), gate(b, 2), gate(b, 3)];
                         let bias = [bias(0), bias(1), bias(2), bias(3)];
                         // SAFETY: as above.
                         let c = unsafe { self.c.part((first + b) * h_units + unit, units) };
                         let h = if e.projected() { extra(b) } else { h(b) };
-                        if !lstm_row(gates(), bias, peephole, c, h) {
-                            match peephole {
-                                Some(peephole) => rows::lstm::<T, true>(gates(), bias, peephole, c, h),
-                                None => rows::lstm::<T, false>(gates(), bias, [&[]; 3], c, h),
-                            }
-                        }
-                        if self.training {
-                            // SAFETY: as above.
-                            unsafe { self.cells.part((row + b) * h_units + unit, units) }.copy_from_slice(c);
-                        }
+                        // SAFETY: as above.
+                        let kept = || unsafe { self.cells.part((row + b) * h_units + unit, units) };
+                        lstm_row(gates, bias, peephole, c, self.training.then(kept), h);
                     },
                 );
                 if e.projected() {
@@ -725,10 +750,7 @@ impl<T: GemmReal> Backward<'_, T> {
                                 if e.projected() { self.scratch.read((first + b) * h_units, h_units) } else { dh(b) };
                             (raw, self.dc.part((first + b) * h_units + unit, units))
                         };
-                        match peephole {
-                            Some(peephole) => rows::lstm_backward::<T, true>(gates, peephole, c, c_before, dh, dc),
-                            None => rows::lstm_backward::<T, false>(gates, [&[]; 3], c, c_before, dh, dc),
-                        }
+                        lstm_row_backward(gates, peephole, c, c_before, dh, dc);
                     },
                 );
             }
@@ -760,51 +782,67 @@ pub struct Kept<'a, T> {
     pub stride: usize,
     pub column: usize,
     pub h0: &'a [T],
+    /// Whether h0 is zero.
+    pub zero: bool,
     pub c0: &'a [T],
 }
 
 /// One product per weight, over all rows; sums over rows for the others. `states` is scratch of rows × R. With `add` into what is there.
-pub fn parameter_gradients<T: GemmReal>(k: &Kept<'_, T>, to: Gradients<'_, T>, add: bool, states: &mut [T]) {
+pub fn parameter_gradients<T: GemmReal>(k: &Kept<'_, T>, mut to: Gradients<'_, T>, add: bool, states: &mut [T]) {
     let e = &k.extents;
     let (rows, h, r, g, i) = (k.steps.rows(), e.hidden, e.output, e.gates(), e.input);
     let beta = if add { T::ONE } else { T::ZERO };
-    if let Some(ih) = to.ih {
-        let a = Mat::new(k.gates, g, 1, rows, g);
-        product((g, i, rows), a, Mat::new(k.x, rows, i, i, 1), MatMut::new(ih, g, i, i), T::ONE, beta);
+    let direct = e.direct();
+    // Of W_ih the gates that W_hh shares, and the others.
+    let (mut ih, ih_other) = to.ih.map(|ih| ih.split_at_mut(direct * i)).unzip();
+    let (mut hh, mut hh_other) = to.hh.map(|hh| hh.split_at_mut(direct * r)).unzip();
+    if let Some(other) = ih_other.filter(|other| !other.is_empty()) {
+        let a = Mat::new(&k.gates[direct..], g - direct, 1, rows, g);
+        let (x, c) = (Mat::new(k.x, rows, i, i, 1), MatMut::new(other, g - direct, i, i));
+        product((g - direct, i, rows), a, x, c, T::ONE, beta);
     }
-    if let Some(hh) = to.hh {
-        let direct = e.direct();
-        let (hh_direct, hh_other) = hh.split_at_mut(direct * r);
-        // dW (+)= dgatesᵀ h, for the rows of a range and the h before each of them.
-        let mut add_rows = |first: usize, count: usize, before: Mat<T>, beta: T| {
-            let a = Mat::new(&k.gates[first * g..], direct, 1, count, g);
-            product((direct, r, count), a, before, MatMut::new(hh_direct, direct, r, r), T::ONE, beta);
-            match e.cell {
-                Cell::Gru => {
-                    let a = Mat::new(&k.extra[first * h..], h, 1, count, h);
-                    product((h, r, count), a, before, MatMut::new(hh_other, h, r, r), T::ONE, beta);
-                }
-                Cell::GruResetBefore => {
-                    let a = Mat::new(&k.gates[first * g + direct..], h, 1, count, g);
-                    let before = Mat::new(&k.extra[first * h..], count, r, r, 1);
-                    product((h, r, count), a, before, MatMut::new(hh_other, h, r, r), T::ONE, beta);
-                }
-                _ => {}
+    let some_hh = hh.is_some();
+    // dW (+)= dgatesᵀ x and dgatesᵀ h, for the rows of a range and the h before each of them.
+    let mut add_rows = |first: usize, count: usize, before: Option<Mat<T>>, (beta_x, beta_h): (T, T)| {
+        let a = Mat::new(&k.gates[first * g..], direct, 1, count, g);
+        let x = Mat::new(&k.x[first * i..], count, i, i, 1);
+        let x = ih.as_mut().map(|ih| Output { n: i, b: x, c: MatMut::new(ih, direct, i, i), beta: beta_x });
+        let states = hh.as_mut().zip(before);
+        let states = states.map(|(hh, b)| Output { n: r, b, c: MatMut::new(hh, direct, r, r), beta: beta_h });
+        match (x, states) {
+            (Some(x), Some(h)) => products((direct, count), a, &[x, h]),
+            (Some(one), None) | (None, Some(one)) => products((direct, count), a, &[one]),
+            (None, None) => {}
+        }
+        let (Some(hh_other), Some(before)) = (hh_other.as_mut(), before) else { return };
+        match e.cell {
+            Cell::Gru => {
+                let a = Mat::new(&k.extra[first * h..], h, 1, count, h);
+                product((h, r, count), a, before, MatMut::new(hh_other, h, r, r), T::ONE, beta_h);
             }
-        };
-        let batch = k.steps.batch();
-        if rows == k.steps.len() * batch {
-            // All sequences are of one length: the h before a row stands in y, a step away; but for the first step's, h0.
-            let others = rows - batch;
-            let (first, rest, y) = if e.reverse { (others, 0, batch) } else { (0, batch, 0) };
-            add_rows(first, batch, Mat::new(k.h0, batch, r, r, 1), beta);
-            if others > 0 {
-                let y = &k.y[y * k.stride + k.column..];
-                add_rows(rest, others, Mat::new(y, others, k.stride, r, 1), T::ONE);
+            Cell::GruResetBefore => {
+                let a = Mat::new(&k.gates[first * g + direct..], h, 1, count, g);
+                let before = Mat::new(&k.extra[first * h..], count, r, r, 1);
+                product((h, r, count), a, before, MatMut::new(hh_other, h, r, r), T::ONE, beta_h);
             }
-        } else {
+            _ => {}
+        }
+    };
+    let batch = k.steps.batch();
+    if rows == k.steps.len() * batch {
+        // All sequences are of one length: the h before a row stands in y, a step away; but for the first step's, h0.
+        let others = rows - batch;
+        let (first, rest, y) = if e.reverse { (others, 0, batch) } else { (0, batch, 0) };
+        let before = (!k.zero || others == 0).then(|| Mat::new(k.h0, batch, r, r, 1));
+        add_rows(first, batch, before, (beta, beta));
+        if others > 0 {
+            let y = &k.y[y * k.stride + k.column..];
+            let beta_h = if before.is_some() { T::ONE } else { beta };
+            add_rows(rest, others, Some(Mat::new(y, others, k.stride, r, 1)), (T::ONE, beta_h));
+        }
+    } else {
+        if some_hh {
             // h before each step, in the order of the rows.
-            let states = &mut states[..rows * r];
             for t in 0..k.steps.len() {
                 for b in 0..k.steps.active(t) {
                     let from = match k.steps.before(t, b, e.reverse) {
@@ -814,19 +852,28 @@ pub fn parameter_gradients<T: GemmReal>(k: &Kept<'_, T>, to: Gradients<'_, T>, a
                     states[(k.steps.offset(t) + b) * r..][..r].copy_from_slice(from);
                 }
             }
-            add_rows(0, rows, Mat::new(states, rows, r, r, 1), beta);
         }
+        add_rows(0, rows, Some(Mat::new(&states[..rows * r], rows, r, r, 1)), (beta, beta));
     }
-    if let Some(bias) = to.bias_ih {
-        column_sums(k.gates, g, bias, add);
-    }
-    if let Some(bias) = to.bias_hh {
-        if e.cell == Cell::Gru {
-            let (direct, other) = bias.split_at_mut(2 * h);
+    let biases = [to.bias_ih.take(), to.bias_hh.take()];
+    if e.cell == Cell::Gru {
+        let [ih, hh] = biases;
+        if let Some(ih) = ih {
+            column_sums(k.gates, g, ih, add);
+        }
+        if let Some(hh) = hh {
+            let (direct, other) = hh.split_at_mut(2 * h);
             column_sums(k.gates, g, direct, add);
             column_sums(k.extra, h, other, add);
-        } else {
-            column_sums(k.gates, g, bias, add);
+        }
+    } else {
+        match biases {
+            [Some(ih), Some(hh)] if !add => {
+                // The same sums.
+                column_sums(k.gates, g, ih, false);
+                hh.copy_from_slice(ih);
+            }
+            biases => biases.into_iter().flatten().for_each(|bias| column_sums(k.gates, g, bias, add)),
         }
     }
     if let Some(hr) = to.hr {
@@ -864,17 +911,36 @@ pub fn parameter_gradients<T: GemmReal>(k: &Kept<'_, T>, to: Gradients<'_, T>, a
 
 /// `to[j] (+)= Σ rows[·][j]` over rows `width` apart, from the first row to the last.
 fn column_sums<T: GemmReal>(rows: &[T], width: usize, to: &mut [T], add: bool) {
-    if !add {
-        to.fill(T::ZERO);
+    /// Columns of a task: whole lines of the cache, few enough for the sums to stay in registers.
+    const EACH: usize = 64;
+    let sum = |first: usize, to: &mut [T]| {
+        if !add {
+            to.fill(T::ZERO);
+        }
+        vectorize(
+            #[inline(always)]
+            || {
+                if let Ok(to) = <&mut [T; EACH]>::try_from(&mut *to) {
+                    let mut sums = *to;
+                    for row in rows[first..].chunks(width) {
+                        for j in 0..EACH {
+                            sums[j] += row[j];
+                        }
+                    }
+                    *to = sums;
+                } else {
+                    for row in rows[first..].chunks(width) {
+                        to.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
+                    }
+                }
+            },
+        );
+    };
+    if rows.len() < PARALLEL {
+        to.chunks_mut(EACH).enumerate().for_each(|(k, to)| sum(k * EACH, to));
+    } else {
+        chunks(to, EACH, |k, to| sum(k * EACH, to));
     }
-    vectorize(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact(width) {
-                to.iter_mut().zip(row).for_each(|(sum, &x)| *sum += x);
-            }
-        },
-    );
 }
 
 /// dx (+)= dgates W_ih for all rows at once.
