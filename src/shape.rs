@@ -11,11 +11,16 @@
 
 use std::{fmt, ops::Deref};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::error::{Error, Result};
+
+/// Extents, strides or places of a few dimensions: a training step makes dozens, and most tensors have at most four.
+pub(crate) type Dims = SmallVec<[usize; 4]>;
 
 /// The extents of a tensor, outermost first. Rank 0 is a scalar.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Shape(Vec<usize>);
+pub struct Shape(Dims);
 
 impl Shape {
     /// How many elements it holds, or an `Err` where that overflows `usize`.
@@ -47,7 +52,7 @@ impl Shape {
 
     /// Row-major strides, in elements.
     pub fn strides(&self) -> Vec<usize> {
-        strides(&self.0)
+        strides(&self.0).into_vec()
     }
 
     /// Turns an axis that may count from the end (−1 is the last) into an index.
@@ -98,13 +103,13 @@ impl Shape {
                 (x, 1) => Ok(x),
                 _ => Err(Error::shape(op, format!("{a} and {b}"), "shapes that broadcast")),
             })
-            .collect::<Result<Vec<_>>>()
+            .collect::<Result<Dims>>()
             .map(Shape)
     }
 
     /// Strides that read a tensor of this shape as if it had the shape `to`: 0 where it is stretched.
-    pub(crate) fn broadcast_strides(&self, to: &Shape) -> Vec<usize> {
-        let own = self.strides();
+    pub(crate) fn broadcast_strides(&self, to: &Shape) -> Dims {
+        let own = strides(&self.0);
         let lead = to.rank() - self.rank();
         (0..to.rank()).map(|i| if i < lead || self.0[i - lead] == 1 { 0 } else { own[i - lead] }).collect()
     }
@@ -116,8 +121,8 @@ pub(crate) fn extent(dims: &[usize]) -> usize {
 }
 
 /// Row-major strides of `dims`, in elements (saturating, as in [`extent`]).
-pub(crate) fn strides(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1usize; dims.len()];
+pub(crate) fn strides(dims: &[usize]) -> Dims {
+    let mut strides: Dims = smallvec![1; dims.len()];
     for i in (1..dims.len()).rev() {
         strides[i - 1] = strides[i].saturating_mul(dims[i]);
     }
@@ -133,19 +138,19 @@ impl Deref for Shape {
 
 impl From<&[usize]> for Shape {
     fn from(dims: &[usize]) -> Self {
-        Shape(dims.to_vec())
+        Shape(Dims::from_slice(dims))
     }
 }
 
 impl From<Vec<usize>> for Shape {
     fn from(dims: Vec<usize>) -> Self {
-        Shape(dims)
+        Shape(dims.into())
     }
 }
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
-        Shape(dims.to_vec())
+        Shape(Dims::from_slice(&dims))
     }
 }
 
@@ -157,25 +162,25 @@ impl From<&Shape> for Shape {
 
 impl From<usize> for Shape {
     fn from(extent: usize) -> Self {
-        Shape(vec![extent])
+        Shape(smallvec![extent])
     }
 }
 
 impl From<()> for Shape {
     fn from((): ()) -> Self {
-        Shape(Vec::new())
+        Shape(Dims::new())
     }
 }
 
 impl From<(usize, usize)> for Shape {
     fn from((a, b): (usize, usize)) -> Self {
-        Shape(vec![a, b])
+        Shape(smallvec![a, b])
     }
 }
 
 impl From<(usize, usize, usize)> for Shape {
     fn from((a, b, c): (usize, usize, usize)) -> Self {
-        Shape(vec![a, b, c])
+        Shape(smallvec![a, b, c])
     }
 }
 

@@ -18,8 +18,9 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
+    ops::Range,
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
@@ -40,7 +41,7 @@ pub type Backward = Box<dyn FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Ten
 
 struct Entry {
     inputs: Vec<Option<usize>>,
-    outputs: Vec<usize>,
+    outputs: Range<usize>,
     backward: Backward,
 }
 
@@ -49,11 +50,11 @@ struct Record {
     nodes: usize,
     entries: Vec<Entry>,
     /// Nodes that are parameters, and where their gradients go.
-    parameters: HashMap<usize, Parameter>,
+    parameters: Vec<(usize, Parameter)>,
     /// The node of each parameter that was used, so that it has one.
-    known: HashMap<u64, usize>,
+    known: BTreeMap<u64, usize>,
     /// Nodes made by [`Tape::variable`], and their gradients after `backward`.
-    leaves: HashMap<usize, Option<Tensor>>,
+    leaves: BTreeMap<usize, Option<Tensor>>,
     consumed: bool,
 }
 
@@ -152,7 +153,7 @@ impl Tape {
         let node = *record.known.entry(parameter.id()).or_insert(fresh);
         if node == fresh {
             record.nodes += 1;
-            record.parameters.insert(node, parameter.clone());
+            record.parameters.push((node, parameter.clone()));
         }
         drop(record);
         Var { tape: self.clone(), node: Some(node), value }
@@ -192,7 +193,7 @@ impl Tape {
         record.nodes += outputs.len();
         let entry = Entry {
             inputs: inputs.iter().map(|v| v.node).collect(),
-            outputs: (first..record.nodes).collect(),
+            outputs: first..record.nodes,
             backward: Box::new(backward),
         };
         record.entries.push(entry);
@@ -241,7 +242,7 @@ impl Tape {
             gradients[node] = Some(Tensor::ones(loss.value.shape(), loss.value.dtype(), &loss.value.device())?);
         }
         for entry in entries.into_iter().rev() {
-            let incoming: Vec<_> = entry.outputs.iter().map(|&node| gradients[node].take()).collect();
+            let incoming: Vec<_> = entry.outputs.map(|node| gradients[node].take()).collect();
             if incoming.iter().all(Option::is_none) {
                 continue;
             }

@@ -160,7 +160,8 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
         // SAFETY: rows, columns and panels counted here are the caller's.
         unsafe {
             let to = to.add(panel * nr * k);
-            if columns < nr {
+            // What fills up the last vector is read, whole vectors behind it are not.
+            if !columns.is_multiple_of(T::set().width) {
                 std::slice::from_raw_parts_mut(to, nr * k).fill(T::ZERO);
             }
             if b.cs == 1 {

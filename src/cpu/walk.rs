@@ -1,18 +1,20 @@
 //! Walks through several strided arrays of one shape at once.
 
+use crate::shape::Dims;
+
 /// A shape and the strides of `N` arrays over it, with as few dimensions as describe it: extents of one are dropped, and
 /// neighbours that every array steps through evenly are one. A scalar has rank 0.
 #[derive(Clone)]
 pub struct Walk<const N: usize> {
-    pub shape: Vec<usize>,
-    pub strides: [Vec<usize>; N],
+    pub shape: Dims,
+    pub strides: [Dims; N],
 }
 
 impl<const N: usize> Walk<N> {
     pub fn new(shape: &[usize], strides: [&[usize]; N]) -> Self {
-        let mut walk = Walk { shape: Vec::with_capacity(shape.len()), strides: [const { Vec::new() }; N] };
+        let mut walk = Walk { shape: Dims::new(), strides: [const { Dims::new_const() }; N] };
         for (d, &extent) in shape.iter().enumerate().filter(|&(_, &extent)| extent != 1) {
-            let even = |(kept, s): (&Vec<usize>, &&[usize])| kept.last() == Some(&(s[d] * extent));
+            let even = |(kept, s): (&Dims, &&[usize])| kept.last() == Some(&(s[d] * extent));
             if !walk.shape.is_empty() && walk.strides.iter().zip(&strides).all(even) {
                 *walk.shape.last_mut().unwrap_or(&mut 0) *= extent;
                 walk.strides.iter_mut().zip(&strides).for_each(|(kept, s)| {
@@ -39,7 +41,7 @@ impl<const N: usize> Walk<N> {
 
     /// The offsets of the points `first..` of the remaining dimensions, in row-major order.
     pub fn points(&self, first: usize) -> Points<'_, N> {
-        let mut index = vec![0; self.shape.len()];
+        let mut index: Dims = smallvec::smallvec![0; self.shape.len()];
         let mut offsets = [0; N];
         let mut rest = first;
         for d in (0..self.shape.len()).rev() {
@@ -54,7 +56,7 @@ impl<const N: usize> Walk<N> {
 /// An odometer over a [`Walk`]. It does not end by itself: past the last point it starts again.
 pub struct Points<'a, const N: usize> {
     walk: &'a Walk<N>,
-    index: Vec<usize>,
+    index: Dims,
     offsets: [usize; N],
 }
 

@@ -158,6 +158,34 @@ fn lstm_row_backward<T: GemmReal>(
     }
 }
 
+/// A row of a GRU's step; see `rows::gru`. Without `training` neither gates nor q are needed any more.
+#[inline(always)]
+fn gru_row<T: GemmReal>(gates: [&mut [T]; 3], bias: [&[T]; 4], q: &mut [T], before: &[T], training: bool, h: &mut [T]) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let (gates, bias) = (gates.map(cast_slice_mut), bias.map(cast_slice));
+        let (q, before, h) = (cast_slice_mut(q), cast_slice(before), cast_slice_mut(h));
+        // SAFETY: the processor has it.
+        return unsafe { avx512::gru(gates, bias, q, before, training, h) };
+    }
+    let _ = training;
+    rows::gru(gates, bias, q, before, h);
+}
+
+/// A row of an Elman step with tanh; see `rows::rnn`.
+#[inline(always)]
+fn tanh_row<T: GemmReal>(a: &mut [T], bias: &[T], training: bool, h: &mut [T]) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        // SAFETY: the processor has it.
+        return unsafe { avx512::rnn(cast_slice_mut(a), cast_slice(bias), training, cast_slice_mut(h)) };
+    }
+    let _ = training;
+    rows::rnn::<T, false>(a, bias, h);
+}
+
 /// Calls `row(0)` … `row(n − 1)` as vector code; see [`vectorize`].
 #[inline(always)]
 fn each(n: usize, mut row: impl FnMut(usize)) {
@@ -537,7 +565,8 @@ impl<T: GemmReal> Forward<'_, T> {
                     #[inline(always)]
                     |b| {
                         let gates = [gate(b, 0), gate(b, 1), gate(b, 2)];
-                        rows::gru(gates, [bias(0), bias(1), bias(2), bias(3)], extra(b), before(b), h(b));
+                        let bias = [bias(0), bias(1), bias(2), bias(3)];
+                        gru_row(gates, bias, extra(b), before(b), self.training, h(b));
                     },
                 );
             }
@@ -562,7 +591,7 @@ impl<T: GemmReal> Forward<'_, T> {
                 n,
                 #[inline(always)]
                 |b| match nonlinearity {
-                    Nonlinearity::Tanh => rows::rnn::<T, false>(gate(b, 0), bias(0), h(b)),
+                    Nonlinearity::Tanh => tanh_row(gate(b, 0), bias(0), self.training, h(b)),
                     Nonlinearity::Relu => rows::rnn::<T, true>(gate(b, 0), bias(0), h(b)),
                 },
             ),
