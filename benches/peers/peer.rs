@@ -5,6 +5,8 @@
 //! `{"seconds":[…]}`. A training step is forward, sum of the output, backward with the gradient of every parameter, and
 //! clearing the gradients; inference is the forward pass without recording.
 //!
+//! `"tf32":true` in a case lets products round their factors, where this processor gains by that (`Device::allow_tf32`).
+//!
 //! `"what":"memory"` in a case is answered by `{"before_bytes":…,"peak_bytes":…}`, the resident set before the network is made
 //! and its peak after `repeats` calls: for a process that has done nothing else. `{"what":"peak","threads":2}` is answered by
 //! `{"gflops":…,"instructions":"AVX-512"}`, what the processor's f32 multiply-adds reach from registers on that many threads.
@@ -205,6 +207,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         }
         let answer = pool.install(|| -> Result<serde_json::Value> {
             let before = status("VmRSS");
+            Device::Cpu.allow_tf32(request["tf32"].as_bool().unwrap_or(false))?;
             let (net, x) = build(&request)?;
             let training = request["mode"].as_str() == Some("train");
             let run = || if training { net.train(&x) } else { net.infer(&x) };

@@ -4,7 +4,8 @@
 //! parts six are added; what is left out (x₂ y₃, x₃ y₂, x₃ y₃) is at most 2⁻²³ |x y|, twice what rounding x y to f32 may change, and mostly far
 //! less. Sums are rounded less often than in a chain of fused multiply-adds; a test holds errors to the same bound.
 //! (G. Henry, P. T. P. Tang & A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
-//! Computations", 2019, section 2.) Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
+//! Computations", 2019, section 2.) Where factors may be rounded (`Device::allow_tf32`) three of the products are made, of two parts each.
+//! Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
 //!
 //! A step is 32 numbers along k. Of 16 rows of a, or columns of b, it is one tile of 16 × 16 pairs for each part: of a a row of
 //! pairs for each row, of b a column of pairs for each column, so that one is the other transposed.
@@ -408,157 +409,228 @@ macro_rules! fetch {
     };
 }
 
-/// `c (+)= a × b` for two strips and a panel, `steps` long.
-///
-/// # Safety
-/// The tiles are configured for the strips; a, b and c hold what is read and written.
-unsafe fn two(steps: usize, a: *const f32, b: *const f32, c: [(*mut f32, usize); 2], add: bool) {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!(
-            "test {add:e}, {add:e}",
-            "jz 2f",
-            "tileloadd tmm0, [{c0} + {ld0}]",
-            "tileloadd tmm1, [{c0} + {ld0} + 64]",
-            "tileloadd tmm2, [{c1} + {ld1}]",
-            "tileloadd tmm3, [{c1} + {ld1} + 64]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "3:",
-            // x₁ y₃
-            "tileloadd tmm4, [{a} + {line}]",
-            "tileloadd tmm5, [{a} + {line} + 1024]",
-            "tileloadd tmm6, [{b} + {line} + 4096]",
-            "tileloadd tmm7, [{b} + {line} + 5120]",
-            fetch!("4096"),
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // x₁ y₂
-            "tileloadd tmm6, [{b} + {line} + 2048]",
-            "tileloadd tmm7, [{b} + {line} + 3072]",
-            fetch!("2048"),
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // x₂ y₂
-            "tileloadd tmm4, [{a} + {line} + 2048]",
-            "tileloadd tmm5, [{a} + {line} + 3072]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // x₂ y₁
-            "tileloadd tmm6, [{b} + {line}]",
-            "tileloadd tmm7, [{b} + {line} + 1024]",
-            fetch!("0"),
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // x₃ y₁
-            "tileloadd tmm4, [{a} + {line} + 4096]",
-            "tileloadd tmm5, [{a} + {line} + 5120]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            // x₁ y₁
-            "tileloadd tmm4, [{a} + {line}]",
-            "tileloadd tmm5, [{a} + {line} + 1024]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 6144",
-            "add {b}, 6144",
-            "dec {steps}",
-            "jnz 3b",
-            "tilestored [{c0} + {ld0}], tmm0",
-            "tilestored [{c0} + {ld0} + 64], tmm1",
-            "tilestored [{c1} + {ld1}], tmm2",
-            "tilestored [{c1} + {ld1} + 64], tmm3",
-            add = in(reg) u32::from(add),
-            a = inout(reg) a => _,
-            b = inout(reg) b => _,
-            c0 = in(reg) c[0].0,
-            c1 = in(reg) c[1].0,
-            ld0 = in(reg) 4 * c[0].1,
-            ld1 = in(reg) 4 * c[1].1,
-            line = in(reg) 64_usize,
-            steps = inout(reg) steps => _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
+/// A kernel for two strips and a panel, with these products in each step.
+macro_rules! two {
+    ($(#[$about:meta])* $name:ident, $($product:expr),* $(,)?) => {
+        $(#[$about])*
+        ///
+        /// # Safety
+        /// The tiles are configured for the strips; a, b and c hold what is read and written.
+        unsafe fn $name(steps: usize, a: *const f32, b: *const f32, c: [(*mut f32, usize); 2], add: bool) {
+            // SAFETY: the caller's.
+            unsafe {
+                asm!(
+                    "test {add:e}, {add:e}",
+                    "jz 2f",
+                    "tileloadd tmm0, [{c0} + {ld0}]",
+                    "tileloadd tmm1, [{c0} + {ld0} + 64]",
+                    "tileloadd tmm2, [{c1} + {ld1}]",
+                    "tileloadd tmm3, [{c1} + {ld1} + 64]",
+                    "jmp 3f",
+                    "2:",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "3:",
+                    $($product,)*
+                    "add {a}, 6144",
+                    "add {b}, 6144",
+                    "dec {steps}",
+                    "jnz 3b",
+                    "tilestored [{c0} + {ld0}], tmm0",
+                    "tilestored [{c0} + {ld0} + 64], tmm1",
+                    "tilestored [{c1} + {ld1}], tmm2",
+                    "tilestored [{c1} + {ld1} + 64], tmm3",
+                    add = in(reg) u32::from(add),
+                    a = inout(reg) a => _,
+                    b = inout(reg) b => _,
+                    c0 = in(reg) c[0].0,
+                    c1 = in(reg) c[1].0,
+                    ld0 = in(reg) 4 * c[0].1,
+                    ld1 = in(reg) 4 * c[1].1,
+                    line = in(reg) 64_usize,
+                    steps = inout(reg) steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
 }
 
-/// The same for one strip, in the same order.
-///
-/// # Safety
-/// As [`two`].
-unsafe fn one(steps: usize, a: *const f32, b: *const f32, c: (*mut f32, usize), add: bool) {
-    // SAFETY: the caller's.
-    unsafe {
-        asm!(
-            "test {add:e}, {add:e}",
-            "jz 2f",
-            "tileloadd tmm0, [{c} + {ld}]",
-            "tileloadd tmm1, [{c} + {ld} + 64]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "3:",
-            "tileloadd tmm2, [{a} + {line}]",
-            "tileloadd tmm3, [{a} + {line} + 1024]",
-            "tileloadd tmm4, [{a} + {line} + 2048]",
-            "tileloadd tmm5, [{b} + {line} + 4096]",
-            "tileloadd tmm6, [{b} + {line} + 5120]",
-            fetch!("4096"),
-            "tdpbf16ps tmm0, tmm2, tmm5",
-            "tdpbf16ps tmm1, tmm2, tmm6",
-            "tileloadd tmm5, [{b} + {line} + 2048]",
-            "tileloadd tmm6, [{b} + {line} + 3072]",
-            fetch!("2048"),
-            "tdpbf16ps tmm0, tmm2, tmm5",
-            "tdpbf16ps tmm1, tmm2, tmm6",
-            "tdpbf16ps tmm0, tmm3, tmm5",
-            "tdpbf16ps tmm1, tmm3, tmm6",
-            "tileloadd tmm5, [{b} + {line}]",
-            "tileloadd tmm6, [{b} + {line} + 1024]",
-            fetch!("0"),
-            "tdpbf16ps tmm0, tmm3, tmm5",
-            "tdpbf16ps tmm1, tmm3, tmm6",
-            "tdpbf16ps tmm0, tmm4, tmm5",
-            "tdpbf16ps tmm1, tmm4, tmm6",
-            "tdpbf16ps tmm0, tmm2, tmm5",
-            "tdpbf16ps tmm1, tmm2, tmm6",
-            "add {a}, 3072",
-            "add {b}, 6144",
-            "dec {steps}",
-            "jnz 3b",
-            "tilestored [{c} + {ld}], tmm0",
-            "tilestored [{c} + {ld} + 64], tmm1",
-            add = in(reg) u32::from(add),
-            a = inout(reg) a => _,
-            b = inout(reg) b => _,
-            c = in(reg) c.0,
-            ld = in(reg) 4 * c.1,
-            line = in(reg) 64_usize,
-            steps = inout(reg) steps => _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
+/// A kernel for one strip and a panel, with these products in each step.
+macro_rules! one {
+    ($(#[$about:meta])* $name:ident, $($product:expr),* $(,)?) => {
+        $(#[$about])*
+        ///
+        /// # Safety
+        /// As those for two.
+        unsafe fn $name(steps: usize, a: *const f32, b: *const f32, c: (*mut f32, usize), add: bool) {
+            // SAFETY: the caller's.
+            unsafe {
+                asm!(
+                    "test {add:e}, {add:e}",
+                    "jz 2f",
+                    "tileloadd tmm0, [{c} + {ld}]",
+                    "tileloadd tmm1, [{c} + {ld} + 64]",
+                    "jmp 3f",
+                    "2:",
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "3:",
+                    $($product,)*
+                    "add {a}, 3072",
+                    "add {b}, 6144",
+                    "dec {steps}",
+                    "jnz 3b",
+                    "tilestored [{c} + {ld}], tmm0",
+                    "tilestored [{c} + {ld} + 64], tmm1",
+                    add = in(reg) u32::from(add),
+                    a = inout(reg) a => _,
+                    b = inout(reg) b => _,
+                    c = in(reg) c.0,
+                    ld = in(reg) 4 * c.1,
+                    line = in(reg) 64_usize,
+                    steps = inout(reg) steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+two! {
+    /// `c (+)= a × b` for two strips and a panel, `steps` long.
+    two,
+    // x₁ y₃
+    "tileloadd tmm4, [{a} + {line}]",
+    "tileloadd tmm5, [{a} + {line} + 1024]",
+    "tileloadd tmm6, [{b} + {line} + 4096]",
+    "tileloadd tmm7, [{b} + {line} + 5120]",
+    fetch!("4096"),
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+    // x₁ y₂
+    "tileloadd tmm6, [{b} + {line} + 2048]",
+    "tileloadd tmm7, [{b} + {line} + 3072]",
+    fetch!("2048"),
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+    // x₂ y₂
+    "tileloadd tmm4, [{a} + {line} + 2048]",
+    "tileloadd tmm5, [{a} + {line} + 3072]",
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+    // x₂ y₁
+    "tileloadd tmm6, [{b} + {line}]",
+    "tileloadd tmm7, [{b} + {line} + 1024]",
+    fetch!("0"),
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+    // x₃ y₁
+    "tileloadd tmm4, [{a} + {line} + 4096]",
+    "tileloadd tmm5, [{a} + {line} + 5120]",
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+    // x₁ y₁
+    "tileloadd tmm4, [{a} + {line}]",
+    "tileloadd tmm5, [{a} + {line} + 1024]",
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+}
+
+two! {
+    /// The same of two parts each: factors of 16 bits.
+    two_rough,
+    // x₁ y₂
+    "tileloadd tmm4, [{a} + {line}]",
+    "tileloadd tmm5, [{a} + {line} + 1024]",
+    "tileloadd tmm6, [{b} + {line} + 2048]",
+    "tileloadd tmm7, [{b} + {line} + 3072]",
+    fetch!("2048"),
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+    // x₁ y₁
+    "tileloadd tmm6, [{b} + {line}]",
+    "tileloadd tmm7, [{b} + {line} + 1024]",
+    fetch!("0"),
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+    // x₂ y₁
+    "tileloadd tmm4, [{a} + {line} + 2048]",
+    "tileloadd tmm5, [{a} + {line} + 3072]",
+    "tdpbf16ps tmm0, tmm4, tmm6",
+    "tdpbf16ps tmm1, tmm4, tmm7",
+    "tdpbf16ps tmm2, tmm5, tmm6",
+    "tdpbf16ps tmm3, tmm5, tmm7",
+}
+
+one! {
+    /// The same as `two` for one strip, in the same order.
+    one,
+    "tileloadd tmm2, [{a} + {line}]",
+    "tileloadd tmm3, [{a} + {line} + 1024]",
+    "tileloadd tmm4, [{a} + {line} + 2048]",
+    "tileloadd tmm5, [{b} + {line} + 4096]",
+    "tileloadd tmm6, [{b} + {line} + 5120]",
+    fetch!("4096"),
+    "tdpbf16ps tmm0, tmm2, tmm5",
+    "tdpbf16ps tmm1, tmm2, tmm6",
+    "tileloadd tmm5, [{b} + {line} + 2048]",
+    "tileloadd tmm6, [{b} + {line} + 3072]",
+    fetch!("2048"),
+    "tdpbf16ps tmm0, tmm2, tmm5",
+    "tdpbf16ps tmm1, tmm2, tmm6",
+    "tdpbf16ps tmm0, tmm3, tmm5",
+    "tdpbf16ps tmm1, tmm3, tmm6",
+    "tileloadd tmm5, [{b} + {line}]",
+    "tileloadd tmm6, [{b} + {line} + 1024]",
+    fetch!("0"),
+    "tdpbf16ps tmm0, tmm3, tmm5",
+    "tdpbf16ps tmm1, tmm3, tmm6",
+    "tdpbf16ps tmm0, tmm4, tmm5",
+    "tdpbf16ps tmm1, tmm4, tmm6",
+    "tdpbf16ps tmm0, tmm2, tmm5",
+    "tdpbf16ps tmm1, tmm2, tmm6",
+}
+
+one! {
+    /// The same as `two_rough` for one strip, in the same order.
+    one_rough,
+    "tileloadd tmm2, [{a} + {line}]",
+    "tileloadd tmm3, [{a} + {line} + 1024]",
+    "tileloadd tmm5, [{b} + {line} + 2048]",
+    "tileloadd tmm6, [{b} + {line} + 3072]",
+    fetch!("2048"),
+    "tdpbf16ps tmm0, tmm2, tmm5",
+    "tdpbf16ps tmm1, tmm2, tmm6",
+    "tileloadd tmm5, [{b} + {line}]",
+    "tileloadd tmm6, [{b} + {line} + 1024]",
+    fetch!("0"),
+    "tdpbf16ps tmm0, tmm2, tmm5",
+    "tdpbf16ps tmm1, tmm2, tmm6",
+    "tdpbf16ps tmm0, tmm3, tmm5",
+    "tdpbf16ps tmm1, tmm3, tmm6",
 }
 
 /// The first columns of a strip's rows, as many as there are, in a stretch of its own.
@@ -572,11 +644,20 @@ unsafe fn copy(rows: usize, columns: usize, from: (*const f32, usize), to: (*mut
     }
 }
 
-/// `c (+)= a × b`, a packed by [`pack_rows`] and b by [`pack`].
+/// `c (+)= a × b`, a packed by [`pack_rows`] and b by [`pack`]; of two parts each if `rough`.
 ///
 /// # Safety
 /// The processor has AMX; a and b are packed, every part of both finite; nobody else uses these columns of the rows' c.
-pub unsafe fn block(k: usize, columns: Columns, rows: &[Rows<f32>], a: *const f32, b: *const f32, add: bool) {
+pub unsafe fn block(
+    (k, rough): (usize, bool),
+    columns: Columns,
+    rows: &[Rows<f32>],
+    a: *const f32,
+    b: *const f32,
+    add: bool,
+) {
+    let two = if rough { two_rough } else { two };
+    let one = if rough { one_rough } else { one };
     let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     let mut shape = None;
     for step in (0..steps).step_by(BLOCK) {

@@ -11,7 +11,6 @@
 mod micro;
 
 use std::cell::RefCell;
-#[cfg(target_arch = "x86_64")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{
@@ -49,6 +48,14 @@ const TILED: usize = 16;
 const TILES_BYTES: usize = 1600 << 10;
 /// Below this many multiply-adds a product stays on the calling thread.
 const PARALLEL: usize = 1 << 19;
+
+/// Whether products in tiles may round their factors: see `Device::allow_tf32`.
+static ROUGH: AtomicBool = AtomicBool::new(false);
+
+/// From now on products in tiles may, or may not, round their factors to 16 bits.
+pub fn allow_rough(allow: bool) {
+    ROUGH.store(allow, Ordering::Relaxed);
+}
 
 /// A matrix to read: `at(i, j) = ptr[i·rs + j·cs]`.
 #[derive(Debug, Clone, Copy)]
@@ -359,7 +366,7 @@ pub unsafe fn gemm_packed_rows<T: GemmReal>(
     assert!(b.len() >= len, "a packed operand of other extents");
     if form == Form::Tiles {
         // SAFETY: the caller's.
-        return unsafe { in_tiles(k, columns, rows, b, accumulate) };
+        return unsafe { in_tiles((k, ROUGH.load(Ordering::Relaxed)), columns, rows, b, accumulate) };
     }
     let beta = if accumulate { T::ONE } else { T::ZERO };
     // SAFETY: as above, the rows hold the extents.
@@ -387,11 +394,17 @@ pub unsafe fn gemm_packed_rows<T: GemmReal>(
     });
 }
 
-/// [`gemm_packed_rows`] of b in tiles.
+/// [`gemm_packed_rows`] of b in tiles; with factors of 16 bits if `rough`.
 ///
 /// # Safety
 /// As there; the processor has AMX.
-unsafe fn in_tiles<T: GemmReal>(k: usize, columns: Columns, rows: &[Rows<T>], b: &[T], accumulate: bool) {
+unsafe fn in_tiles<T: GemmReal>(
+    (k, rough): (usize, bool),
+    columns: Columns,
+    rows: &[Rows<T>],
+    b: &[T],
+    accumulate: bool,
+) {
     #[cfg(target_arch = "x86_64")]
     with_space(&ROWS, |space| {
         let b = bytemuck::cast_slice::<T, f32>(b);
@@ -402,7 +415,7 @@ unsafe fn in_tiles<T: GemmReal>(k: usize, columns: Columns, rows: &[Rows<T>], b:
         unsafe {
             let some = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
             if !some && amx::finite(b.as_ptr(), k, columns) {
-                return amx::block(k, columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+                return amx::block((k, rough), columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
             }
         }
         // Sums of parts of an infinity would be NaN.
@@ -420,7 +433,7 @@ unsafe fn in_tiles<T: GemmReal>(k: usize, columns: Columns, rows: &[Rows<T>], b:
             }
         });
     });
-    let _ = (k, columns, rows, b, accumulate);
+    let _ = (k, rough, columns, rows, b, accumulate);
 }
 
 /// The inner loops: panels of b, blocks of k, tiles of a.
@@ -812,6 +825,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Factors of two parts of bf16, each of eight bits and rounded to nearest, are wrong by 2⁻¹⁸ at most, and so is what is left out, the
+    /// product of the second parts; what exact products are wrong by comes on top.
+    #[test]
+    fn rough_tiles() {
+        if isa() != Isa::Amx {
+            return println!("skipped: no AMX");
+        }
+        let mut rng = Philox::seed(11);
+        let mut worst = 0f64;
+        for (m, n, k) in [(16, 32, 32), (40, 70, 100), (33, 200, 224)] {
+            let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+            let mut packed = vec![0.0; packed_len::<f32>(Form::Tiles, k, Columns::all(n))];
+            // SAFETY: b is k × n.
+            unsafe { pack(Form::Tiles, Mat::new(&b, k, n, n, 1), k, Columns::all(n), &mut packed) };
+            let mut got = vec![0f32; m * n];
+            let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
+            // SAFETY: m rows of each.
+            unsafe { in_tiles((k, true), Columns::all(n), &rows, &packed, false) };
+            for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let terms = (0..k).map(|p| a[i * k + p] as f64 * b[p * n + j] as f64);
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+                let error = (got[i * n + j] as f64 - sum).abs();
+                let bound = 3.01 * size * 2f64.powi(-18) + 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
+                assert!(error <= bound, "{m}×{n}×{k} at {i},{j}: {error}, at most {bound}");
+                worst = worst.max(error / size);
+            }
+        }
+        // Not the exact ones.
+        assert!(worst > 2f64.powi(-22), "{worst}");
     }
 
     /// Products that share an operand have the bits of each alone, also where one is too narrow, or all are too wide, to be packed together.

@@ -1,0 +1,37 @@
+//! `Device::allow_tf32` on the CPU: what it changes, and that it is taken back. It holds for the process, so this is a test of its own.
+
+use gatefold::{DType, Device, HasParameters, Philox, Result, Tape, Tensor, nn::Lstm};
+
+/// Outputs and all gradients of a step, as long as the weights are.
+fn step(lstm: &Lstm, x: &Tensor) -> Result<Vec<f32>> {
+    let tape = Tape::new();
+    let (y, _) = lstm.forward(&tape.constant(x.clone()), None)?;
+    let mut numbers = y.tensor().to_vec::<f32>()?;
+    y.mul(&y)?.sum()?.backward()?;
+    for parameter in lstm.parameters() {
+        numbers.extend(parameter.grad().expect("a gradient").to_vec::<f32>()?);
+        parameter.zero_grad();
+    }
+    Ok(numbers)
+}
+
+/// Factors of 16 bits are wrong by 2⁻¹⁸, so pre-activations of 128 such terms by less than 10⁻⁴, and what 20 steps make of that by less than
+/// 10⁻³ of the largest of the numbers.
+#[test]
+fn rounded_factors_by_choice() -> Result<()> {
+    let device = Device::Cpu;
+    let mut rng = Philox::seed(3);
+    let lstm = Lstm::new(64, 128).num_layers(2).init(&device, &mut rng)?;
+    let x = Tensor::normal([20, 32, 64], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+    let exact = step(&lstm, &x)?;
+    device.allow_tf32(true)?;
+    let rounded = step(&lstm, &x)?;
+    assert_eq!(rounded, step(&lstm, &x)?, "the same bits twice");
+    device.allow_tf32(false)?;
+    assert_eq!(exact, step(&lstm, &x)?, "taken back");
+    let largest = exact.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let worst = exact.iter().zip(&rounded).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+    assert!(worst <= 1e-3 * largest, "{worst} of {largest}");
+    println!("{worst:e} of {largest}{}", if worst == 0.0 { ": nothing is rounded on this processor" } else { "" });
+    Ok(())
+}
