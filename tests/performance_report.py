@@ -138,6 +138,7 @@ class Report(unittest.TestCase):
         self.assertIn("PyTorch 9.8.7, ONNX Runtime 9.8.6, candle 9.8.5, burn 9.8.4; commit", page)
         self.assertIn("medians of 3 alternating rounds in one run, candle in 1 of them and burn in 1 of them (`", page)
         self.assertIn("On the CPU, time to build,", page)
+        self.assertIn("candle (layers, directions and loop over time by hand) and burn (layers by hand) are built for this", page)
         # Training: PyTorch alone. Inference: √(0.5 · 2) = 1; of ONNX Runtime √(0.5 · 8) = 2; burn has one size of two.
         self.assertEqual(self.line(page, "| LSTM training | 1"), "| LSTM training | 1 | 2.00 | 2.00 | 2.00 | – | 5.00 | 7.00 (1) |")
         self.assertEqual(self.line(page, "| LSTM inference | 1"), "| LSTM inference | 1 | 1.00 | 0.50 | 2.00 | 2.00 | 5.00 | 7.00 (1) |")
@@ -148,6 +149,18 @@ class Report(unittest.TestCase):
         self.assertEqual(self.line(table, "| 10,"), "| 10, 2, 64, 64, 2, 2 | 10 | 20 | 5 | 50 | 70 | 0.50 |")
         self.assertEqual(self.line(table, "| 100,"), "| 100, 32, 128, 256, 2, 2 | 10 | 20 | 80 | 50 | – | 2.00 |")
         self.assertIn("- candle, RNN training and RNN inference: candle has none.", page)
+
+    def test_a_file_without_burn(self):
+        data = invented_cpu(peers=("torch", "onnxruntime", "candle"))
+        data["missing"].append({"peer": "burn", "cell": "LSTM", "mode": "train", "why": "burn has none"})
+        del data["versions"]["burn"], data["slow_rounds"]["burn"]
+        self.write(data, "cpu-2001-02-03.json")
+        page = self.page()
+        self.assertIn("candle 9.8.5; commit", page)
+        self.assertIn("candle (layers, directions and loop over time by hand) is built for this", page)
+        self.assertEqual(self.line(page, "| LSTM inference | 1"), "| LSTM inference | 1 | 1.00 | 0.50 | 2.00 | 2.00 | 5.00 |")
+        self.assertIn("- burn, LSTM training: burn has none.", page)
+        self.assertIn("On the CPU, burn is not in the comparison yet.", page)
 
     def test_plots_have_every_peer(self):
         self.write(invented_cpu(), "cpu-2001-02-03.json")

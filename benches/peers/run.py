@@ -1,10 +1,10 @@
-"""Times the same work in gatefold, PyTorch, ONNX Runtime and candle, in turn, and prints the ratios of the medians.
+"""Times the same work in gatefold, PyTorch, ONNX Runtime, candle and burn, in turn, and prints the ratios of the medians.
 
-    benches/peers/run.py PEER [--rust-peers PROGRAM] [--peers torch,onnxruntime,candle] [--cells LSTM,GRU,RNN] [--modes train,infer]
+    benches/peers/run.py PEER [--rust-peers PROGRAM] [--peers torch,onnxruntime,candle,burn] [--cells LSTM,GRU,RNN] [--modes train,infer]
         [--threads 1,2] [--sizes 0,1,…] [--rounds 5] [--slow-rounds 1] [--memory-size 7] [--out FILE.json]
 
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
-change in what else the machine does meets all of them; candle takes part in the first --slow-rounds rounds only. A ratio above 1 means
+change in what else the machine does meets all of them; candle and burn take part in the first --slow-rounds rounds only. A ratio above 1 means
 that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the others, what it computes is compared with PyTorch.
 """
 
@@ -35,8 +35,8 @@ SIZES = [  # T, B, I, H, layers, bidirectional
     (28, 128, 28, 128, 2, False),
     (200, 30, 100, 256, 2, True),
 ]
-PEERS = ["torch", "onnxruntime", "candle"]
-SLOW = ["candle"]
+PEERS = ["torch", "onnxruntime", "candle", "burn"]
+SLOW = ["candle", "burn"]
 # The largest difference of an output, which is at most 1, and of a gradient beside the largest of its tensor.
 TOLERANCE = 1e-4
 
@@ -201,18 +201,20 @@ class Program:
         self.process.wait()
 
 
-class Candle:
-    """candle's side: a process for each number of threads, which it takes from the environment."""
+class RustPeer:
+    """candle's or burn's side: a process for each number of threads, which both take from the environment."""
 
-    def __init__(self, program, theirs):
+    CRATES = {"candle": "candle-nn", "burn": "burn"}
+
+    def __init__(self, program, name, theirs):
         # Pinned there to one version.
-        self.version = re.search(r'^candle-nn = "=([^"]+)"', RUST.read_text(), re.M)[1]
-        self.program, self.theirs = program, theirs
+        self.version = re.search(rf'^{self.CRATES[name]} = .*?"=([^"]+)"', RUST.read_text(), re.M)[1]
+        self.program, self.name, self.theirs = program, name, theirs
         self.processes, self.missed = {}, {}
 
     def process(self, threads):
         if threads not in self.processes:
-            self.processes[threads] = Program([self.program], RAYON_NUM_THREADS=str(threads))
+            self.processes[threads] = Program([self.program, self.name], RAYON_NUM_THREADS=str(threads))
         return self.processes[threads]
 
     def check(self, cell):
@@ -230,13 +232,13 @@ class Candle:
                 if "missing" in answer:
                     self.missed[cell] = answer["missing"]
                     return
-                agree(f"candle {case}", "y", answer["y"], flat(y), 1)
+                agree(f"{self.name} {case}", "y", answer["y"], flat(y), 1)
                 wanted = [flat(p.grad) for w in of for p in w] if mode == "train" else []
                 got = [g for w in answer["gradients"] for g in w]
                 if len(got) != len(wanted):
                     raise SystemExit(f"{self.name} {case}: {len(got)} gradients, expected {len(wanted)}")
                 for k, (a, b) in enumerate(zip(got, wanted)):
-                    agree(f"candle {case}", f"gradient {k}", a, b, max(map(abs, b)))
+                    agree(f"{self.name} {case}", f"gradient {k}", a, b, max(map(abs, b)))
             module.zero_grad(set_to_none=True)
 
     def seconds(self, case, repeats):
@@ -302,7 +304,7 @@ def main():
         return memory_of_torch(json.loads(sys.argv[2]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer")
-    parser.add_argument("--rust-peers", help="the program of benches/peers/rust, for candle")
+    parser.add_argument("--rust-peers", help="the program of benches/peers/rust, for candle and burn")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--cells", default="LSTM,GRU,RNN")
     parser.add_argument("--modes", default="train,infer")
@@ -324,10 +326,12 @@ def main():
     for name in names:
         if name in SLOW and not args.rust_peers:
             parser.error(f"--peers {name}: --rust-peers is missing")
-        others[name] = {"torch": lambda: theirs, "onnxruntime": lambda: OnnxRuntime(theirs), "candle": lambda: Candle(args.rust_peers, theirs)}[name]()
         if name in SLOW:
+            others[name] = RustPeer(args.rust_peers, name, theirs)
             for cell in cells:
                 others[name].check(cell)
+        else:
+            others[name] = theirs if name == "torch" else OnnxRuntime(theirs)
     # First, while nothing else of this runs.
     used = memory(args.peer, SIZES[args.memory_size], max(threads_of)) if args.memory_size >= 0 and "torch" in names else None
     results, missing, peaks, instructions = [], {}, {}, None

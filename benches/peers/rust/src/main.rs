@@ -1,10 +1,13 @@
-//! candle's side of the comparison: answers the requests of `../run.py` like `../peer.rs`.
+//! candle's and burn's side of the comparison: `rust-peers candle|burn` answers the requests of `../run.py` like `../peer.rs`.
 //!
 //! Beyond that program's requests: `"check":true` with `"x"` (T·B·I numbers, time-major) and `"weights"` (for each layer and
 //! direction the four parameters of PyTorch, flat, in its order of gates) is answered by `{"y":[…],"gradients":[…]}`, the latter
-//! of `y.sum()` in the order and layout of `weights`. What the library has not is answered by `{"missing":"why"}`. It takes its
-//! number of threads from `RAYON_NUM_THREADS`, once a process.
+//! of `y.sum()` in the order and layout of `weights`. What the library has not is answered by `{"missing":"why"}`. Both libraries
+//! take their number of threads from `RAYON_NUM_THREADS`, once a process.
 
+#[cfg(feature = "burn")]
+mod burn_side;
+#[cfg(feature = "candle")]
 mod candle_side;
 
 use std::{
@@ -135,12 +138,16 @@ fn seconds(net: &dyn Net, repeats: usize) -> Result<Vec<f64>> {
     Ok(times)
 }
 
-fn answer(request: &Value) -> Result<Value> {
+fn answer(library: &str, request: &Value) -> Result<Value> {
     let case = Case::new(request)?;
-    if case.cell == "RNN" {
-        return Ok(json!({"missing": "candle-nn has no RNN with tanh"}));
-    }
-    let net = candle_side::net(&case)?;
+    let net: Box<dyn Net> = match library {
+        "candle" if case.cell == "RNN" => return Ok(json!({"missing": "candle-nn has no RNN with tanh"})),
+        #[cfg(feature = "candle")]
+        "candle" => candle_side::net(&case)?,
+        #[cfg(feature = "burn")]
+        "burn" => burn_side::net(&case)?,
+        _ => return Err(format!("rust-peers: {library:?}, expected candle or burn, built with that feature").into()),
+    };
     if request["check"].as_bool() == Some(true) {
         let (y, gradients) = net.check()?;
         let gradients: Vec<_> = gradients.into_iter().map(|w| [w.w_ih, w.w_hh, w.b_ih, w.b_hh]).collect();
@@ -150,8 +157,9 @@ fn answer(request: &Value) -> Result<Value> {
 }
 
 fn main() -> Result<()> {
+    let library = std::env::args().nth(1).unwrap_or_default();
     for line in std::io::stdin().lock().lines() {
-        println!("{}", answer(&serde_json::from_str(&line?)?)?);
+        println!("{}", answer(&library, &serde_json::from_str(&line?)?)?);
         std::io::stdout().flush()?;
     }
     Ok(())
