@@ -13,13 +13,10 @@ use std::ops::Range;
 
 use super::{
     gemm::{Columns, Form, GemmReal, Mat, MatMut, Output, Rows, gemm_packed_rows, pack, packed_len, product, products},
-    simd::{Isa, isa, vectorize},
+    simd::vectorize,
     split::{PARALLEL, Shared, chunks},
 };
-use crate::{
-    cell::{Cell, Nonlinearity},
-    dtype::DType,
-};
+use crate::cell::{Cell, Nonlinearity};
 
 /// Which sequences are there at each step.
 #[derive(Debug, Default)]
@@ -104,86 +101,6 @@ impl Steps {
         }
         b
     }
-}
-
-/// A row of an LSTM's step, with peepholes if there are some. h receives σ(o) ∘ tanh(c); `kept` c′ as well. Without it the gates are
-/// not needed any more.
-#[inline(always)]
-fn lstm_row<T: GemmReal>(
-    gates: [&mut [T]; 4],
-    bias: [&[T]; 4],
-    peephole: Option<[&[T]; 3]>,
-    c: &mut [T],
-    kept: Option<&mut [T]>,
-    h: &mut [T],
-) {
-    #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
-        use bytemuck::{cast_slice, cast_slice_mut};
-        let (gates, bias) = (gates.map(cast_slice_mut), bias.map(cast_slice));
-        let (peephole, kept) = (peephole.map(|p| p.map(cast_slice)), kept.map(cast_slice_mut));
-        // SAFETY: the processor has it.
-        return unsafe { avx512::lstm(gates, bias, peephole, cast_slice_mut(c), kept, cast_slice_mut(h)) };
-    }
-    match peephole {
-        Some(peephole) => rows::lstm::<T, true>(gates, bias, peephole, c, h),
-        None => rows::lstm::<T, false>(gates, bias, [&[]; 3], c, h),
-    }
-    if let Some(kept) = kept {
-        kept.copy_from_slice(c);
-    }
-}
-
-/// A row of an LSTM's step back; see `rows::lstm_backward`.
-#[inline(always)]
-fn lstm_row_backward<T: GemmReal>(
-    gates: [&mut [T]; 4],
-    peephole: Option<[&[T]; 3]>,
-    c: &[T],
-    c_before: &[T],
-    dh: &[T],
-    dc: &mut [T],
-) {
-    #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
-        use bytemuck::{cast_slice, cast_slice_mut};
-        let (gates, peephole) = (gates.map(cast_slice_mut), peephole.map(|p| p.map(cast_slice)));
-        let (c, c_before, dh) = (cast_slice(c), cast_slice(c_before), cast_slice(dh));
-        // SAFETY: the processor has it.
-        return unsafe { avx512::lstm_backward(gates, peephole, c, c_before, dh, cast_slice_mut(dc)) };
-    }
-    match peephole {
-        Some(peephole) => rows::lstm_backward::<T, true>(gates, peephole, c, c_before, dh, dc),
-        None => rows::lstm_backward::<T, false>(gates, [&[]; 3], c, c_before, dh, dc),
-    }
-}
-
-/// A row of a GRU's step; see `rows::gru`. Without `training` neither gates nor q are needed any more.
-#[inline(always)]
-fn gru_row<T: GemmReal>(gates: [&mut [T]; 3], bias: [&[T]; 4], q: &mut [T], before: &[T], training: bool, h: &mut [T]) {
-    #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
-        use bytemuck::{cast_slice, cast_slice_mut};
-        let (gates, bias) = (gates.map(cast_slice_mut), bias.map(cast_slice));
-        let (q, before, h) = (cast_slice_mut(q), cast_slice(before), cast_slice_mut(h));
-        // SAFETY: the processor has it.
-        return unsafe { avx512::gru(gates, bias, q, before, training, h) };
-    }
-    let _ = training;
-    rows::gru(gates, bias, q, before, h);
-}
-
-/// A row of an Elman step with tanh; see `rows::rnn`.
-#[inline(always)]
-fn tanh_row<T: GemmReal>(a: &mut [T], bias: &[T], training: bool, h: &mut [T]) {
-    #[cfg(target_arch = "x86_64")]
-    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
-        use bytemuck::{cast_slice, cast_slice_mut};
-        // SAFETY: the processor has it.
-        return unsafe { avx512::rnn(cast_slice_mut(a), cast_slice(bias), training, cast_slice_mut(h)) };
-    }
-    let _ = training;
-    rows::rnn::<T, false>(a, bias, h);
 }
 
 /// Calls `row(0)` … `row(n − 1)` as vector code; see [`vectorize`].
@@ -566,7 +483,7 @@ impl<T: GemmReal> Forward<'_, T> {
                     |b| {
                         let gates = [gate(b, 0), gate(b, 1), gate(b, 2)];
                         let bias = [bias(0), bias(1), bias(2), bias(3)];
-                        gru_row(gates, bias, extra(b), before(b), self.training, h(b));
+                        rows::gru_row(gates, bias, extra(b), before(b), self.training, h(b));
                     },
                 );
             }
@@ -591,7 +508,7 @@ impl<T: GemmReal> Forward<'_, T> {
                 n,
                 #[inline(always)]
                 |b| match nonlinearity {
-                    Nonlinearity::Tanh => tanh_row(gate(b, 0), bias(0), self.training, h(b)),
+                    Nonlinearity::Tanh => rows::tanh_row(gate(b, 0), bias(0), self.training, h(b)),
                     Nonlinearity::Relu => rows::rnn::<T, true>(gate(b, 0), bias(0), h(b)),
                 },
             ),
@@ -608,7 +525,7 @@ impl<T: GemmReal> Forward<'_, T> {
                         let h = if e.projected() { extra(b) } else { h(b) };
                         // SAFETY: as above.
                         let kept = || unsafe { self.cells.part((row + b) * h_units + unit, units) };
-                        lstm_row(gates, bias, peephole, c, self.training.then(kept), h);
+                        rows::lstm_row(gates, bias, peephole, c, self.training.then(kept), h);
                     },
                 );
                 if e.projected() {
@@ -779,7 +696,7 @@ impl<T: GemmReal> Backward<'_, T> {
                                 if e.projected() { self.scratch.read((first + b) * h_units, h_units) } else { dh(b) };
                             (raw, self.dc.part((first + b) * h_units + unit, units))
                         };
-                        lstm_row_backward(gates, peephole, c, c_before, dh, dc);
+                        rows::lstm_row_backward(gates, peephole, c, c_before, dh, dc);
                     },
                 );
             }

@@ -6,7 +6,14 @@
 //!
 //! [`vectorize`]: crate::cpu::simd::vectorize
 
-use crate::cpu::real::Real;
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
+use crate::cpu::{gemm::GemmReal, real::Real};
+#[cfg(target_arch = "x86_64")]
+use crate::{
+    cpu::simd::{Isa, isa},
+    dtype::DType,
+};
 
 /// Elman with tanh or ReLU: `a` pre-activations to activations, which are h′.
 #[inline(always)]
@@ -194,4 +201,91 @@ pub fn gru_before_gates_backward<T: Real>(gr: &mut [T], h_before: &[T], dq: &[T]
         dh[j] = dq[j].fma(r, dh[j]);
         gr[j] = dq[j] * h_before[j] * (r * (T::ONE - r));
     }
+}
+
+/// A row of an LSTM's step, with peepholes if there are some. h receives σ(o) ∘ tanh(c); `kept` c′ as well. Without it the gates are
+/// not needed any more.
+#[inline(always)]
+pub fn lstm_row<T: GemmReal>(
+    gates: [&mut [T]; 4],
+    bias: [&[T]; 4],
+    peephole: Option<[&[T]; 3]>,
+    c: &mut [T],
+    kept: Option<&mut [T]>,
+    h: &mut [T],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let (gates, bias) = (gates.map(cast_slice_mut), bias.map(cast_slice));
+        let (peephole, kept) = (peephole.map(|p| p.map(cast_slice)), kept.map(cast_slice_mut));
+        // SAFETY: the processor has it.
+        return unsafe { avx512::lstm(gates, bias, peephole, cast_slice_mut(c), kept, cast_slice_mut(h)) };
+    }
+    match peephole {
+        Some(peephole) => lstm::<T, true>(gates, bias, peephole, c, h),
+        None => lstm::<T, false>(gates, bias, [&[]; 3], c, h),
+    }
+    if let Some(kept) = kept {
+        kept.copy_from_slice(c);
+    }
+}
+
+/// A row of an LSTM's step back; see [`lstm_backward`].
+#[inline(always)]
+pub fn lstm_row_backward<T: GemmReal>(
+    gates: [&mut [T]; 4],
+    peephole: Option<[&[T]; 3]>,
+    c: &[T],
+    c_before: &[T],
+    dh: &[T],
+    dc: &mut [T],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let (gates, peephole) = (gates.map(cast_slice_mut), peephole.map(|p| p.map(cast_slice)));
+        let (c, c_before, dh) = (cast_slice(c), cast_slice(c_before), cast_slice(dh));
+        // SAFETY: the processor has it.
+        return unsafe { avx512::lstm_backward(gates, peephole, c, c_before, dh, cast_slice_mut(dc)) };
+    }
+    match peephole {
+        Some(peephole) => lstm_backward::<T, true>(gates, peephole, c, c_before, dh, dc),
+        None => lstm_backward::<T, false>(gates, [&[]; 3], c, c_before, dh, dc),
+    }
+}
+
+/// A row of a GRU's step; see [`gru`]. Without `training` neither gates nor q are needed any more.
+#[inline(always)]
+pub fn gru_row<T: GemmReal>(
+    gates: [&mut [T]; 3],
+    bias: [&[T]; 4],
+    q: &mut [T],
+    before: &[T],
+    training: bool,
+    h: &mut [T],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        let (gates, bias) = (gates.map(cast_slice_mut), bias.map(cast_slice));
+        let (q, before, h) = (cast_slice_mut(q), cast_slice(before), cast_slice_mut(h));
+        // SAFETY: the processor has it.
+        return unsafe { avx512::gru(gates, bias, q, before, training, h) };
+    }
+    let _ = training;
+    gru(gates, bias, q, before, h);
+}
+
+/// A row of an Elman step with tanh; see [`rnn`].
+#[inline(always)]
+pub fn tanh_row<T: GemmReal>(a: &mut [T], bias: &[T], training: bool, h: &mut [T]) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        use bytemuck::{cast_slice, cast_slice_mut};
+        // SAFETY: the processor has it.
+        return unsafe { avx512::rnn(cast_slice_mut(a), cast_slice(bias), training, cast_slice_mut(h)) };
+    }
+    let _ = training;
+    rnn::<T, false>(a, bias, h);
 }

@@ -1,0 +1,215 @@
+use super::*;
+use crate::{
+    cpu::simd::{Isa, isa},
+    rng::Philox,
+};
+
+fn random<T: Real>(n: usize, rng: &mut Philox) -> Vec<T> {
+    (0..n).map(|_| T::of(rng.uniform() as f64 - 0.5)).collect()
+}
+
+fn against_naive<T: GemmReal>(tolerance: f64) {
+    let mut rng = Philox::seed(5);
+    for (m, n, k) in
+        [(1, 1, 1), (1, 300, 17), (3, 33, 7), (12, 32, 64), (13, 31, 300), (97, 70, 513), (5, 2100, 9), (200, 130, 260)]
+    {
+        for (trans_a, trans_b, alpha, beta) in
+            [(false, false, 1.0, 0.0), (true, false, 1.0, 1.0), (false, true, 0.5, 2.0), (true, true, 1.0, -1.0)]
+        {
+            let (a, b, c) = (random::<T>(m * k, &mut rng), random::<T>(k * n, &mut rng), random::<T>(m * n, &mut rng));
+            let mut got = c.clone();
+            let g = Gemm { batch: 1, m, n, k, trans_a, trans_b, stride_a: 0, stride_b: 0, alpha, beta };
+            batched::<T>(&g, &a, &b, &mut got);
+            for i in 0..m {
+                for j in 0..n {
+                    let sum: f64 = (0..k)
+                        .map(|p| {
+                            let x = if trans_a { a[p * m + i] } else { a[i * k + p] };
+                            let y = if trans_b { b[j * k + p] } else { b[p * n + j] };
+                            x.to_f64() * y.to_f64()
+                        })
+                        .sum();
+                    let want = alpha * sum + beta * c[i * n + j].to_f64();
+                    let error = (got[i * n + j].to_f64() - want).abs();
+                    assert!(error <= tolerance * (k as f64).sqrt(), "{m}×{n}×{k} at {i},{j}: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Roundings of a chain of k products below 1/4 grow about as √k; four units in the last place of 1 leave room.
+#[test]
+fn f32_and_f64() {
+    against_naive::<f32>(4.0 * f32::EPSILON as f64);
+    against_naive::<f64>(4.0 * f64::EPSILON);
+}
+
+/// Packed operands, in runs of columns, for rows that lie in several places, against sums in f64: the bound is that of
+/// [`f32_and_f64`].
+#[test]
+fn packed_operands() {
+    let mut rng = Philox::seed(8);
+    for (spans, k, width, count, apart) in [
+        (&[16][..], 32, 32, 1, 0),
+        (&[30], 256, 128, 4, 150),
+        (&[7, 20, 1, 16], 123, 33, 3, 40),
+        (&[64, 3], 30, 16, 2, 16),
+        (&[5, 40], 224, 70, 1, 0),
+        (&[1], 64, 200, 2, 210),
+    ] {
+        let columns = Columns { width, count, apart };
+        let (m, all) = (spans.iter().sum::<usize>(), apart * (count - 1) + width);
+        let form = f32::form(m, k, width * count);
+        assert_eq!(form == Form::Tiles, isa() == Isa::Amx && m >= TILED);
+        let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * all, &mut rng));
+        let transposed: Vec<f32> = (0..all * k).map(|i| b[i % k * all + i / k]).collect();
+        let before = random::<f32>(m * all, &mut rng);
+        for (b_mat, add) in [(Mat::new(&b, k, all, all, 1), false), (Mat::new(&transposed, k, 1, all, k), true)] {
+            let mut packed = vec![0.0; packed_len::<f32>(form, k, columns)];
+            // SAFETY: b has the columns.
+            unsafe { pack(form, b_mat, k, columns, &mut packed) };
+            let mut got = before.clone();
+            let c = got.as_mut_ptr();
+            let begin = |i: usize| spans[..i].iter().sum::<usize>();
+            let rows = (0..spans.len())
+                .map(|i| Rows::raw(spans[i], (a[begin(i) * k..].as_ptr(), k), (c.wrapping_add(begin(i) * all), all)));
+            // SAFETY: all rows of both.
+            unsafe { gemm_packed_rows(form, k, columns, &rows.collect::<Vec<_>>(), &packed, add) };
+            for (i, j) in (0..m).flat_map(|i| (0..all).map(move |j| (i, j))) {
+                let (old, new) = (before[i * all + j], got[i * all + j]);
+                if count > 1 && j % apart >= width {
+                    assert_eq!(old, new, "{i}, {j}: a column between runs");
+                    continue;
+                }
+                let sum: f64 = (0..k).map(|p| a[i * k + p] as f64 * b[p * all + j] as f64).sum();
+                let error = (new as f64 - sum - if add { old as f64 } else { 0.0 }).abs();
+                let bound = 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
+                assert!(error <= bound, "{spans:?} × {k} × {columns:?} at {i}, {j}: {error}");
+            }
+        }
+    }
+}
+
+/// Factors of two parts of bf16, each of eight bits and rounded to nearest, are wrong by 2⁻¹⁸ at most, and so is what is left out, the
+/// product of the second parts; what exact products are wrong by comes on top.
+#[test]
+fn rough_tiles() {
+    if isa() != Isa::Amx {
+        return println!("skipped: no AMX");
+    }
+    let mut rng = Philox::seed(11);
+    let mut worst = 0f64;
+    for (m, n, k) in [(16, 32, 32), (40, 70, 100), (33, 200, 224)] {
+        let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+        let mut packed = vec![0.0; packed_len::<f32>(Form::Tiles, k, Columns::all(n))];
+        // SAFETY: b is k × n.
+        unsafe { pack(Form::Tiles, Mat::new(&b, k, n, n, 1), k, Columns::all(n), &mut packed) };
+        let mut got = vec![0f32; m * n];
+        let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
+        // SAFETY: m rows of each.
+        unsafe { in_tiles((k, true), Columns::all(n), &rows, &packed, false) };
+        for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            let terms = (0..k).map(|p| a[i * k + p] as f64 * b[p * n + j] as f64);
+            let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+            let error = (got[i * n + j] as f64 - sum).abs();
+            let bound = 3.01 * size * 2f64.powi(-18) + 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
+            assert!(error <= bound, "{m}×{n}×{k} at {i},{j}: {error}, at most {bound}");
+            worst = worst.max(error / size);
+        }
+    }
+    // Not the exact ones.
+    assert!(worst > 2f64.powi(-22), "{worst}");
+}
+
+/// Products that share an operand have the bits of each alone, also where one is too narrow, or all are too wide, to be packed together.
+#[test]
+fn several_products_of_one_operand() {
+    let mut rng = Philox::seed(9);
+    let (m, k) = (130, 300);
+    let a = random::<f32>(m * k, &mut rng);
+    // As the transpose of a row-major k × m.
+    let a = Mat::new(&a, m, 1, k, m);
+    for widths in [[64, 130], [200, 3], [1500, 1000]] {
+        let b = widths.map(|n| random::<f32>(n * k, &mut rng));
+        let before = widths.map(|n| random::<f32>(n * m, &mut rng));
+        let (mut together, mut alone) = (before.clone(), before);
+        let [first, second] = &mut together;
+        let output = |i: usize, c: &mut [f32], beta: f32| Output {
+            n: widths[i],
+            b: Mat::new(&b[i], k, widths[i], widths[i], 1),
+            c: MatMut::new(c, m, widths[i], widths[i]),
+            beta,
+        };
+        products((m, k), a, &[output(0, first, 0.0), output(1, second, 1.0)]);
+        for (i, c) in alone.iter_mut().enumerate() {
+            let o = output(i, c, i as f32);
+            product((m, o.n, k), a, o.b, o.c, 1.0, o.beta);
+        }
+        assert_eq!(together, alone, "{widths:?}");
+    }
+}
+
+/// What is not finite, or is nearly so, comes out as a plain sum has it, also where numbers are taken apart.
+#[test]
+fn infinities_and_nan() {
+    let mut rng = Philox::seed(7);
+    // Tiles, where there are such.
+    let (m, n, k) = (40, 70, 60);
+    assert_eq!(f32::form(m, k, n) == Form::Tiles, isa() == Isa::Amx);
+    for (in_a, x) in
+        [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 3.4e38].into_iter().flat_map(|x| [(true, x), (false, x)])
+    {
+        let (mut a, mut b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+        (if in_a { &mut a } else { &mut b })[17] = x;
+        let form = f32::form(m, k, n);
+        let mut packed = vec![0.0; packed_len::<f32>(form, k, Columns::all(n))];
+        // SAFETY: b is k × n.
+        unsafe { pack(form, Mat::new(&b, k, n, n, 1), k, Columns::all(n), &mut packed) };
+        let (mut got, mut other) = (vec![0f32; m * n], vec![0f32; m * n]);
+        let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
+        // SAFETY: m rows of each.
+        unsafe { gemm_packed_rows(form, k, Columns::all(n), &rows, &packed, false) };
+        let (a, b) = (Mat::new(&a, m, k, k, 1), Mat::new(&b, k, n, n, 1));
+        product((m, n, k), a, b, MatMut::new(&mut other, m, n, n), 1.0, 0.0);
+        for i in 0..m {
+            for j in 0..n {
+                // SAFETY: inside both.
+                let want = (0..k).fold(0f32, |sum, p| unsafe { (*a.at(i, p)).mul_add(*b.at(p, j), sum) });
+                for got in [got[i * n + j], other[i * n + j]] {
+                    let close = (got - want).abs() <= 1e-5 * want.abs().max(1.0);
+                    assert!(close || got == want || got.is_nan() && want.is_nan(), "{x} in a: {in_a}: {got}, {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_and_neighbours_change_nothing() {
+    let mut rng = Philox::seed(6);
+    let (m, n, k) = (150, 200, 300);
+    let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+    let run = |threads: usize, rows: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut c = vec![0f32; rows * n];
+        let g = Gemm {
+            batch: 1,
+            m: rows,
+            n,
+            k,
+            trans_a: false,
+            trans_b: false,
+            stride_a: 0,
+            stride_b: 0,
+            alpha: 1.0,
+            beta: 0.0,
+        };
+        pool.install(|| batched::<f32>(&g, &a[..rows * k], &b, &mut c));
+        c
+    };
+    let one = run(1, m);
+    assert_eq!(one, run(2, m));
+    assert_eq!(one, run(5, m));
+    assert_eq!(one[..7 * n], run(1, 7)[..]);
+}
