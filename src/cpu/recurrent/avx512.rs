@@ -8,7 +8,7 @@ const ABREAST: usize = 2;
 
 type Lanes<const N: usize> = [__m512; N];
 
-/// `f` of each of some vectors, as a loop that is unrolled.
+/// A value for each of some vectors, by a loop that is unrolled.
 macro_rules! each {
     ($n:ident, $k:ident => $value:expr) => {{
         let mut y = [_mm512_setzero_ps(); $n];
