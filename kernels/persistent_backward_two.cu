@@ -27,8 +27,8 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
         return at<const T>(pass.weight) + uint64_t(k) * output + of_outputs.first + row;
     });
     load_weights<T>(layouts.of(true), me.units, of_second.all, hidden, false, [&](unsigned row, unsigned k) {
-            return at<const T>(pass.weight_second) + uint64_t(k) * hidden + me.first_unit + row;
-        });
+        return at<const T>(pass.weight_second) + uint64_t(k) * hidden + me.first_unit + row;
+    });
     const Own<TILES> own;
     float peephole[3] = {};
     if (cell == CELL_LSTM_PEEPHOLE && own.unit < me.units)

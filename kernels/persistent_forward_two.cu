@@ -21,8 +21,8 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
         return u < me.units ? at<const T>(pass.weight) + (uint64_t(g) * hidden + me.first_unit + u) * output + k : nullptr;
     });
     load_weights<T>(layouts.of(true), of_outputs.count, hidden, 1, p.vector, [&](unsigned row, unsigned k) {
-            return at<const T>(pass.weight_second) + uint64_t(of_outputs.first + row) * hidden + k;
-        });
+        return at<const T>(pass.weight_second) + uint64_t(of_outputs.first + row) * hidden + k;
+    });
     const Depth states{output, output, outputs, (output + outputs - 1) / outputs}, made{hidden, hidden, units, unsigned(p.members)};
     const Own<TILES> own;
     const Unit<T, 2> unit(p, pass, me.first_unit + own.unit, own.unit < me.units);

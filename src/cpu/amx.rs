@@ -409,6 +409,18 @@ macro_rules! fetch {
     };
 }
 
+/// What two tiles of a and two of b, in the last four registers, add to the first four.
+macro_rules! four {
+    () => {
+        concat!(
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7"
+        )
+    };
+}
+
 /// A kernel for two strips and a panel, with these products in each step.
 macro_rules! two {
     ($(#[$about:meta])* $name:ident, $($product:expr),* $(,)?) => {
@@ -512,47 +524,29 @@ two! {
     "tileloadd tmm6, [{b} + {line} + 4096]",
     "tileloadd tmm7, [{b} + {line} + 5120]",
     fetch!("4096"),
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
     // x₁ y₂
     "tileloadd tmm6, [{b} + {line} + 2048]",
     "tileloadd tmm7, [{b} + {line} + 3072]",
     fetch!("2048"),
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
     // x₂ y₂
     "tileloadd tmm4, [{a} + {line} + 2048]",
     "tileloadd tmm5, [{a} + {line} + 3072]",
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
     // x₂ y₁
     "tileloadd tmm6, [{b} + {line}]",
     "tileloadd tmm7, [{b} + {line} + 1024]",
     fetch!("0"),
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
     // x₃ y₁
     "tileloadd tmm4, [{a} + {line} + 4096]",
     "tileloadd tmm5, [{a} + {line} + 5120]",
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
     // x₁ y₁
     "tileloadd tmm4, [{a} + {line}]",
     "tileloadd tmm5, [{a} + {line} + 1024]",
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
 }
 
 two! {
@@ -564,25 +558,16 @@ two! {
     "tileloadd tmm6, [{b} + {line} + 2048]",
     "tileloadd tmm7, [{b} + {line} + 3072]",
     fetch!("2048"),
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
     // x₁ y₁
     "tileloadd tmm6, [{b} + {line}]",
     "tileloadd tmm7, [{b} + {line} + 1024]",
     fetch!("0"),
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
     // x₂ y₁
     "tileloadd tmm4, [{a} + {line} + 2048]",
     "tileloadd tmm5, [{a} + {line} + 3072]",
-    "tdpbf16ps tmm0, tmm4, tmm6",
-    "tdpbf16ps tmm1, tmm4, tmm7",
-    "tdpbf16ps tmm2, tmm5, tmm6",
-    "tdpbf16ps tmm3, tmm5, tmm7",
+    four!(),
 }
 
 one! {
