@@ -7,6 +7,9 @@ use std::sync::OnceLock;
 pub enum Isa {
     /// What the target guarantees.
     Portable,
+    /// NEON, which every 64-bit ARM processor has: portable bodies use it as well, products have kernels of their own.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// AVX2 and FMA.
     Avx2,
     /// AVX-512 F, VL, BW, DQ.
@@ -41,7 +44,12 @@ fn detect() -> Isa {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Isa {
+    Isa::Neon
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detect() -> Isa {
     Isa::Portable
 }

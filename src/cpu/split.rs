@@ -38,6 +38,7 @@ impl<T> Shared<T> {
     }
 
     /// Where it begins.
+    #[cfg(target_arch = "x86_64")]
     pub fn start(&self) -> *mut T {
         self.ptr
     }

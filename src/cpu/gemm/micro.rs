@@ -57,6 +57,8 @@ pub trait GemmReal: Real {
     fn fetch(at: *const Self) {
         #[cfg(target_arch = "x86_64")]
         x86::fetch(at);
+        #[cfg(target_arch = "aarch64")]
+        neon::fetch(at);
         let _ = at;
     }
 
@@ -297,7 +299,76 @@ mod x86 {
     pub static F64: (&Set<f64>, &Set<f64>) = (&AVX512_F64, &AVX2_F64);
 }
 
-/// Arrays of four that the compiler maps onto what the target has (SSE, NEON).
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use std::{arch::aarch64::*, array::from_fn};
+
+    use super::{MatMut, Set, Tile};
+
+    #[inline(always)]
+    pub fn fetch<T>(at: *const T) {
+        // SAFETY: a hint, which no address makes fault.
+        unsafe { std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly)) };
+    }
+
+    /// See [`super::GemmReal::transpose8`]: four blocks of four by four.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, step: usize) {
+        for p in [0, 4] {
+            // SAFETY: the caller's rows and runs.
+            unsafe {
+                let row = |i: usize| vld1q_f32(from.add(i * stride + p));
+                let four = |i: usize| {
+                    let (even, odd) = (vzipq_f32(row(i), row(i + 2)), vzipq_f32(row(i + 1), row(i + 3)));
+                    let (first, last) = (vzipq_f32(even.0, odd.0), vzipq_f32(even.1, odd.1));
+                    [first.0, first.1, last.0, last.1]
+                };
+                let (upper, lower) = (four(0), four(4));
+                for q in 0..4 {
+                    vst1q_f32(to.add((p + q) * step), upper[q]);
+                    vst1q_f32(to.add((p + q) * step + 4), lower[q]);
+                }
+            }
+        }
+    }
+
+    macro_rules! neon {
+        ($name:ident, $t:ty, $w:literal, $v:ty, $load:ident, $splat:ident, $fma:ident, $store:ident) => {
+            micro!(
+                $name,
+                $t,
+                $w,
+                ["neon"],
+                $v,
+                $load,
+                |x: *const $t, n: usize| $load(from_fn::<$t, $w, _>(|i| if i < n { *x.add(i) } else { 0.0 }).as_ptr()),
+                |x: *const $t| $splat(*x),
+                |x, y, z| $fma(z, y, x),
+                $store,
+                |at: *mut $t, n: usize, v: $v| {
+                    let mut values = [0.0; $w];
+                    $store(values.as_mut_ptr(), v);
+                    (0..n).for_each(|i| *at.add(i) = values[i]);
+                },
+                $splat(0.0),
+                fetch
+            );
+        };
+    }
+    neon!(neon_f32, f32, 4, float32x4_t, vld1q_f32, vdupq_n_f32, vfmaq_f32, vst1q_f32);
+    neon!(neon_f64, f64, 2, float64x2_t, vld1q_f64, vdupq_n_f64, vfmaq_f64, vst1q_f64);
+
+    // 24 of 32 registers add up, four hold b.
+    set!(F32_TABLE, f32, neon_f32, 4 * 4, [1, 2, 3, 4, 5, 6], [1 2 3 4]);
+    set!(F64_TABLE, f64, neon_f64, 2 * 4, [1, 2, 3, 4, 5, 6], [1 2 3 4]);
+    pub static F32: &Set<f32> = &F32_TABLE;
+    pub static F64: &Set<f64> = &F64_TABLE;
+}
+
+/// Arrays of four that the compiler maps onto what the target has.
 mod portable {
     use super::{MatMut, Set, Tile};
 
@@ -335,6 +406,8 @@ impl GemmReal for f32 {
             Isa::Amx | Isa::Avx512 => x86::F32.0,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => x86::F32.1,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::F32,
             _ => portable::F32,
         }
     }
@@ -364,6 +437,13 @@ impl GemmReal for f32 {
             unsafe { transpose8(from, stride, to, step) }
         }
     }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn transpose8(from: *const f32, stride: usize, to: *mut f32, step: usize) {
+        // SAFETY: the caller's; every processor of this kind has NEON.
+        unsafe { neon::transpose8(from, stride, to, step) }
+    }
 }
 
 impl GemmReal for f64 {
@@ -373,6 +453,8 @@ impl GemmReal for f64 {
             Isa::Amx | Isa::Avx512 => x86::F64.0,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => x86::F64.1,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::F64,
             _ => portable::F64,
         }
     }
