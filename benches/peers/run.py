@@ -4,7 +4,8 @@
         [--threads 1,2] [--sizes 0,1,…] [--rounds 5] [--slow-rounds 1] [--memory-size 7] [--out FILE.json]
 
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
-change in what else the machine does meets all of them; candle and burn take part in the first --slow-rounds rounds only. A ratio above 1 means
+change in what else the machine does meets all of them, and on the same cores, where the system can hold processes there: those of a rented
+machine may be half as fast as each other. Rounds take the cores in turn. candle and burn take part in the first --slow-rounds rounds only. A ratio above 1 means
 that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the others, what it computes is compared with PyTorch.
 """
 
@@ -37,6 +38,8 @@ SIZES = [  # T, B, I, H, layers, bidirectional
 ]
 PEERS = ["torch", "onnxruntime", "candle", "burn"]
 SLOW = ["candle", "burn"]
+# What this process may run on.
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 # The largest difference of an output, which is at most 1, and of a gradient beside the largest of its tensor.
 TOLERANCE = 1e-4
 
@@ -241,11 +244,29 @@ class RustPeer:
                     agree(f"{self.name} {case}", f"gradient {k}", a, b, max(map(abs, b)))
             module.zero_grad(set_to_none=True)
 
+    def pids(self):
+        return [program.process.pid for program in self.processes.values()]
+
     def seconds(self, case, repeats):
         return None if case["cell"] in self.missed else self.process(case["threads"]).ask({**case, "repeats": repeats})["seconds"]
 
     def missing(self, case):
         return self.missed.get(case["cell"])
+
+
+def hold(processes, threads, turn):
+    """Holds all threads of some processes on as many of this one's cores as a case has threads, others each turn. False where it cannot."""
+    if not hasattr(os, "sched_setaffinity"):
+        return False
+    first = turn * threads % len(CORES)
+    cores = {CORES[(first + k) % len(CORES)] for k in range(threads)}
+    for process in processes:
+        for thread in os.listdir(f"/proc/{process}/task"):
+            try:
+                os.sched_setaffinity(int(thread), cores)
+            except ProcessLookupError:
+                pass  # It has ended meanwhile.
+    return True
 
 
 def agree(who, what, got, wanted, scale):
@@ -334,11 +355,12 @@ def main():
             others[name] = theirs if name == "torch" else OnnxRuntime(theirs)
     # First, while nothing else of this runs.
     used = memory(args.peer, SIZES[args.memory_size], max(threads_of)) if args.memory_size >= 0 and "torch" in names else None
-    results, missing, peaks, instructions = [], {}, {}, None
+    results, missing, peaks, instructions, held = [], {}, {}, None, False
     for cell in cells:
         for mode in args.modes.split(","):
             for threads in threads_of:
                 what = f"{cell:4} {mode:5} {threads} thread{'s'[:threads - 1]:1}"
+                hold([ours.process.pid], threads, len(peaks.get(str(threads), [])))
                 measured = ours.ask({"what": "peak", "threads": threads})
                 instructions = measured["instructions"]
                 peaks.setdefault(str(threads), []).append(measured["gflops"])
@@ -347,6 +369,9 @@ def main():
                     case = case_of(cell, size, mode, threads)
                     times = {name: [] for name in ["gatefold", *names]}
                     for k in range(args.rounds):
+                        # PyTorch and ONNX Runtime are in this process.
+                        slow = [pid for name in others if name in SLOW for pid in others[name].pids()]
+                        held = hold([os.getpid(), ours.process.pid, *slow], threads, k)
                         times["gatefold"] += ours.seconds(case, 1)
                         for name, other in others.items():
                             if k < (args.slow_rounds if name in SLOW else args.rounds):
@@ -373,6 +398,7 @@ def main():
             "torch": torch.__version__,
             "versions": {name: other.version for name, other in others.items()},
             "rounds": args.rounds,
+            "held": held,
             "slow_rounds": {name: args.slow_rounds for name in names if name in SLOW},
             "missing": [dict(peer=name, cell=cell, mode=mode, why=why) for (name, cell, mode), why in missing.items()],
             "peak": {"instructions": instructions, "gflops": peaks},
