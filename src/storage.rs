@@ -339,7 +339,12 @@ pub(crate) fn update(mut steps: Vec<Step<'_, Storage>>, live: Option<&Live<'_, S
     const OP: &str = "optimizer step";
     while let Some(first) = steps.first().map(|step| step.gradient) {
         let device = first.device();
-        let (here, elsewhere) = steps.into_iter().partition::<Vec<_>, _>(|step| step.gradient.device() == device);
+        let lies_here = |step: &Step<'_, Storage>| step.gradient.device() == device;
+        let (here, elsewhere) = if steps.iter().all(lies_here) {
+            (steps, Vec::new())
+        } else {
+            steps.into_iter().partition::<Vec<_>, _>(lies_here)
+        };
         steps = elsewhere;
         on!(first, backend => {
             let buffers = |Step { update, parameter, gradient, state, master, clock }| {

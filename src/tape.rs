@@ -397,7 +397,12 @@ impl Parameter {
 
     /// The present value (shared; it does not change when the parameter is updated).
     pub fn value(&self) -> Tensor {
-        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read(Tensor::clone)
+    }
+
+    /// Without a copy of its own.
+    fn read<R>(&self, body: impl FnOnce(&Tensor) -> R) -> R {
+        body(&self.0.value.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces the value.
@@ -430,7 +435,7 @@ impl Parameter {
     /// Where it does not have the value's shape, dtype and device.
     pub fn set_grad(&self, gradient: Option<Tensor>) -> Result<()> {
         if let Some(gradient) = &gradient {
-            self.value().expect_like("Parameter::set_grad", gradient)?;
+            self.read(|value| value.expect_like("Parameter::set_grad", gradient))?;
         }
         *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
         Ok(())
@@ -438,7 +443,7 @@ impl Parameter {
 
     /// Adds into the gradient.
     pub fn accumulate(&self, gradient: Tensor) -> Result<()> {
-        self.value().expect_like("accumulate a gradient", &gradient)?;
+        self.read(|value| value.expect_like("accumulate a gradient", &gradient))?;
         match &mut *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(sum) => sum.add_scaled(1.0, &gradient),
             empty => {
@@ -465,7 +470,7 @@ impl Parameter {
 
     /// The extents.
     pub fn shape(&self) -> Shape {
-        self.value().shape().clone()
+        self.read(|value| value.shape().clone())
     }
 }
 
@@ -491,6 +496,10 @@ pub(crate) fn lock_gradients(parameters: &[Parameter]) -> Vec<MutexGuard<'_, Opt
 
 /// Takes locks in the order of the ids, so that no two threads wait for each other; gives them in that of the list.
 fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> L) -> Vec<L> {
+    // As a module lists them: it has made them in that order.
+    if parameters.is_sorted_by(|a, b| a.id() < b.id()) {
+        return parameters.iter().map(lock).collect();
+    }
     let mut order: Vec<usize> = (0..parameters.len()).collect();
     order.sort_unstable_by_key(|&i| parameters[i].id());
     let mut locks: Vec<(usize, L)> = order.into_iter().map(|i| (i, lock(&parameters[i]))).collect();
