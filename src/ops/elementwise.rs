@@ -1,5 +1,7 @@
 //! Arithmetic that broadcasts, functions of one argument, casts.
 
+use smallvec::smallvec;
+
 use crate::{
     dtype::DType,
     error::{Error, Result},
@@ -15,6 +17,11 @@ use crate::{
 pub(crate) fn binary(name: &'static str, op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.expect_float(name)?;
     a.expect_kin(name, b)?;
+    if a.shape() == b.shape() {
+        let mut y = a.like(a.shape())?;
+        storage::binary(op, &[y.numel()], (a.storage(), &[1]), (b.storage(), &[1]), y.storage_mut()?)?;
+        return Ok(y);
+    }
     let shape = Shape::broadcast(a.shape(), b.shape(), name)?;
     let (from_a, from_b) = (a.shape().broadcast_strides(&shape), b.shape().broadcast_strides(&shape));
     let mut y = a.like(&shape)?;
@@ -74,7 +81,7 @@ impl Var {
         self.derive(name, &[self, other], value, move |dy| {
             let da = to_a.map(|shape| sum_to(dy.clone(), &shape)).transpose()?;
             let db = to_b.map(|shape| scaled(name, sum_to(dy, &shape)?, sign)).transpose()?;
-            Ok(vec![da, db])
+            Ok(smallvec![da, db])
         })
     }
 
@@ -90,7 +97,7 @@ impl Var {
         let for_b = other.requires_grad().then(|| (other.shape().clone(), self.tensor().clone()));
         self.derive(OP, &[self, other], value, move |dy| {
             let gradient = |(shape, factor): (Shape, Tensor)| sum_to(binary(OP, Binary::Mul, &dy, &factor)?, &shape);
-            Ok(vec![for_a.map(gradient).transpose()?, for_b.map(gradient).transpose()?])
+            Ok(smallvec![for_a.map(gradient).transpose()?, for_b.map(gradient).transpose()?])
         })
     }
 
@@ -111,7 +118,7 @@ impl Var {
                 let slope = binary(OP, Binary::Div, &y, &b)?;
                 scaled(OP, sum_to(binary(OP, Binary::Mul, &slope, &dy)?, b.shape())?, -1.0)
             });
-            Ok(vec![da, db.transpose()?])
+            Ok(smallvec![da, db.transpose()?])
         })
     }
 
