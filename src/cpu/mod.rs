@@ -22,7 +22,7 @@ pub mod split;
 pub mod testing;
 pub mod walk;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, CLASSES, class, index};
 
 use crate::{
     dtype::{DType, Element},
