@@ -58,6 +58,11 @@ impl Shared {
     pub fn get_mut(&mut self) -> Option<&mut Storage> {
         self.0.as_mut().and_then(Arc::get_mut)
     }
+
+    /// Whether both are handles of the same memory.
+    pub fn is(&self, other: &Shared) -> bool {
+        Arc::ptr_eq(self.arc(), other.arc())
+    }
 }
 
 impl Deref for Shared {

@@ -297,6 +297,24 @@ launch! {
     fn class_loss_backward(loss: &ClassLoss; target: x, weight: opt, dy: x, dx: y);
 }
 
+/// y = y · x in the memory that y has, where the backend does that. Whether it did.
+pub(crate) fn mul_onto(x: &Storage, y: &mut Storage) -> Result<bool> {
+    match (x, y) {
+        (Storage::Cpu(x), Storage::Cpu(y)) => cpu::elementwise::mul_onto(x, y).map(|()| true),
+        #[cfg(feature = "cuda")]
+        _ => Ok(false),
+    }
+}
+
+/// y = y + y likewise.
+pub(crate) fn double(y: &mut Storage) -> Result<bool> {
+    match y {
+        Storage::Cpu(y) => cpu::elementwise::double(y).map(|()| true),
+        #[cfg(feature = "cuda")]
+        _ => Ok(false),
+    }
+}
+
 /// See [`Kernels::write`].
 pub(crate) fn write<T: Element>(host: &[T], y: &mut Storage) -> Result<()> {
     on!(&*y, backend => backend.write(host, backend.buffer_mut("write", y)?))

@@ -372,6 +372,10 @@ fn flow(
     for (node, gradient) in nodes.iter().zip(outgoing) {
         if let (Some(node), Some(gradient)) = (*node, gradient) {
             match &mut gradients[node] {
+                Some(sum) if sum.shares(&gradient) => {
+                    drop(gradient);
+                    sum.double()?;
+                }
                 Some(sum) => sum.add_scaled(1.0, &gradient)?,
                 empty => *empty = Some(gradient),
             }
@@ -418,6 +422,13 @@ impl Var {
     /// The same value without its history.
     pub fn detach(&self) -> Var {
         self.tape.constant(self.value.clone())
+    }
+
+    /// Whether both are one node of one tape, and have its value.
+    pub(crate) fn is(&self, other: &Var) -> bool {
+        // A parameter's node stays where its value is replaced.
+        let one_node = self.node.is_some() && self.node == other.node && Rc::ptr_eq(&self.tape.0, &other.tape.0);
+        one_node && self.value.shares(&other.value)
     }
 
     /// Whether gradients flow to it.

@@ -14,7 +14,7 @@ use crate::{
     device::Device,
     dtype::{DType, Element, with_dtype},
     error::{Error, Result},
-    kernel::Distribution,
+    kernel::{Binary, Distribution},
     rng::Philox,
     shape::Shape,
     shared::Shared,
@@ -338,6 +338,11 @@ impl Tensor {
         Ok(copy)
     }
 
+    /// Whether both are the same memory in the same shape.
+    pub(crate) fn shares(&self, other: &Tensor) -> bool {
+        self.storage.is(&other.storage) && self.shape == other.shape
+    }
+
     /// How many tensors share the memory.
     pub(crate) fn sharers(&self) -> usize {
         self.storage.count()
@@ -358,7 +363,23 @@ impl Tensor {
         if !self.dtype().is_float() {
             return Err(Error::dtype("add_scaled", self.dtype(), "a floating-point dtype"));
         }
+        if alpha == 1.0 && self.sharers() > 1 {
+            // The sum in one pass, instead of a copy and a pass over that.
+            let mut sum = self.like(&self.shape)?;
+            let (a, b) = ((self.storage(), &[1][..]), (other.storage(), &[1][..]));
+            storage::binary(Binary::Add, &[self.numel()], a, b, sum.storage_mut()?)?;
+            *self = sum;
+            return Ok(());
+        }
         storage::axpy(alpha, &other.storage, self.storage_mut()?)
+    }
+
+    /// `self + self`, in place where nobody else shares the memory.
+    pub(crate) fn double(&mut self) -> Result<()> {
+        if self.sharers() == 1 && storage::double(self.storage_mut()?)? {
+            return Ok(());
+        }
+        self.add_scaled(1.0, &self.clone())
     }
 
     /// `Err` unless `other` has this shape, dtype and device.

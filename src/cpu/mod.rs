@@ -5,7 +5,7 @@ mod amx;
 mod arg_max;
 mod buffer;
 mod clip;
-mod elementwise;
+pub mod elementwise;
 pub mod gemm;
 mod index;
 mod loss;

@@ -92,6 +92,20 @@ impl Var {
     pub fn mul(&self, other: &Var) -> Result<Var> {
         const OP: &str = "mul";
         let value = binary(OP, Binary::Mul, self.tensor(), other.tensor())?;
+        if self.is(other) {
+            // A square: both factors have the same gradient, which the tape adds twice.
+            let factor = self.tensor().clone();
+            return self.derive(OP, &[self, other], value, move |mut dy| {
+                // In the memory of dy, where nobody else has that.
+                let own = dy.sharers() == 1 && dy.expect_like(OP, &factor).is_ok();
+                let gradient = if own && storage::mul_onto(factor.storage(), dy.storage_mut()?)? {
+                    dy
+                } else {
+                    sum_to(binary(OP, Binary::Mul, &dy, &factor)?, factor.shape())?
+                };
+                Ok(smallvec![Some(gradient.clone()), Some(gradient)])
+            });
+        }
         // The gradient of each factor needs the other one.
         let for_a = self.requires_grad().then(|| (self.shape().clone(), other.tensor().clone()));
         let for_b = other.requires_grad().then(|| (other.shape().clone(), self.tensor().clone()));
