@@ -41,6 +41,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code, reason = "a backend: calls into the driver, each block with its reason")]
 mod cuda;
+mod shared;
 mod storage;
 
 /// Recurrent networks for those who bring their own memory and framework: described, planned, run forward and backward.

@@ -19,8 +19,15 @@ use crate::error::{Error, Result};
 pub(crate) type Dims = SmallVec<[usize; 4]>;
 
 /// The extents of a tensor, outermost first. Rank 0 is a scalar.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct Shape(Dims);
+
+impl Clone for Shape {
+    fn clone(&self) -> Self {
+        // A copy of memory: `SmallVec::clone` goes element by element.
+        Shape(Dims::from_slice(&self.0))
+    }
+}
 
 impl Shape {
     /// How many elements it holds, or an `Err` where that overflows `usize`.
@@ -80,14 +87,14 @@ impl Shape {
 
     /// The shape with the extent of `axis` replaced.
     pub(crate) fn with(&self, axis: usize, extent: usize) -> Shape {
-        let mut dims = self.0.clone();
+        let mut dims = Dims::from_slice(&self.0);
         dims[axis] = extent;
         Shape(dims)
     }
 
     /// The shape without `axis`.
     pub(crate) fn without(&self, axis: usize) -> Shape {
-        let mut dims = self.0.clone();
+        let mut dims = Dims::from_slice(&self.0);
         dims.remove(axis);
         Shape(dims)
     }

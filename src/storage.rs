@@ -297,6 +297,24 @@ launch! {
     fn class_loss_backward(loss: &ClassLoss; target: x, weight: opt, dy: x, dx: y);
 }
 
+/// y = y · x in the memory that y has, where the backend does that. Whether it did.
+pub(crate) fn mul_onto(x: &Storage, y: &mut Storage) -> Result<bool> {
+    match (x, y) {
+        (Storage::Cpu(x), Storage::Cpu(y)) => cpu::elementwise::mul_onto(x, y).map(|()| true),
+        #[cfg(feature = "cuda")]
+        _ => Ok(false),
+    }
+}
+
+/// y = y + y likewise.
+pub(crate) fn double(y: &mut Storage) -> Result<bool> {
+    match y {
+        Storage::Cpu(y) => cpu::elementwise::double(y).map(|()| true),
+        #[cfg(feature = "cuda")]
+        _ => Ok(false),
+    }
+}
+
 /// See [`Kernels::write`].
 pub(crate) fn write<T: Element>(host: &[T], y: &mut Storage) -> Result<()> {
     on!(&*y, backend => backend.write(host, backend.buffer_mut("write", y)?))
@@ -339,7 +357,12 @@ pub(crate) fn update(mut steps: Vec<Step<'_, Storage>>, live: Option<&Live<'_, S
     const OP: &str = "optimizer step";
     while let Some(first) = steps.first().map(|step| step.gradient) {
         let device = first.device();
-        let (here, elsewhere) = steps.into_iter().partition::<Vec<_>, _>(|step| step.gradient.device() == device);
+        let lies_here = |step: &Step<'_, Storage>| step.gradient.device() == device;
+        let (here, elsewhere) = if steps.iter().all(lies_here) {
+            (steps, Vec::new())
+        } else {
+            steps.into_iter().partition::<Vec<_>, _>(lies_here)
+        };
         steps = elsewhere;
         on!(first, backend => {
             let buffers = |Step { update, parameter, gradient, state, master, clock }| {

@@ -18,7 +18,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     fmt,
     ops::Range,
     rc::Rc,
@@ -27,6 +26,8 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+
+use smallvec::SmallVec;
 
 use crate::{
     device::Device,
@@ -39,28 +40,81 @@ use crate::{
 /// The gradients of an entry's outputs, in order (`None` where nothing flowed back) → those of its inputs, in order.
 pub type Backward = Box<dyn FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>>>;
 
+/// The gradients of an entry's inputs, in order.
+pub(crate) type Gradients = SmallVec<[Option<Tensor>; 3]>;
+
+/// How an entry gives gradients back: most have one output, and do without lists in memory of their own.
+enum Replay {
+    One(Box<dyn FnOnce(Tensor) -> Result<Gradients>>),
+    Any(Backward),
+}
+
 struct Entry {
-    inputs: Vec<Option<usize>>,
+    /// In [`Record::inputs`].
+    inputs: Range<usize>,
     outputs: Range<usize>,
-    backward: Backward,
+    replay: Replay,
 }
 
 #[derive(Default)]
 struct Record {
     nodes: usize,
     entries: Vec<Entry>,
+    /// The nodes of all entries' inputs, one after the other.
+    inputs: Vec<Option<usize>>,
     /// Nodes that are parameters, and where their gradients go.
     parameters: Vec<(usize, Parameter)>,
-    /// The node of each parameter that was used, so that it has one.
-    known: BTreeMap<u64, usize>,
-    /// Nodes made by [`Tape::variable`], and their gradients after `backward`.
-    leaves: BTreeMap<usize, Option<Tensor>>,
+    /// The node of each parameter that was used, so that it has one; by the parameter's number.
+    known: Vec<(u64, usize)>,
+    /// Nodes made by [`Tape::variable`], by node, and their gradients after `backward`.
+    leaves: Vec<(usize, Option<Tensor>)>,
+    /// What `backward` keeps its gradients in: empty before and after.
+    gradients: Vec<Option<Tensor>>,
     consumed: bool,
+}
+
+/// Entries and nodes up to which the lists of a tape are kept for the next.
+const KEEP: usize = 1 << 12;
+
+thread_local! {
+    /// The empty lists of the last tape: a training step makes a tape as long as the one before.
+    static SPARE: Cell<Record> = Cell::default();
+}
+
+impl Record {
+    /// An empty one, in the memory of an earlier tape where there is some.
+    fn fresh() -> Self {
+        SPARE.try_with(Cell::take).unwrap_or_default()
+    }
+
+    /// Keeps the memory for the next tape.
+    fn retire(mut self) {
+        if self.entries.capacity() == 0 || self.entries.capacity() > KEEP || self.nodes > KEEP {
+            return;
+        }
+        // What entries hold may be the last handle of another tape, so nothing is borrowed meanwhile.
+        self.entries.clear();
+        self.inputs.clear();
+        self.parameters.clear();
+        self.known.clear();
+        self.leaves.clear();
+        self.gradients.clear();
+        self.nodes = 0;
+        self.consumed = false;
+        // A thread that ends may have no place for it any more.
+        let _ = SPARE.try_with(|spare| spare.set(self));
+    }
 }
 
 struct Inner {
     record: RefCell<Record>,
     recording: Cell<bool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.record.take().retire();
+    }
 }
 
 /// An append-only record of differentiable operations.
@@ -88,7 +142,7 @@ impl Default for Tape {
 impl Tape {
     /// An empty tape that records.
     pub fn new() -> Self {
-        Tape(Rc::new(Inner { record: RefCell::default(), recording: Cell::new(true) }))
+        Tape(Rc::new(Inner { record: RefCell::new(Record::fresh()), recording: Cell::new(true) }))
     }
 
     /// A tape that records nothing: for inference.
@@ -137,7 +191,7 @@ impl Tape {
         let mut record = self.0.record.borrow_mut();
         let node = record.nodes;
         record.nodes += 1;
-        record.leaves.insert(node, None);
+        record.leaves.push((node, None));
         drop(record);
         Var { tape: self.clone(), node: Some(node), value }
     }
@@ -149,12 +203,17 @@ impl Tape {
             return self.constant(value);
         }
         let mut record = self.0.record.borrow_mut();
-        let fresh = record.nodes;
-        let node = *record.known.entry(parameter.id()).or_insert(fresh);
-        if node == fresh {
-            record.nodes += 1;
-            record.parameters.push((node, parameter.clone()));
-        }
+        let node = match record.known.binary_search_by_key(&parameter.id(), |(id, _)| *id) {
+            Ok(at) => record.known[at].1,
+            Err(at) => {
+                let node = record.nodes;
+                record.nodes += 1;
+                // At the end, where parameters are used in the order in which they were made.
+                record.known.insert(at, (parameter.id(), node));
+                record.parameters.push((node, parameter.clone()));
+                node
+            }
+        };
         drop(record);
         Var { tape: self.clone(), node: Some(node), value }
     }
@@ -173,6 +232,35 @@ impl Tape {
         outputs: Vec<Tensor>,
         backward: impl FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> + 'static,
     ) -> Result<Vec<Var>> {
+        let first = self.append(op, inputs, outputs.len(), || Replay::Any(Box::new(backward)))?;
+        let var = |(i, value)| self.output(first.map(|first| first + i), value);
+        Ok(outputs.into_iter().enumerate().map(var).collect())
+    }
+
+    /// [`record`](Self::record) of one output, whose backward is called only where something flowed back to that.
+    pub(crate) fn record_one(
+        &self,
+        op: &'static str,
+        inputs: &[&Var],
+        output: Tensor,
+        backward: impl FnOnce(Tensor) -> Result<Gradients> + 'static,
+    ) -> Result<Var> {
+        let node = self.append(op, inputs, 1, || Replay::One(Box::new(backward)))?;
+        Ok(self.output(node, output))
+    }
+
+    fn output(&self, node: Option<usize>, value: Tensor) -> Var {
+        Var { tape: self.clone(), node: node.filter(|_| value.dtype().is_float()), value }
+    }
+
+    /// Appends an entry and answers with the node of its first output; `None` where nothing is recorded.
+    fn append(
+        &self,
+        op: &'static str,
+        inputs: &[&Var],
+        outputs: usize,
+        replay: impl FnOnce() -> Replay,
+    ) -> Result<Option<usize>> {
         if inputs.iter().any(|v| !Rc::ptr_eq(&v.tape.0, &self.0)) {
             return Err(Error::tape(
                 op,
@@ -180,7 +268,7 @@ impl Tape {
             ));
         }
         if !self.is_recording() || inputs.iter().all(|v| v.node.is_none()) {
-            return Ok(outputs.into_iter().map(|value| self.constant(value)).collect());
+            return Ok(None);
         }
         let mut record = self.0.record.borrow_mut();
         if record.consumed {
@@ -189,23 +277,12 @@ impl Tape {
                 "backward has consumed this tape; detach the values and go on with a new Tape",
             ));
         }
-        let first = record.nodes;
-        record.nodes += outputs.len();
-        let entry = Entry {
-            inputs: inputs.iter().map(|v| v.node).collect(),
-            outputs: first..record.nodes,
-            backward: Box::new(backward),
-        };
-        record.entries.push(entry);
-        drop(record);
-        Ok(outputs
-            .into_iter()
-            .enumerate()
-            .map(|(i, value)| {
-                let node = value.dtype().is_float().then_some(first + i);
-                Var { tape: self.clone(), node, value }
-            })
-            .collect())
+        let (first, read) = (record.nodes, record.inputs.len());
+        record.nodes += outputs;
+        record.inputs.extend(inputs.iter().map(|v| v.node));
+        let (inputs, outputs) = (read..record.inputs.len(), first..record.nodes);
+        record.entries.push(Entry { inputs, outputs, replay: replay() });
+        Ok(Some(first))
     }
 
     /// Replays the tape in reverse from a scalar and adds into the gradients of parameters and variables.
@@ -223,7 +300,7 @@ impl Tape {
         if loss.value.numel() != 1 {
             return Err(Error::shape(OP, loss.value.shape(), "a loss of one element; reduce it with sum() or mean()"));
         }
-        let (entries, nodes) = {
+        let (mut entries, mut inputs, mut gradients) = {
             let mut record = self.0.record.borrow_mut();
             if record.consumed {
                 return Err(Error::tape(OP, "this tape was consumed by an earlier backward; record a new one"));
@@ -235,39 +312,31 @@ impl Tape {
                 ));
             }
             record.consumed = true;
-            (std::mem::take(&mut record.entries), record.nodes)
+            let mut gradients = std::mem::take(&mut record.gradients);
+            gradients.resize(record.nodes, None);
+            (std::mem::take(&mut record.entries), std::mem::take(&mut record.inputs), gradients)
         };
-        let mut gradients: Vec<Option<Tensor>> = vec![None; nodes];
         if let Some(node) = loss.node {
             gradients[node] = Some(Tensor::ones(loss.value.shape(), loss.value.dtype(), &loss.value.device())?);
         }
-        for entry in entries.into_iter().rev() {
-            let incoming: Vec<_> = entry.outputs.map(|node| gradients[node].take()).collect();
-            if incoming.iter().all(Option::is_none) {
-                continue;
-            }
-            let outgoing = (entry.backward)(incoming)?;
-            if outgoing.len() != entry.inputs.len() {
-                return Err(Error::tape(
-                    OP,
-                    format!(
-                        "an operation of {} inputs returned {} gradients; return one, or None, per input",
-                        entry.inputs.len(),
-                        outgoing.len()
-                    ),
-                ));
-            }
-            for (node, gradient) in entry.inputs.into_iter().zip(outgoing) {
-                if let (Some(node), Some(gradient)) = (node, gradient) {
-                    match &mut gradients[node] {
-                        Some(sum) => sum.add_scaled(1.0, &gradient)?,
-                        empty => *empty = Some(gradient),
+        for Entry { inputs: read, outputs, replay } in entries.drain(..).rev() {
+            let nodes = &inputs[read];
+            match replay {
+                Replay::One(backward) => {
+                    if let Some(gradient) = gradients[outputs.start].take() {
+                        flow(&mut gradients, nodes, backward(gradient)?)?;
+                    }
+                }
+                Replay::Any(backward) => {
+                    let incoming: Vec<_> = gradients[outputs].iter_mut().map(Option::take).collect();
+                    if incoming.iter().any(Option::is_some) {
+                        flow(&mut gradients, nodes, backward(incoming)?)?;
                     }
                 }
             }
         }
         let mut record = self.0.record.borrow_mut();
-        for (node, parameter) in std::mem::take(&mut record.parameters) {
+        for (node, parameter) in record.parameters.drain(..) {
             if let Some(gradient) = gradients[node].take() {
                 parameter.accumulate(gradient)?;
             }
@@ -276,8 +345,43 @@ impl Tape {
             // A variable made by an operation's backward has come too late to have a place.
             *slot = gradients.get_mut(*node).and_then(Option::take);
         }
+        inputs.clear();
+        gradients.clear();
+        (record.entries, record.inputs, record.gradients) = (entries, inputs, gradients);
         Ok(())
     }
+}
+
+/// Adds gradients into those of the nodes that they belong to.
+fn flow(
+    gradients: &mut [Option<Tensor>],
+    nodes: &[Option<usize>],
+    outgoing: impl IntoIterator<Item = Option<Tensor>, IntoIter: ExactSizeIterator>,
+) -> Result<()> {
+    let outgoing = outgoing.into_iter();
+    if outgoing.len() != nodes.len() {
+        return Err(Error::tape(
+            "backward",
+            format!(
+                "an operation of {} inputs returned {} gradients; return one, or None, per input",
+                nodes.len(),
+                outgoing.len()
+            ),
+        ));
+    }
+    for (node, gradient) in nodes.iter().zip(outgoing) {
+        if let (Some(node), Some(gradient)) = (*node, gradient) {
+            match &mut gradients[node] {
+                Some(sum) if sum.shares(&gradient) => {
+                    drop(gradient);
+                    sum.double()?;
+                }
+                Some(sum) => sum.add_scaled(1.0, &gradient)?,
+                empty => *empty = Some(gradient),
+            }
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Tape {
@@ -320,6 +424,13 @@ impl Var {
         self.tape.constant(self.value.clone())
     }
 
+    /// Whether both are one node of one tape, and have its value.
+    pub(crate) fn is(&self, other: &Var) -> bool {
+        // A parameter's node stays where its value is replaced.
+        let one_node = self.node.is_some() && self.node == other.node && Rc::ptr_eq(&self.tape.0, &other.tape.0);
+        one_node && self.value.shares(&other.value)
+    }
+
     /// Whether gradients flow to it.
     pub fn requires_grad(&self) -> bool {
         self.node.is_some()
@@ -327,7 +438,9 @@ impl Var {
 
     /// After `backward`: the gradient of a [`Tape::variable`]. `None` before, for other vars, and where nothing flowed.
     pub fn grad(&self) -> Option<Tensor> {
-        self.tape.0.record.borrow().leaves.get(&self.node?)?.clone()
+        let record = self.tape.0.record.borrow();
+        let at = record.leaves.binary_search_by_key(&self.node?, |(node, _)| *node).ok()?;
+        record.leaves[at].1.clone()
     }
 
     /// [`Tape::backward`] from this var.
@@ -397,7 +510,12 @@ impl Parameter {
 
     /// The present value (shared; it does not change when the parameter is updated).
     pub fn value(&self) -> Tensor {
-        self.0.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read(Tensor::clone)
+    }
+
+    /// Without a copy of its own.
+    fn read<R>(&self, body: impl FnOnce(&Tensor) -> R) -> R {
+        body(&self.0.value.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces the value.
@@ -430,7 +548,7 @@ impl Parameter {
     /// Where it does not have the value's shape, dtype and device.
     pub fn set_grad(&self, gradient: Option<Tensor>) -> Result<()> {
         if let Some(gradient) = &gradient {
-            self.value().expect_like("Parameter::set_grad", gradient)?;
+            self.read(|value| value.expect_like("Parameter::set_grad", gradient))?;
         }
         *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
         Ok(())
@@ -438,7 +556,7 @@ impl Parameter {
 
     /// Adds into the gradient.
     pub fn accumulate(&self, gradient: Tensor) -> Result<()> {
-        self.value().expect_like("accumulate a gradient", &gradient)?;
+        self.read(|value| value.expect_like("accumulate a gradient", &gradient))?;
         match &mut *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(sum) => sum.add_scaled(1.0, &gradient),
             empty => {
@@ -465,7 +583,7 @@ impl Parameter {
 
     /// The extents.
     pub fn shape(&self) -> Shape {
-        self.value().shape().clone()
+        self.read(|value| value.shape().clone())
     }
 }
 
@@ -491,6 +609,10 @@ pub(crate) fn lock_gradients(parameters: &[Parameter]) -> Vec<MutexGuard<'_, Opt
 
 /// Takes locks in the order of the ids, so that no two threads wait for each other; gives them in that of the list.
 fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> L) -> Vec<L> {
+    // As a module lists them: it has made them in that order.
+    if parameters.is_sorted_by(|a, b| a.id() < b.id()) {
+        return parameters.iter().map(lock).collect();
+    }
     let mut order: Vec<usize> = (0..parameters.len()).collect();
     order.sort_unstable_by_key(|&i| parameters[i].id());
     let mut locks: Vec<(usize, L)> = order.into_iter().map(|i| (i, lock(&parameters[i]))).collect();

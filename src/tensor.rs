@@ -8,15 +8,16 @@
 //! # Ok::<(), gatefold::Error>(())
 //! ```
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use crate::{
     device::Device,
     dtype::{DType, Element, with_dtype},
     error::{Error, Result},
-    kernel::Distribution,
+    kernel::{Binary, Distribution},
     rng::Philox,
     shape::Shape,
+    shared::Shared,
     storage::{self, Storage},
 };
 
@@ -33,7 +34,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Tensor {
-    storage: Arc<Storage>,
+    storage: Shared,
     shape: Shape,
 }
 
@@ -138,7 +139,7 @@ impl Tensor {
                 "as many as the shape holds",
             ));
         }
-        Ok(Tensor { storage: Arc::new(Storage::upload(*device, data)?), shape })
+        Ok(Tensor { storage: Shared::new(Storage::upload(*device, data)?), shape })
     }
 
     /// A tensor of one value.
@@ -207,7 +208,7 @@ impl Tensor {
     pub(crate) fn uninit(shape: impl Into<Shape>, dtype: DType, device: Device) -> Result<Self> {
         let shape = shape.into();
         let len = Shape::checked_numel(&shape, "allocate")?;
-        Ok(Tensor { storage: Arc::new(Storage::alloc(device, dtype, len)?), shape })
+        Ok(Tensor { storage: Shared::alloc(device, dtype, len)?, shape })
     }
 
     /// An uninitialised tensor of the same dtype and device.
@@ -256,12 +257,12 @@ impl Tensor {
 
     /// The storage, to write: copied first when it is shared.
     pub(crate) fn storage_mut(&mut self) -> Result<&mut Storage> {
-        if Arc::get_mut(&mut self.storage).is_none() {
-            let mut copy = Storage::alloc(self.device(), self.dtype(), self.numel())?;
-            storage::cast(&self.storage, &mut copy)?;
-            self.storage = Arc::new(copy);
+        if self.sharers() > 1 {
+            let mut copy = self.like(&self.shape)?;
+            storage::cast(&self.storage, copy.storage_mut()?)?;
+            *self = copy;
         }
-        Ok(Arc::get_mut(&mut self.storage).expect("a storage made just now has one owner"))
+        Ok(self.storage.get_mut().expect("the only handle of a storage"))
     }
 
     /// The elements in row-major order, as a vector of the tensor's own element type.
@@ -313,7 +314,7 @@ impl Tensor {
 
     /// A copy of a tensor of the CPU's on a device, under way: see [`storage::upload_beside`].
     pub(crate) fn beside(&self, device: Device) -> Result<Self> {
-        Ok(Tensor { storage: Arc::new(storage::upload_beside(device, &self.storage)?), shape: self.shape.clone() })
+        Ok(Tensor { storage: Shared::new(storage::upload_beside(device, &self.storage)?), shape: self.shape.clone() })
     }
 
     /// Takes over the elements of a tensor of this shape and dtype, on any device, in the memory that this one has.
@@ -322,8 +323,8 @@ impl Tensor {
         if (other.shape(), other.dtype()) != (self.shape(), self.dtype()) {
             return Err(Error::shape(OP, &other.shape, &self.shape));
         }
-        let to = Arc::get_mut(&mut self.storage)
-            .ok_or_else(|| Error::argument(OP, "memory that is shared", "memory of its own"))?;
+        let to =
+            self.storage.get_mut().ok_or_else(|| Error::argument(OP, "memory that is shared", "memory of its own"))?;
         if other.device() == to.device() {
             return storage::cast(&other.storage, to);
         }
@@ -337,9 +338,14 @@ impl Tensor {
         Ok(copy)
     }
 
+    /// Whether both are the same memory in the same shape.
+    pub(crate) fn shares(&self, other: &Tensor) -> bool {
+        self.storage.is(&other.storage) && self.shape == other.shape
+    }
+
     /// How many tensors share the memory.
     pub(crate) fn sharers(&self) -> usize {
-        Arc::strong_count(&self.storage)
+        self.storage.count()
     }
 
     /// The same elements in another shape; the memory is shared. Of `usize` extents; see [`crate::Var::reshape`] for −1.
@@ -357,7 +363,23 @@ impl Tensor {
         if !self.dtype().is_float() {
             return Err(Error::dtype("add_scaled", self.dtype(), "a floating-point dtype"));
         }
+        if alpha == 1.0 && self.sharers() > 1 {
+            // The sum in one pass, instead of a copy and a pass over that.
+            let mut sum = self.like(&self.shape)?;
+            let (a, b) = ((self.storage(), &[1][..]), (other.storage(), &[1][..]));
+            storage::binary(Binary::Add, &[self.numel()], a, b, sum.storage_mut()?)?;
+            *self = sum;
+            return Ok(());
+        }
         storage::axpy(alpha, &other.storage, self.storage_mut()?)
+    }
+
+    /// `self + self`, in place where nobody else shares the memory.
+    pub(crate) fn double(&mut self) -> Result<()> {
+        if self.sharers() == 1 && storage::double(self.storage_mut()?)? {
+            return Ok(());
+        }
+        self.add_scaled(1.0, &self.clone())
     }
 
     /// `Err` unless `other` has this shape, dtype and device.

@@ -1,12 +1,11 @@
 //! Host memory of the CPU backend: 64-byte aligned, typed at run time, recycled.
 //!
 //! A buffer that is dropped goes back to a list of its size, so a training step in steady state asks the system for
-//! nothing. Memory is zeroed when it first comes from the system and always holds plain numbers, so recycled contents are
+//! nothing. (Small ones of tensors stay with their thread first: `src/shared.rs`.) Memory is zeroed when it first comes from the system and always holds plain numbers, so recycled contents are
 //! stale but initialised.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
-    collections::HashMap,
     ptr::NonNull,
     sync::Mutex,
 };
@@ -20,13 +19,16 @@ const ALIGN: usize = 64;
 /// What the lists keep at most; beyond it memory goes back to the system.
 const KEEP_BYTES: usize = 1 << 30;
 
-#[derive(Default)]
+/// Four classes between a power of two and the next, up to what an allocation may have.
+pub const CLASSES: usize = 4 * usize::BITS as usize;
+
+/// Free blocks by [`index`] of their class, the last one freed at the end: it is the likeliest to be in a cache.
 struct Pool {
-    free: HashMap<usize, Vec<Block>>,
+    free: [Vec<Block>; CLASSES],
     bytes: usize,
 }
 
-static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: [const { Vec::new() }; CLASSES], bytes: 0 });
 
 /// A raw allocation of a size class.
 struct Block(NonNull<u8>);
@@ -34,10 +36,18 @@ struct Block(NonNull<u8>);
 unsafe impl Send for Block {}
 
 /// Rounds up to a class: powers of two with three steps between them, so at most a quarter is wasted.
-fn class(bytes: usize) -> Option<usize> {
+pub fn class(bytes: usize) -> Option<usize> {
     let bytes = bytes.max(ALIGN);
     let step = (bytes.checked_next_power_of_two()? / 8).max(ALIGN);
     bytes.checked_next_multiple_of(step).filter(|&b| b <= isize::MAX as usize - ALIGN)
+}
+
+/// The number of a class among all.
+pub fn index(class: usize) -> usize {
+    let below = (class - 1).ilog2();
+    // What it has beyond the power of two below it, in quarters of that: of small classes there are fewer than four.
+    let quarters = (class - (1 << below)) >> (below - 2);
+    4 * below as usize + quarters.max(1) - 1
 }
 
 fn layout(class: usize) -> Layout {
@@ -46,8 +56,7 @@ fn layout(class: usize) -> Layout {
 
 fn acquire(class: usize) -> Option<Block> {
     if let Ok(mut pool) = POOL.lock()
-        && let Some(pool) = pool.as_mut()
-        && let Some(block) = pool.free.get_mut(&class).and_then(Vec::pop)
+        && let Some(block) = pool.free[index(class)].pop()
     {
         pool.bytes -= class;
         return Some(block);
@@ -57,13 +66,12 @@ fn acquire(class: usize) -> Option<Block> {
 }
 
 fn release(block: Block, class: usize) {
-    if let Ok(mut pool) = POOL.lock() {
-        let pool = pool.get_or_insert_with(Pool::default);
-        if pool.bytes + class <= KEEP_BYTES {
-            pool.bytes += class;
-            pool.free.entry(class).or_default().push(block);
-            return;
-        }
+    if let Ok(mut pool) = POOL.lock()
+        && pool.bytes + class <= KEEP_BYTES
+    {
+        pool.bytes += class;
+        pool.free[index(class)].push(block);
+        return;
     }
     // SAFETY: the block came from `alloc_zeroed` with this very layout and nobody else holds it.
     unsafe { dealloc(block.0.as_ptr(), layout(class)) }
@@ -97,6 +105,17 @@ impl Buffer {
         let mut buffer = Buffer::new(T::DTYPE, host.len())?;
         buffer.slice_mut::<T>().copy_from_slice(host);
         Ok(buffer)
+    }
+
+    /// Bytes of memory that it has.
+    pub fn class(&self) -> usize {
+        self.class
+    }
+
+    /// Another length and type, which the same memory holds.
+    pub fn renew(&mut self, dtype: DType, len: usize) {
+        assert!(len.saturating_mul(dtype.size()) <= self.class, "a buffer renewed beyond its memory");
+        (self.dtype, self.len) = (dtype, len);
     }
 
     /// Number of elements.
@@ -150,6 +169,14 @@ mod tests {
             let c = class(bytes).unwrap();
             assert!(c >= bytes && c.is_multiple_of(ALIGN) && (c <= 512 || c * 4 <= bytes * 5), "{bytes} {c}");
         }
+        let mut classes: Vec<usize> =
+            (0..4000).chain((12..50).map(|b| (1 << b) - 77)).map(|n| class(n).unwrap()).collect();
+        classes.extend((12..60).flat_map(|b| [1usize, 2, 3, 4].map(|q| (1 << b) + (q << (b - 2)))));
+        classes.sort_unstable();
+        classes.dedup();
+        assert!(classes.iter().all(|&c| class(c) == Some(c)));
+        let indices: Vec<usize> = classes.iter().map(|&c| index(c)).collect();
+        assert!(indices.is_sorted_by(|a, b| a < b) && indices.iter().all(|&i| i < CLASSES), "one list for each class");
         let b = Buffer::new(DType::F32, 5).unwrap();
         assert_eq!(b.slice::<f32>().as_ptr() as usize % ALIGN, 0);
     }

@@ -244,19 +244,45 @@ fn stretched<T: Store>(
     }
 }
 
+/// y = f(y, x), in place.
+fn onto<T: Store>(x: &[T], y: &mut [T], f: impl Fn(T::Real, T::Real) -> T::Real + Copy + Sync) {
+    split::over(y, |start, y| {
+        let x = &x[start..start + y.len()];
+        vectorize(
+            #[inline(always)]
+            move || {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = T::narrow(f(y.widen(), x.widen()));
+                }
+            },
+        );
+    });
+}
+
+/// y = y · x
+pub fn mul_onto(x: &Buffer, y: &mut Buffer) -> Result<()> {
+    with_dtype!(float "mul", y.dtype(), T => {
+        onto::<T>(x.slice(), y.slice_mut(), #[inline(always)] |y, x| y * x);
+        Ok(())
+    })
+}
+
+/// y = y + y
+pub fn double(y: &mut Buffer) -> Result<()> {
+    with_dtype!(float "double", y.dtype(), T => {
+        split::over(y.slice_mut::<T>(), |_, y| vectorize(
+            #[inline(always)]
+            move || y.iter_mut().for_each(#[inline(always)] |y| *y = T::narrow(y.widen() + y.widen())),
+        ));
+        Ok(())
+    })
+}
+
 /// y += alpha · x
 pub fn axpy(alpha: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
     with_dtype!(float "axpy", y.dtype(), T => {
-        let x = x.slice::<T>();
         let alpha = <T as Store>::Real::of(alpha);
-        split::over(y.slice_mut::<T>(), |start, y| {
-            let x = &x[start..start + y.len()];
-            vectorize(
-                #[inline(always)]
-                move || {
-                    for (y, &x) in y.iter_mut().zip(x) { *y = T::narrow(x.widen() * alpha + y.widen()); }
-                });
-        });
+        onto::<T>(x.slice(), y.slice_mut(), #[inline(always)] |y, x| x * alpha + y);
         Ok(())
     })
 }
@@ -404,6 +430,21 @@ mod tests {
                     .collect();
                 close(&y, &want, 1.0, &(op, dtype, shape));
             }
+        }
+    }
+
+    #[test]
+    fn in_place_has_the_bits_of_elsewhere() {
+        for (dtype, n) in FLOATS.into_iter().flat_map(|d| LENGTHS.map(|n| (d, n))) {
+            // Small enough that products of f16 lose bits.
+            let (x, y) = (numbers(n, 3), numbers(n, 4).iter().map(|v| v * 1e-4).collect::<Vec<_>>());
+            let (x, mut y, mut want) = (buffer(dtype, &x), buffer(dtype, &y), stale(dtype, n));
+            binary(Binary::Mul, &[n], (&y, &[1]), (&x, &[1]), &mut want).unwrap();
+            mul_onto(&x, &mut y).unwrap();
+            assert!(read(&y) == read(&want), "{dtype} {n}");
+            binary(Binary::Add, &[n], (&y, &[1]), (&y, &[1]), &mut want).unwrap();
+            double(&mut y).unwrap();
+            assert!(read(&y) == read(&want), "{dtype} {n}");
         }
     }
 

@@ -135,6 +135,18 @@ fn serial<T: Element>(mut walk: Walk<2>, x: &[T], y: &mut [T], put: impl Fn(&mut
     let (extent, [from, to]) = walk.take(last);
     let points = |walk: &Walk<2>| walk.shape.iter().product();
     match read {
+        // One element for a whole run.
+        _ if from == 0 && to == 1 => vectorize(
+            #[inline(always)]
+            move || {
+                for [i, j] in walk.points(0).take(points(&walk)) {
+                    let x = x[i];
+                    for y in &mut y[j..j + extent] {
+                        put(y, x);
+                    }
+                }
+            },
+        ),
         // Both step by one: runs.
         Some(d) if d == last && to == 1 => vectorize(
             #[inline(always)]
@@ -249,7 +261,7 @@ mod tests {
     fn copies_any_walk() {
         // Shape, strides and offsets of both sides: runs, transpositions in all orders, slices, stretched inputs.
         type Side<'a> = (&'a [usize], usize);
-        let cases: [(&[usize], Side, Side); 14] = [
+        let cases: [(&[usize], Side, Side); 17] = [
             (&[], (&[], 3), (&[], 2)),
             (&[1000], (&[1], 0), (&[1], 7)),
             (&[10, 20], (&[1, 10], 0), (&[20, 1], 0)),
@@ -259,6 +271,9 @@ mod tests {
             (&[7, 5, 16], (&[16, 112, 1], 0), (&[80, 16, 1], 0)),
             (&[7, 5, 16], (&[2, 14, 70], 0), (&[80, 16, 1], 0)),
             (&[5, 9], (&[0, 1], 0), (&[9, 1], 0)),
+            (&[5, 9], (&[0, 0], 2), (&[9, 1], 3)),
+            (&[70, 9], (&[1, 0], 2), (&[12, 1], 1)),
+            (&[300, 400], (&[1, 0], 0), (&[400, 1], 0)),
             (&[3, 0, 2], (&[0, 2, 1], 9), (&[0, 2, 1], 9)),
             (&[300, 400], (&[1, 300], 0), (&[400, 1], 0)),
             (&[300, 400], (&[400, 1], 0), (&[800, 2], 1)),

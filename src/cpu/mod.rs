@@ -5,7 +5,7 @@ mod amx;
 mod arg_max;
 mod buffer;
 mod clip;
-mod elementwise;
+pub mod elementwise;
 pub mod gemm;
 mod index;
 mod loss;
@@ -22,7 +22,7 @@ pub mod split;
 pub mod testing;
 pub mod walk;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, CLASSES, class, index};
 
 use crate::{
     dtype::{DType, Element},

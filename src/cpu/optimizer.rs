@@ -35,7 +35,7 @@ pub fn update(steps: &mut [Step<'_, Buffer>], live: Option<&Live<'_, Buffer>>) -
         None => (step.update.numbers(), factor),
     };
     let total = steps.iter().map(|step| step.parameter.len()).sum::<usize>();
-    if total <= GRAIN {
+    if total <= GRAIN || rayon::current_num_threads() == 1 {
         return steps.iter_mut().try_for_each(|step| whole(numbers(step), step));
     }
     let mut start = 0;

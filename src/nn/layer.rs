@@ -1,5 +1,7 @@
 //! What the recurrent modules share: a descriptor and its parameters.
 
+use smallvec::smallvec;
+
 use crate::{
     device::Device,
     error::{Error, Result},
@@ -7,6 +9,7 @@ use crate::{
     ops::recurrent::{Call, Steps, recurrent},
     recurrent::{Descriptor, Layout, ParameterKind, ParameterSpec, Shape},
     rng::Philox,
+    shape::Dims,
     tape::{Parameter, Var},
     tensor::Tensor,
 };
@@ -62,11 +65,11 @@ impl Layer {
 
     /// `(T, B, I)`, `(B, T, I)` with `batch_first`, or `(T, I)`.
     pub fn forward(&self, op: &'static str, x: &Var, h0: Option<&Var>, c0: Option<&Var>) -> Result<Output> {
-        let (extents, layout, lead) = match *x.dims() {
-            [seq, _] => (Shape { seq, batch: 1 }, Layout::TimeMajor, vec![self.state_rows()]),
+        let (extents, layout, lead): (_, _, Dims) = match *x.dims() {
+            [seq, _] => (Shape { seq, batch: 1 }, Layout::TimeMajor, smallvec![self.state_rows()]),
             _ => {
                 let extents = self.extents(op, x, "(T, B, input_size), or (T, input_size) without a batch")?;
-                (extents, self.layout(), vec![self.state_rows(), extents.batch])
+                (extents, self.layout(), smallvec![self.state_rows(), extents.batch])
             }
         };
         self.run(op, x, extents, layout, lead, Steps::Full, (h0, c0))
@@ -83,7 +86,7 @@ impl Layer {
     ) -> Result<Output> {
         let extents = self.extents(op, x, "(T, B, input_size)")?;
         super::packed::check_lengths(op, lengths, extents.seq, extents.batch)?;
-        let lead = vec![self.state_rows(), extents.batch];
+        let lead: Dims = smallvec![self.state_rows(), extents.batch];
         self.run(op, x, extents, self.layout(), lead, Steps::Lengths(lengths.to_vec()), (h0, c0))
     }
 
@@ -104,7 +107,7 @@ impl Layer {
         let sorted = |state: Option<&Var>| state.map(|s| permute(s, &packed.sorted_indices)).transpose();
         let (h0, c0) = (sorted(h0)?, sorted(c0)?);
         let extents = Shape { seq: packed.batch_sizes.len(), batch: packed.batch() };
-        let lead = vec![self.state_rows(), extents.batch];
+        let lead: Dims = smallvec![self.state_rows(), extents.batch];
         let steps = Steps::Packed(packed.batch_sizes.clone());
         let (data, hn, cn) = self.run(op, x, extents, Layout::TimeMajor, lead, steps, (h0.as_ref(), c0.as_ref()))?;
         let hn = permute(&hn, &packed.unsorted_indices)?;
@@ -114,9 +117,9 @@ impl Layer {
 
     /// One step of a cell: x `(B, I)` or `(I)`, states `(B, H)` or `(H)`.
     pub fn step(&self, op: &'static str, x: &Var, h0: Option<&Var>, c0: Option<&Var>) -> Result<(Var, Option<Var>)> {
-        let (batch, lead) = match *x.dims() {
-            [_] => (1, vec![]),
-            [batch, _] => (batch, vec![batch]),
+        let (batch, lead): (_, Dims) = match *x.dims() {
+            [_] => (1, smallvec![]),
+            [batch, _] => (batch, smallvec![batch]),
             _ => return Err(Error::shape(op, x.shape(), "(B, input_size) or (input_size)")),
         };
         let extents = Shape { seq: 1, batch };
@@ -131,7 +134,7 @@ impl Layer {
         x: &Var,
         extents: Shape,
         layout: Layout,
-        lead: Vec<usize>,
+        lead: Dims,
         steps: Steps,
         (h0, c0): (Option<&Var>, Option<&Var>),
     ) -> Result<Output> {

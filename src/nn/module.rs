@@ -97,7 +97,8 @@ pub trait Module: HasParameters + Send + Sync {
 
     /// Forgets every gradient.
     fn zero_grad(&self) {
-        self.parameters().iter().for_each(Parameter::zero_grad);
+        // From the last to the first, as an optimizer does.
+        self.parameters().iter().rev().for_each(Parameter::zero_grad);
     }
 
     /// Freezes (`false`) or thaws every parameter.

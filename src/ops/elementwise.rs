@@ -1,5 +1,7 @@
 //! Arithmetic that broadcasts, functions of one argument, casts.
 
+use smallvec::smallvec;
+
 use crate::{
     dtype::DType,
     error::{Error, Result},
@@ -15,6 +17,11 @@ use crate::{
 pub(crate) fn binary(name: &'static str, op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.expect_float(name)?;
     a.expect_kin(name, b)?;
+    if a.shape() == b.shape() {
+        let mut y = a.like(a.shape())?;
+        storage::binary(op, &[y.numel()], (a.storage(), &[1]), (b.storage(), &[1]), y.storage_mut()?)?;
+        return Ok(y);
+    }
     let shape = Shape::broadcast(a.shape(), b.shape(), name)?;
     let (from_a, from_b) = (a.shape().broadcast_strides(&shape), b.shape().broadcast_strides(&shape));
     let mut y = a.like(&shape)?;
@@ -74,7 +81,7 @@ impl Var {
         self.derive(name, &[self, other], value, move |dy| {
             let da = to_a.map(|shape| sum_to(dy.clone(), &shape)).transpose()?;
             let db = to_b.map(|shape| scaled(name, sum_to(dy, &shape)?, sign)).transpose()?;
-            Ok(vec![da, db])
+            Ok(smallvec![da, db])
         })
     }
 
@@ -85,12 +92,26 @@ impl Var {
     pub fn mul(&self, other: &Var) -> Result<Var> {
         const OP: &str = "mul";
         let value = binary(OP, Binary::Mul, self.tensor(), other.tensor())?;
+        if self.is(other) {
+            // A square: both factors have the same gradient, which the tape adds twice.
+            let factor = self.tensor().clone();
+            return self.derive(OP, &[self, other], value, move |mut dy| {
+                // In the memory of dy, where nobody else has that.
+                let own = dy.sharers() == 1 && dy.expect_like(OP, &factor).is_ok();
+                let gradient = if own && storage::mul_onto(factor.storage(), dy.storage_mut()?)? {
+                    dy
+                } else {
+                    sum_to(binary(OP, Binary::Mul, &dy, &factor)?, factor.shape())?
+                };
+                Ok(smallvec![Some(gradient.clone()), Some(gradient)])
+            });
+        }
         // The gradient of each factor needs the other one.
         let for_a = self.requires_grad().then(|| (self.shape().clone(), other.tensor().clone()));
         let for_b = other.requires_grad().then(|| (other.shape().clone(), self.tensor().clone()));
         self.derive(OP, &[self, other], value, move |dy| {
             let gradient = |(shape, factor): (Shape, Tensor)| sum_to(binary(OP, Binary::Mul, &dy, &factor)?, &shape);
-            Ok(vec![for_a.map(gradient).transpose()?, for_b.map(gradient).transpose()?])
+            Ok(smallvec![for_a.map(gradient).transpose()?, for_b.map(gradient).transpose()?])
         })
     }
 
@@ -111,7 +132,7 @@ impl Var {
                 let slope = binary(OP, Binary::Div, &y, &b)?;
                 scaled(OP, sum_to(binary(OP, Binary::Mul, &slope, &dy)?, b.shape())?, -1.0)
             });
-            Ok(vec![da, db.transpose()?])
+            Ok(smallvec![da, db.transpose()?])
         })
     }
 

@@ -1,12 +1,14 @@
 //! Products of matrices.
 
+use smallvec::smallvec;
+
 use crate::{
     error::{Error, Result},
     kernel::{Gemm, Reduce, Strided},
     ops::reduce::{reduce, sum_to},
     shape::{Shape, extent},
     storage,
-    tape::Var,
+    tape::{Gradients, Var},
     tensor::Tensor,
 };
 
@@ -134,7 +136,7 @@ impl Var {
                 sum_to(product(&Matrices::new(&dy, false), &Matrices::new(&b, true))?, &a_shape)?.reshape(to_a)
             });
             let db = for_b.map(|a| right_gradient(&a, &dy, &b_shape)?.reshape(to_b));
-            Ok(vec![da.transpose()?, db.transpose()?])
+            Ok(smallvec![da.transpose()?, db.transpose()?])
         })
     }
 
@@ -175,7 +177,7 @@ impl Var {
         let inputs: Vec<&Var> = [self, weight].into_iter().chain(bias).collect();
         let count = inputs.len();
         self.derive(LINEAR, &inputs, value, move |dy| {
-            let mut gradients = vec![None; count];
+            let mut gradients: Gradients = smallvec![None; count];
             if let Some(w) = for_x {
                 let mut dx = dy.like(shape)?;
                 gemm((rows, k, n), (&dy, false), (&w, false), 0.0, &mut dx)?;

@@ -29,7 +29,13 @@ mod softmax;
 
 pub use extents::Extents;
 
-use crate::{error::Result, tape::Var, tensor::Tensor};
+use smallvec::smallvec;
+
+use crate::{
+    error::Result,
+    tape::{Gradients, Var},
+    tensor::Tensor,
+};
 
 impl Var {
     /// Records an operation of one output; `self` is one of the inputs.
@@ -38,15 +44,9 @@ impl Var {
         op: &'static str,
         inputs: &[&Var],
         value: Tensor,
-        backward: impl FnOnce(Tensor) -> Result<Vec<Option<Tensor>>> + 'static,
+        backward: impl FnOnce(Tensor) -> Result<Gradients> + 'static,
     ) -> Result<Var> {
-        let count = inputs.len();
-        let mut outputs =
-            self.tape().record(op, inputs, vec![value], move |mut gradients| match gradients.pop().flatten() {
-                Some(dy) => backward(dy),
-                None => Ok(vec![None; count]),
-            })?;
-        Ok(outputs.swap_remove(0))
+        self.tape().record_one(op, inputs, value, backward)
     }
 
     /// Records an operation of one input and one output.
@@ -56,6 +56,6 @@ impl Var {
         value: Tensor,
         backward: impl FnOnce(Tensor) -> Result<Tensor> + 'static,
     ) -> Result<Var> {
-        self.derive(op, &[self], value, |dy| Ok(vec![Some(backward(dy)?)]))
+        self.derive(op, &[self], value, |dy| Ok(smallvec![Some(backward(dy)?)]))
     }
 }

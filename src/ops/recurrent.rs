@@ -1,9 +1,13 @@
 //! A whole sequence through a whole recurrent network, as one entry of the tape.
 
+use std::rc::Rc;
+
 use crate::{
+    device::Device,
     dtype::{DType, bf16, f16},
     error::{Error, Result},
     recurrent::{self, Buf, BufMut, Descriptor, Layout, Plan, Sequence, Stream},
+    shape::{Dims, Shape},
     tape::Var,
     tensor::Tensor,
 };
@@ -35,7 +39,7 @@ pub(crate) struct Call<'a> {
     pub layout: Layout,
     pub steps: Steps,
     /// Extents of a state before its features: `[L·D, B]`, or `[L·D]` where x has no batch axis; a cell's has no L·D.
-    pub lead: Vec<usize>,
+    pub lead: Dims,
     /// Dropout between layers is applied, whether or not anything is recorded.
     pub training: bool,
     pub dropout_seed: u64,
@@ -52,18 +56,14 @@ pub(crate) fn recurrent(
     c0: Option<&Var>,
     parameters: &[Var],
 ) -> Result<(Var, Var, Option<Var>)> {
-    let mut descriptor = call.descriptor.clone();
-    if !call.training {
-        descriptor.dropout = 0.0;
-    }
     check(&call, x, h0, c0, parameters)?;
     let tape = x.tape();
     let inputs: Vec<&Var> = [x].into_iter().chain(h0).chain(c0).chain(parameters).collect();
     let recorded = tape.is_recording() && inputs.iter().any(|v| v.requires_grad());
+    let plan = plan(&call, x.device())?;
+    let descriptor = plan.descriptor();
     let drops = descriptor.dropout > 0.0 && descriptor.num_layers > 1;
     let stream = Stream::Host;
-
-    let plan = Plan::new(&descriptor, call.extents, &x.device())?.layout(call.layout);
     let scratch = |len: usize| Tensor::uninit(len, plan.compute_dtype(), x.device());
     let mut reserve = if recorded || drops { Some(scratch(plan.reserve_len())?) } else { None };
 
@@ -77,7 +77,7 @@ pub(crate) fn recurrent(
     let steps = call.steps;
     {
         let mut workspace = scratch(plan.workspace_len())?;
-        let weights = parameters.iter().map(|p| buf(p.tensor())).collect::<Result<Vec<_>>>()?;
+        let weights = bufs(parameters.iter().map(Var::tensor))?;
         plan.forward(
             &stream,
             recurrent::Forward {
@@ -115,9 +115,21 @@ pub(crate) fn recurrent(
     }
 }
 
+/// The plan of a call.
+fn plan(call: &Call<'_>, device: Device) -> Result<Rc<Plan>> {
+    let mut descriptor = call.descriptor.clone();
+    if !call.training {
+        descriptor.dropout = 0.0;
+    }
+    if device == Device::Cpu {
+        return Plan::on_cpu(&descriptor, call.extents, call.layout);
+    }
+    Ok(Rc::new(Plan::new(&descriptor, call.extents, &device)?.layout(call.layout)))
+}
+
 /// What the backward call needs of the forward one.
 struct Saved {
-    plan: Plan,
+    plan: Rc<Plan>,
     steps: Steps,
     dropout_seed: u64,
     reserve: Option<Tensor>,
@@ -138,10 +150,10 @@ impl Saved {
         let (dy, dhn, dcn) = (gradients.next().flatten(), gradients.next().flatten(), gradients.next().flatten());
 
         let inputs = [&self.x].into_iter().chain(&self.h0).chain(&self.c0).chain(&self.parameters);
-        let mut results = inputs
-            .zip(&self.wanted)
-            .map(|(input, &wanted)| wanted.then(|| input.like(input.shape())).transpose())
-            .collect::<Result<Vec<_>>>()?;
+        let mut results = Vec::with_capacity(self.wanted.len());
+        for (input, &wanted) in inputs.zip(&self.wanted) {
+            results.push(wanted.then(|| input.like(input.shape())).transpose()?);
+        }
         {
             let mut workspace = Tensor::uninit(self.plan.workspace_len(), self.plan.compute_dtype(), self.x.device())?;
             let mut out = results.iter_mut().map(|slot| slot.as_mut().map(buf_mut).transpose());
@@ -149,11 +161,14 @@ impl Saved {
             let dx = next()?;
             let dh0 = if self.h0.is_some() { next()? } else { None };
             let dc0 = if self.c0.is_some() { next()? } else { None };
-            let mut dparameters = out.collect::<Result<Vec<_>>>()?;
+            let mut dparameters = Vec::with_capacity(self.parameters.len());
+            for gradient in out {
+                dparameters.push(gradient?);
+            }
             if dparameters.iter().all(Option::is_none) {
                 dparameters.clear();
             }
-            let weights = self.parameters.iter().map(buf).collect::<Result<Vec<_>>>()?;
+            let weights = bufs(self.parameters.iter())?;
             self.plan.backward(
                 &Stream::Host,
                 recurrent::Backward {
@@ -180,16 +195,14 @@ impl Saved {
     }
 }
 
-fn y_shape(call: &Call<'_>, x: &Var) -> Vec<usize> {
-    let mut shape = x.dims().to_vec();
-    if let Some(features) = shape.last_mut() {
-        *features = call.descriptor.directions() * call.descriptor.output_size();
-    }
-    shape
+fn y_shape(call: &Call<'_>, x: &Var) -> Shape {
+    x.shape().with(x.dims().len() - 1, call.descriptor.directions() * call.descriptor.output_size())
 }
 
-fn state_shape(call: &Call<'_>, features: usize) -> Vec<usize> {
-    [&call.lead[..], &[features]].concat()
+fn state_shape(call: &Call<'_>, features: usize) -> Shape {
+    let mut dims = Dims::from_slice(&call.lead);
+    dims.push(features);
+    Shape::from(&dims[..])
 }
 
 /// Shapes, dtypes and devices, before anything is allocated.
@@ -201,7 +214,7 @@ fn check(call: &Call<'_>, x: &Var, h0: Option<&Var>, c0: Option<&Var>, parameter
     for (name, state, features) in [("h0", h0, d.output_size()), ("c0", c0, d.hidden_size)] {
         let Some(state) = state else { continue };
         let want = state_shape(call, features);
-        if state.dims() != want {
+        if *state.shape() != want {
             return Err(Error::shape(OP, format!("{name} {}", state.shape()), format!("{want:?}")));
         }
         x.tensor().expect_kin(OP, state.tensor())?;
@@ -210,6 +223,15 @@ fn check(call: &Call<'_>, x: &Var, h0: Option<&Var>, c0: Option<&Var>, parameter
         return Err(Error::argument(OP, "c0", "a cell state with an LSTM only"));
     }
     parameters.iter().try_for_each(|p| x.tensor().expect_kin(OP, p.tensor()))
+}
+
+/// The memory of the parameters; in a list of their number from the first, which `collect` into a `Result` does not make.
+fn bufs<'a>(tensors: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<Vec<Buf<'a>>> {
+    let mut all = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        all.push(buf(tensor)?);
+    }
+    Ok(all)
 }
 
 /// The memory of a tensor, as the raw layer takes it.

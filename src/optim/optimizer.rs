@@ -274,7 +274,8 @@ impl<A: Algorithm> Optimizer<A> {
             let used = slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i));
             for (place, (_, slot)) in state.iter_mut().zip(used) {
                 let tensor = match slot.take() {
-                    // The parameter may have moved since.
+                    Some(tensor) if tensor.device() == value.device() => tensor,
+                    // The parameter has moved since.
                     Some(tensor) => tensor.to_device(&value.device())?,
                     None => Tensor::full(value.shape(), options.initial(), value.dtype().wide(), &value.device())?,
                 };
@@ -283,7 +284,9 @@ impl<A: Algorithm> Optimizer<A> {
             let master = match master {
                 _ if !options.masters() || value.dtype() == value.dtype().wide() => None,
                 Some(kept) => {
-                    *kept = kept.to_device(&value.device())?;
+                    if kept.device() != value.device() {
+                        *kept = kept.to_device(&value.device())?;
+                    }
                     Some(kept.storage_mut()?)
                 }
                 none => {
@@ -327,7 +330,8 @@ impl<A: Algorithm> Optimizer<A> {
 
     /// Forgets the gradients of all its parameters.
     pub fn zero_grad(&self) {
-        self.members().for_each(|m| m.parameter.zero_grad());
+        // From the last to the first: the memory left last is taken first, so each gradient comes to lie where it lay before.
+        self.groups.iter().rev().flat_map(|g| g.members.iter().rev()).for_each(|m| m.parameter.zero_grad());
     }
 
     /// The number of groups.
@@ -514,7 +518,9 @@ impl<A: Algorithm> Optimizer<A> {
 
 impl<A: Algorithm> HasParameters for Optimizer<A> {
     fn parameters(&self) -> Vec<Parameter> {
-        self.members().map(|m| m.parameter.clone()).collect()
+        let mut all = Vec::with_capacity(self.groups.iter().map(|g| g.members.len()).sum());
+        all.extend(self.members().map(|m| m.parameter.clone()));
+        all
     }
 }
 

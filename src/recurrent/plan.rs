@@ -1,5 +1,7 @@
 //! `Plan`: sizes decided once, then forward and backward over the caller's memory.
 
+use std::{cell::RefCell, rc::Rc};
+
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::{Algorithm, Buf, BufMut, Choice, Descriptor, cpu};
@@ -149,6 +151,14 @@ pub struct Backward<'a> {
     pub reserve: BufMut<'a>,
 }
 
+/// Plans that a thread keeps.
+const KEPT: usize = 8;
+
+thread_local! {
+    /// The last one first.
+    static PLANS: RefCell<Vec<Rc<Plan>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A recurrent network at one shape: sizes and algorithm, decided once.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -159,6 +169,8 @@ pub struct Plan {
     graphs: bool,
     products: bool,
     choice: Choice,
+    /// On the CPU: of the workspace and of the reserve, which every call asks for.
+    lens: (usize, usize),
 }
 
 impl Plan {
@@ -187,7 +199,26 @@ impl Plan {
         }
         let (descriptor, layout) = (descriptor.clone(), Layout::TimeMajor);
         let choice = chosen(Algorithm::Auto, &descriptor, shape, device)?;
-        Ok(Plan { descriptor, shape, layout, device: *device, graphs: true, products: true, choice })
+        let mut plan =
+            Plan { descriptor, shape, layout, device: *device, graphs: true, products: true, choice, lens: (0, 0) };
+        if plan.device == Device::Cpu {
+            plan.lens = (cpu::workspace_len(&plan), cpu::reserve_len(&plan));
+        }
+        Ok(plan)
+    }
+
+    /// A plan on the CPU, kept by the thread: most calls are of the network and extents of one shortly before.
+    pub(crate) fn on_cpu(descriptor: &Descriptor, shape: Shape, layout: Layout) -> Result<Rc<Self>> {
+        let fits = |p: &Rc<Plan>| p.shape == shape && p.layout == layout && p.descriptor == *descriptor;
+        PLANS.with_borrow_mut(|plans| {
+            if let Some(at) = plans.iter().position(fits) {
+                plans[..=at].rotate_right(1);
+            } else {
+                plans.truncate(KEPT - 1);
+                plans.insert(0, Rc::new(Plan::new(descriptor, shape, &Device::Cpu)?.layout(layout)));
+            }
+            Ok(plans[0].clone())
+        })
     }
 
     /// Sets how the steps are run on a GPU, instead of [`Algorithm::Auto`]. Sizes of workspaces may change; a reserve is the same, so
@@ -267,7 +298,7 @@ impl Plan {
         match self.device {
             #[cfg(feature = "cuda")]
             Device::Cuda(_) => cuda::workspace_len(self),
-            _ => cpu::workspace_len(self),
+            _ => self.lens.0,
         }
     }
 
@@ -276,7 +307,7 @@ impl Plan {
         match self.device {
             #[cfg(feature = "cuda")]
             Device::Cuda(_) => cuda::reserve_len(self),
-            _ => cpu::reserve_len(self),
+            _ => self.lens.1,
         }
     }
 
@@ -548,4 +579,40 @@ fn chosen(algorithm: Algorithm, descriptor: &Descriptor, shape: Shape, device: &
         });
     }
     Ok(Choice::Stepwise { reason: format!("{device} is no GPU") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recurrent::Cell;
+
+    #[test]
+    fn a_kept_plan_is_of_its_network_extents_and_layout() {
+        let mut d = Descriptor::new(Cell::Lstm, 3, 4);
+        d.num_layers = 2;
+        d.dropout = 0.5;
+        let shape = Shape { seq: 5, batch: 2 };
+        let plan = |d: &Descriptor, shape, layout| Plan::on_cpu(d, shape, layout).unwrap();
+        let first = plan(&d, shape, Layout::TimeMajor);
+        assert!(Rc::ptr_eq(&first, &plan(&d, shape, Layout::TimeMajor)));
+        let evaluated = Descriptor { dropout: 0.0, ..d.clone() };
+        let others = [
+            plan(&evaluated, shape, Layout::TimeMajor),
+            plan(&d, shape, Layout::BatchMajor),
+            plan(&d, Shape { seq: 6, batch: 2 }, Layout::TimeMajor),
+        ];
+        assert!(others.iter().all(|other| !Rc::ptr_eq(other, &first)));
+        assert!(Rc::ptr_eq(&first, &plan(&d, shape, Layout::TimeMajor)), "the others have not driven it out");
+        for seq in 10..10 + 2 * KEPT {
+            let shape = Shape { seq, batch: 2 };
+            let (kept, fresh) = (plan(&d, shape, Layout::TimeMajor), Plan::new(&d, shape, &Device::Cpu).unwrap());
+            assert_eq!(kept.shape(), shape);
+            let lens = |p: &Plan| (p.workspace_len(), p.reserve_len());
+            assert_eq!(lens(&kept), lens(&fresh));
+        }
+        assert!(!Rc::ptr_eq(&first, &plan(&d, shape, Layout::TimeMajor)));
+        assert!(PLANS.with_borrow(Vec::len) == KEPT);
+        d.hidden_size = 0;
+        assert!(Plan::on_cpu(&d, shape, Layout::TimeMajor).is_err());
+    }
 }

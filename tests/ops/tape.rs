@@ -1,6 +1,6 @@
 //! The rules of the tape.
 
-use gatefold::{DType, Device, Error, Parameter, Result, Tape, Tensor, Var};
+use gatefold::{DType, Device, Error, Parameter, Philox, Result, Tape, Tensor, Var};
 
 use crate::{count, tensor};
 
@@ -212,4 +212,86 @@ fn a_long_chain_is_no_deep_recursion() {
     }
     y.backward().unwrap();
     assert_eq!(f64s(x.grad()), [1.0]);
+}
+
+#[test]
+fn a_square_has_the_bits_of_two_factors() {
+    let v = Tensor::normal(100, 0.0, 1.0, DType::F32, &Device::Cpu, &mut Philox::seed(1)).unwrap();
+    let tape = Tape::new();
+    let x = tape.variable(v.clone());
+    // The gradient of exp comes first, and each factor's is added to it.
+    x.mul(&x).unwrap().add(&x.exp().unwrap()).unwrap().sum().unwrap().backward().unwrap();
+    let exp = Tape::no_grad().constant(v.clone()).exp().unwrap().tensor().to_vec::<f32>().unwrap();
+    let v = v.to_vec::<f32>().unwrap();
+    let want: Vec<f32> = exp.iter().zip(&v).map(|(e, v)| (e + v) + v).collect();
+    assert_eq!(x.grad().unwrap().to_vec::<f32>().unwrap(), want);
+    assert_eq!(x.tensor().to_vec::<f32>().unwrap(), v);
+}
+
+#[test]
+fn a_square_writes_over_no_gradient_that_another_has() {
+    let tape = Tape::new();
+    let (a, b) = (tape.variable(count([3])), tape.variable(count([3])));
+    // The sum hands one gradient to both, and the square is replayed before b's is read.
+    a.mul(&a).unwrap().add(&b).unwrap().sum().unwrap().backward().unwrap();
+    assert_eq!((f64s(a.grad()), f64s(b.grad())), (vec![0.0, 2.0, 4.0], vec![1.0; 3]));
+}
+
+#[test]
+fn a_square_takes_gradients_that_broadcast() {
+    let tape = Tape::new();
+    let x = tape.variable(count([3]));
+    let y = x.mul(&x).unwrap();
+    // An operation of the user's whose gradient is one number for all.
+    let z = tape.record("all", &[&y], vec![tensor(&[1.0], ())], Ok).unwrap();
+    z[0].backward().unwrap();
+    assert_eq!(f64s(x.grad()), [0.0, 2.0, 4.0]);
+}
+
+#[test]
+fn two_values_of_one_parameter_are_no_square() {
+    let (tape, p) = (Tape::new(), Parameter::new(tensor(&[2.0], 1)));
+    let a = tape.parameter(&p);
+    p.set_value(tensor(&[5.0], 1)).unwrap();
+    a.mul(&tape.parameter(&p)).unwrap().backward().unwrap();
+    assert_eq!(f64s(p.grad()), [7.0]);
+}
+
+#[test]
+fn a_gradient_that_is_held_stays() {
+    let p = Parameter::new(count([1000]));
+    let step = |by: f64| {
+        let tape = Tape::new();
+        tape.parameter(&p).mul_scalar(by).unwrap().sum().unwrap().backward().unwrap();
+    };
+    step(1.0);
+    let held = p.grad();
+    p.zero_grad();
+    step(2.0);
+    let second = p.grad();
+    step(3.0);
+    assert_eq!([held, second, p.grad()].map(f64s), [1.0, 2.0, 5.0].map(|g| vec![g; 1000]));
+}
+
+#[test]
+fn tapes_beside_and_inside_of_each_other() {
+    let square = |tape: &Tape, at: f64| {
+        let x = tape.variable(tensor(&[at], ()));
+        (x.clone(), x.mul(&x).unwrap())
+    };
+    // One that is dropped without being replayed, and holds the last handle of another.
+    let (outer, inner) = (Tape::new(), Tape::new());
+    let (x, y) = (square(&outer, 1.0).0, square(&inner, 2.0).1);
+    outer.record("holds", &[&x], vec![tensor(&[1.0], ())], move |dy| y.backward().map(|()| dy)).unwrap();
+    drop((outer, inner, x));
+    // Later ones are not touched by what those held, nor by each other.
+    let (a, b) = (Tape::new(), Tape::new());
+    let ((x, y), (z, w)) = (square(&a, 3.0), square(&b, 4.0));
+    assert_eq!((a.len(), b.len()), (1, 1));
+    w.backward().unwrap();
+    drop((b, w));
+    let (u, v) = square(&Tape::new(), 5.0);
+    v.backward().unwrap();
+    y.backward().unwrap();
+    assert_eq!([x, z, u].map(|x| f64s(x.grad())), [vec![6.0], vec![8.0], vec![10.0]]);
 }
