@@ -5,8 +5,9 @@
 
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
 change in what else the machine does meets all of them, and on the same cores, where the system can hold processes there: those of a rented
-machine may be half as fast as each other. Rounds take the cores in turn. candle and burn take part in the first --slow-rounds rounds only. A ratio above 1 means
-that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the others, what it computes is compared with PyTorch.
+machine may differ in speed by half. Rounds take the cores in turn. candle and burn take part in the first --slow-rounds rounds only. A ratio
+above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the others, what it computes is compared
+with PyTorch.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 //! Host memory of the CPU backend: 64-byte aligned, typed at run time, recycled.
 //!
 //! A buffer that is dropped goes back to a list of its size, so a training step in steady state asks the system for
-//! nothing. (Small ones of tensors stay with their thread first: `src/shared.rs`.) Memory is zeroed when it first comes from the system and always holds plain numbers, so recycled contents are
-//! stale but initialised.
+//! nothing. (Small ones of tensors stay with their thread first: `src/shared.rs`.) Memory is zeroed when it first comes from
+//! the system and always holds plain numbers, so recycled contents are stale but initialised.
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
