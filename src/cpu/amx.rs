@@ -393,30 +393,54 @@ unsafe fn configure(rows: (usize, Option<usize>)) {
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) }
 }
 
-/// Asks for a part of the next step of b, of 32 lines.
+/// An instruction of tiles, and eight that do nothing. Where another thread shares the core, one that has hardly anything but instructions
+/// of tiles gets 0.43 of its products done, with these between them 0.73.
+macro_rules! tile {
+    ($instruction:literal) => {
+        concat!($instruction, "\n.rept 8\nnop\n.endr\n")
+    };
+}
+
+/// Asks for four lines of the next step of b.
 macro_rules! fetch {
-    ($at:literal) => {
+    ($at:literal, $first:literal) => {
         concat!(
-            ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960\n",
+            ".irp line, 0, 64, 128, 192\n",
             "prefetcht0 [{b} + 6144 + ",
             $at,
+            " + ",
+            $first,
             " + \\line]\n",
-            "prefetcht0 [{b} + 6144 + ",
-            $at,
-            " + 1024 + \\line]\n",
-            ".endr"
+            ".endr\n"
         )
     };
 }
 
-/// What two tiles of a and two of b, in the last four registers, add to the first four.
+/// What two tiles of a and two of b, in the last four registers, add to the first four; meanwhile sixteen lines are asked for, from each of
+/// these on.
 macro_rules! four {
-    () => {
+    ($($at:literal),*) => {
         concat!(
-            "tdpbf16ps tmm0, tmm4, tmm6\n",
-            "tdpbf16ps tmm1, tmm4, tmm7\n",
-            "tdpbf16ps tmm2, tmm5, tmm6\n",
-            "tdpbf16ps tmm3, tmm5, tmm7"
+            tile!("tdpbf16ps tmm0, tmm4, tmm6"),
+            $(fetch!($at, 0),)*
+            tile!("tdpbf16ps tmm1, tmm4, tmm7"),
+            $(fetch!($at, 256),)*
+            tile!("tdpbf16ps tmm2, tmm5, tmm6"),
+            $(fetch!($at, 512),)*
+            tile!("tdpbf16ps tmm3, tmm5, tmm7"),
+            $(fetch!($at, 768),)*
+        )
+    };
+}
+
+/// The same of one tile of a and two of b, in registers 5 and 6, and the first two.
+macro_rules! pair {
+    ($first:literal, $second:literal; $($at:literal),*) => {
+        concat!(
+            tile!($first),
+            $(fetch!($at, 0), fetch!($at, 256),)*
+            tile!($second),
+            $(fetch!($at, 512), fetch!($at, 768),)*
         )
     };
 }
@@ -434,26 +458,26 @@ macro_rules! two {
                 asm!(
                     "test {add:e}, {add:e}",
                     "jz 2f",
-                    "tileloadd tmm0, [{c0} + {ld0}]",
-                    "tileloadd tmm1, [{c0} + {ld0} + 64]",
-                    "tileloadd tmm2, [{c1} + {ld1}]",
-                    "tileloadd tmm3, [{c1} + {ld1} + 64]",
+                    tile!("tileloadd tmm0, [{c0} + {ld0}]"),
+                    tile!("tileloadd tmm1, [{c0} + {ld0} + 64]"),
+                    tile!("tileloadd tmm2, [{c1} + {ld1}]"),
+                    tile!("tileloadd tmm3, [{c1} + {ld1} + 64]"),
                     "jmp 3f",
                     "2:",
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
+                    tile!("tilezero tmm0"),
+                    tile!("tilezero tmm1"),
+                    tile!("tilezero tmm2"),
+                    tile!("tilezero tmm3"),
                     "3:",
                     $($product,)*
                     "add {a}, 6144",
                     "add {b}, 6144",
                     "dec {steps}",
                     "jnz 3b",
-                    "tilestored [{c0} + {ld0}], tmm0",
-                    "tilestored [{c0} + {ld0} + 64], tmm1",
-                    "tilestored [{c1} + {ld1}], tmm2",
-                    "tilestored [{c1} + {ld1} + 64], tmm3",
+                    tile!("tilestored [{c0} + {ld0}], tmm0"),
+                    tile!("tilestored [{c0} + {ld0} + 64], tmm1"),
+                    tile!("tilestored [{c1} + {ld1}], tmm2"),
+                    tile!("tilestored [{c1} + {ld1} + 64], tmm3"),
                     add = in(reg) u32::from(add),
                     a = inout(reg) a => _,
                     b = inout(reg) b => _,
@@ -485,20 +509,20 @@ macro_rules! one {
                 asm!(
                     "test {add:e}, {add:e}",
                     "jz 2f",
-                    "tileloadd tmm0, [{c} + {ld}]",
-                    "tileloadd tmm1, [{c} + {ld} + 64]",
+                    tile!("tileloadd tmm0, [{c} + {ld}]"),
+                    tile!("tileloadd tmm1, [{c} + {ld} + 64]"),
                     "jmp 3f",
                     "2:",
-                    "tilezero tmm0",
-                    "tilezero tmm1",
+                    tile!("tilezero tmm0"),
+                    tile!("tilezero tmm1"),
                     "3:",
                     $($product,)*
                     "add {a}, 3072",
                     "add {b}, 6144",
                     "dec {steps}",
                     "jnz 3b",
-                    "tilestored [{c} + {ld}], tmm0",
-                    "tilestored [{c} + {ld} + 64], tmm1",
+                    tile!("tilestored [{c} + {ld}], tmm0"),
+                    tile!("tilestored [{c} + {ld} + 64], tmm1"),
                     add = in(reg) u32::from(add),
                     a = inout(reg) a => _,
                     b = inout(reg) b => _,
@@ -519,103 +543,84 @@ two! {
     /// `c (+)= a × b` for two strips and a panel, `steps` long.
     two,
     // x₁ y₃
-    "tileloadd tmm4, [{a} + {line}]",
-    "tileloadd tmm5, [{a} + {line} + 1024]",
-    "tileloadd tmm6, [{b} + {line} + 4096]",
-    "tileloadd tmm7, [{b} + {line} + 5120]",
-    fetch!("4096"),
-    four!(),
+    tile!("tileloadd tmm4, [{a} + {line}]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 1024]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 4096]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 5120]"),
+    four!(4096),
     // x₁ y₂
-    "tileloadd tmm6, [{b} + {line} + 2048]",
-    "tileloadd tmm7, [{b} + {line} + 3072]",
-    fetch!("2048"),
-    four!(),
+    tile!("tileloadd tmm6, [{b} + {line} + 2048]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 3072]"),
+    four!(5120),
     // x₂ y₂
-    "tileloadd tmm4, [{a} + {line} + 2048]",
-    "tileloadd tmm5, [{a} + {line} + 3072]",
-    four!(),
+    tile!("tileloadd tmm4, [{a} + {line} + 2048]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 3072]"),
+    four!(2048),
     // x₂ y₁
-    "tileloadd tmm6, [{b} + {line}]",
-    "tileloadd tmm7, [{b} + {line} + 1024]",
-    fetch!("0"),
-    four!(),
+    tile!("tileloadd tmm6, [{b} + {line}]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 1024]"),
+    four!(3072),
     // x₃ y₁
-    "tileloadd tmm4, [{a} + {line} + 4096]",
-    "tileloadd tmm5, [{a} + {line} + 5120]",
-    four!(),
+    tile!("tileloadd tmm4, [{a} + {line} + 4096]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 5120]"),
+    four!(0),
     // x₁ y₁
-    "tileloadd tmm4, [{a} + {line}]",
-    "tileloadd tmm5, [{a} + {line} + 1024]",
-    four!(),
+    tile!("tileloadd tmm4, [{a} + {line}]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 1024]"),
+    four!(1024),
 }
 
 two! {
     /// The same of two parts each: factors of 16 bits.
     two_rough,
     // x₁ y₂
-    "tileloadd tmm4, [{a} + {line}]",
-    "tileloadd tmm5, [{a} + {line} + 1024]",
-    "tileloadd tmm6, [{b} + {line} + 2048]",
-    "tileloadd tmm7, [{b} + {line} + 3072]",
-    fetch!("2048"),
-    four!(),
+    tile!("tileloadd tmm4, [{a} + {line}]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 1024]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 2048]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 3072]"),
+    four!(2048, 3072),
     // x₁ y₁
-    "tileloadd tmm6, [{b} + {line}]",
-    "tileloadd tmm7, [{b} + {line} + 1024]",
-    fetch!("0"),
-    four!(),
+    tile!("tileloadd tmm6, [{b} + {line}]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 1024]"),
+    four!(0, 1024),
     // x₂ y₁
-    "tileloadd tmm4, [{a} + {line} + 2048]",
-    "tileloadd tmm5, [{a} + {line} + 3072]",
+    tile!("tileloadd tmm4, [{a} + {line} + 2048]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 3072]"),
     four!(),
 }
 
 one! {
     /// The same as `two` for one strip, in the same order.
     one,
-    "tileloadd tmm2, [{a} + {line}]",
-    "tileloadd tmm3, [{a} + {line} + 1024]",
-    "tileloadd tmm4, [{a} + {line} + 2048]",
-    "tileloadd tmm5, [{b} + {line} + 4096]",
-    "tileloadd tmm6, [{b} + {line} + 5120]",
-    fetch!("4096"),
-    "tdpbf16ps tmm0, tmm2, tmm5",
-    "tdpbf16ps tmm1, tmm2, tmm6",
-    "tileloadd tmm5, [{b} + {line} + 2048]",
-    "tileloadd tmm6, [{b} + {line} + 3072]",
-    fetch!("2048"),
-    "tdpbf16ps tmm0, tmm2, tmm5",
-    "tdpbf16ps tmm1, tmm2, tmm6",
-    "tdpbf16ps tmm0, tmm3, tmm5",
-    "tdpbf16ps tmm1, tmm3, tmm6",
-    "tileloadd tmm5, [{b} + {line}]",
-    "tileloadd tmm6, [{b} + {line} + 1024]",
-    fetch!("0"),
-    "tdpbf16ps tmm0, tmm3, tmm5",
-    "tdpbf16ps tmm1, tmm3, tmm6",
-    "tdpbf16ps tmm0, tmm4, tmm5",
-    "tdpbf16ps tmm1, tmm4, tmm6",
-    "tdpbf16ps tmm0, tmm2, tmm5",
-    "tdpbf16ps tmm1, tmm2, tmm6",
+    tile!("tileloadd tmm2, [{a} + {line}]"),
+    tile!("tileloadd tmm3, [{a} + {line} + 1024]"),
+    tile!("tileloadd tmm4, [{a} + {line} + 2048]"),
+    tile!("tileloadd tmm5, [{b} + {line} + 4096]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 5120]"),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 4096),
+    tile!("tileloadd tmm5, [{b} + {line} + 2048]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 3072]"),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 5120),
+    pair!("tdpbf16ps tmm0, tmm3, tmm5", "tdpbf16ps tmm1, tmm3, tmm6"; 2048),
+    tile!("tileloadd tmm5, [{b} + {line}]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 1024]"),
+    pair!("tdpbf16ps tmm0, tmm3, tmm5", "tdpbf16ps tmm1, tmm3, tmm6"; 3072),
+    pair!("tdpbf16ps tmm0, tmm4, tmm5", "tdpbf16ps tmm1, tmm4, tmm6"; 0),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 1024),
 }
 
 one! {
     /// The same as `two_rough` for one strip, in the same order.
     one_rough,
-    "tileloadd tmm2, [{a} + {line}]",
-    "tileloadd tmm3, [{a} + {line} + 1024]",
-    "tileloadd tmm5, [{b} + {line} + 2048]",
-    "tileloadd tmm6, [{b} + {line} + 3072]",
-    fetch!("2048"),
-    "tdpbf16ps tmm0, tmm2, tmm5",
-    "tdpbf16ps tmm1, tmm2, tmm6",
-    "tileloadd tmm5, [{b} + {line}]",
-    "tileloadd tmm6, [{b} + {line} + 1024]",
-    fetch!("0"),
-    "tdpbf16ps tmm0, tmm2, tmm5",
-    "tdpbf16ps tmm1, tmm2, tmm6",
-    "tdpbf16ps tmm0, tmm3, tmm5",
-    "tdpbf16ps tmm1, tmm3, tmm6",
+    tile!("tileloadd tmm2, [{a} + {line}]"),
+    tile!("tileloadd tmm3, [{a} + {line} + 1024]"),
+    tile!("tileloadd tmm5, [{b} + {line} + 2048]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 3072]"),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 2048, 3072),
+    tile!("tileloadd tmm5, [{b} + {line}]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 1024]"),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 0, 1024),
+    pair!("tdpbf16ps tmm0, tmm3, tmm5", "tdpbf16ps tmm1, tmm3, tmm6";),
 }
 
 /// The first columns of a strip's rows, as many as there are, in a stretch of its own.
