@@ -27,6 +27,9 @@ const PARTS: usize = 3;
 const BOTH: usize = PARTS * 2 * SIZE;
 /// Steps after which the next columns are taken: two tiles' rows of a stay in the first cache (24 KiB) while b passes by.
 const BLOCK: usize = 4;
+/// Panels after which the next steps are taken: what they add up to, and the steps themselves (384 KiB), stay in the second cache while
+/// all rows pass by, wherever b comes from.
+const GROUP: usize = 16;
 /// Behind packed columns: whether each of them is finite in every part.
 const FLAG: usize = 16;
 /// From here on the first part of a number is not finite.
@@ -650,7 +653,8 @@ pub unsafe fn block(
     let one = if rough { one_rough } else { one };
     let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     let mut shape = None;
-    for step in (0..steps).step_by(BLOCK) {
+    let groups = (0..panels).step_by(GROUP).flat_map(|first| (0..steps).step_by(BLOCK).map(move |step| (first, step)));
+    for (first, step) in groups {
         let depth = BLOCK.min(steps - step);
         let add = add || step > 0;
         for (pair, (upper, lower)) in pairs(rows).enumerate() {
@@ -663,7 +667,7 @@ pub unsafe fn block(
                     shape = wanted;
                 }
                 let a = a.add(pair * steps * BOTH + step * PARTS * width * SIZE);
-                for panel in 0..panels {
+                for panel in first..panels.min(first + GROUP) {
                     let b = b.add(place(step, steps, panel, panels));
                     let (column, some) = panel_columns(panel, columns);
                     let at = |s: Strip| (s.c.add(column), s.ld);

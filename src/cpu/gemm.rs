@@ -45,9 +45,9 @@ const NARROW: usize = 64;
 /// Rows, columns and depth from which on tiles of AMX are full enough.
 #[cfg(any(test, target_arch = "x86_64"))]
 const TILED: usize = 16;
-/// Bytes of weights in tiles that stay in the second cache from a step to the next; panels are smaller by a third.
+/// Bytes of weights in tiles up to which they win, also from the third cache; panels are smaller by a third.
 #[cfg(target_arch = "x86_64")]
-const TILES_BYTES: usize = 1600 << 10;
+const TILES_BYTES: usize = 8 << 20;
 /// Below this many multiply-adds a product stays on the calling thread.
 const PARALLEL: usize = 1 << 19;
 
