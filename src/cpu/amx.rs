@@ -8,7 +8,8 @@
 //! Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
 //!
 //! A step is 32 numbers along k. Of 16 rows of a, or columns of b, it is one tile of 16 × 16 pairs for each part: of a a row of
-//! pairs for each row, of b a column of pairs for each column, so that one is the other transposed.
+//! pairs for each row, of b a column of pairs for each column, so that one is the other transposed. A pair is a number of the first 16 with
+//! that 16 behind it, so that nothing is moved within a vector.
 
 use std::arch::{asm, x86_64::*};
 
@@ -32,8 +33,6 @@ const BLOCK: usize = 4;
 const GROUP: usize = 16;
 /// Behind packed columns: whether each of them is finite in every part.
 const FLAG: usize = 16;
-/// From here on the first part of a number is not finite.
-const LIMIT: u32 = 0x7f7f_8000;
 
 /// Whether the processor has tiles of bf16 and the system lets this process use them.
 pub fn available() -> bool {
@@ -75,76 +74,47 @@ pub fn packed_rows_len(m: usize, k: usize) -> usize {
     k.div_ceil(STEP) * m.div_ceil(TILE) * PARTS * SIZE
 }
 
-/// The sixteen-bit parts of sixteen numbers, in the upper halves, and which of them are not finite.
+/// The sixteen-bit parts of sixteen numbers, in the upper halves; the last is NaN where one is not finite.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn split(x: __m512) -> ([__m512i; PARTS], __mmask16) {
+fn split(x: __m512) -> [__m512; PARTS] {
     let half = _mm512_set1_epi32(0x8000);
     let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    let round = |x| _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x), half), upper);
-    let rest = |x, part| _mm512_sub_ps(x, _mm512_castsi512_ps(part));
-    let first = round(x);
-    let rest_1 = rest(x, first);
-    let second = round(rest_1);
-    let third = _mm512_castps_si512(rest(rest_1, second));
-    let magnitude = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fff_ffff));
-    ([first, second, third], _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(LIMIT as i32)))
-}
-
-/// The parts of thirty-two numbers along k, as a row of pairs.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn split_along(x: [__m512; 2]) -> ([__m512i; PARTS], bool) {
-    let odd: [i16; 32] = const {
-        let mut odd = [0; 32];
-        let mut i = 0;
-        while i < 32 {
-            odd[i] = 2 * i as i16 + 1;
-            i += 1;
-        }
-        odd
+    let round = |x| {
+        let bits = _mm512_add_epi32(_mm512_castps_si512(x), half);
+        _mm512_castsi512_ps(_mm512_and_si512(bits, upper))
     };
-    // SAFETY: as long as a vector.
-    let odd = unsafe { _mm512_loadu_si512(odd.as_ptr().cast()) };
-    let (low, high) = (split(x[0]), split(x[1]));
-    let part = |p: usize| _mm512_permutex2var_epi16(low.0[p], odd, high.0[p]);
-    ([part(0), part(1), part(2)], (low.1 | high.1) != 0)
+    let first = round(x);
+    let rest = _mm512_sub_ps(x, first);
+    let second = round(rest);
+    [first, second, _mm512_sub_ps(rest, second)]
 }
 
-/// The parts of sixteen numbers in each of two places along k, as a row of pairs.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn split_across(x: [__m512; 2]) -> ([__m512i; PARTS], bool) {
-    let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    let (even, odd) = (split(x[0]), split(x[1]));
-    let part = |p: usize| _mm512_or_si512(_mm512_srli_epi32::<16>(even.0[p]), _mm512_and_si512(odd.0[p], upper));
-    ([part(0), part(1), part(2)], (even.1 | odd.1) != 0)
-}
-
-/// Sixteen rows of sixteen words, transposed.
+/// Sixteen rows of sixteen numbers, transposed.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(x: &[__m512i; TILE]) -> [__m512i; TILE] {
-    let mut y = *x;
+fn transpose(x: &[__m512; TILE]) -> [__m512; TILE] {
+    let pairs = |a, b, upper| {
+        let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
+        _mm512_castpd_ps(if upper { _mm512_unpackhi_pd(a, b) } else { _mm512_unpacklo_pd(a, b) })
+    };
+    let (mut y, mut z) = (*x, *x);
     for i in (0..16).step_by(2) {
-        (y[i], y[i + 1]) = (_mm512_unpacklo_epi32(x[i], x[i + 1]), _mm512_unpackhi_epi32(x[i], x[i + 1]));
+        (y[i], y[i + 1]) = (_mm512_unpacklo_ps(x[i], x[i + 1]), _mm512_unpackhi_ps(x[i], x[i + 1]));
     }
-    let mut z = y;
     for i in (0..16).step_by(4) {
-        z[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
-        z[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
-        z[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
-        z[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+        (z[i], z[i + 1]) = (pairs(y[i], y[i + 2], false), pairs(y[i], y[i + 2], true));
+        (z[i + 2], z[i + 3]) = (pairs(y[i + 1], y[i + 3], false), pairs(y[i + 1], y[i + 3], true));
     }
     for half in [0, 8] {
         for i in half..half + 4 {
-            y[i] = _mm512_shuffle_i32x4::<0x88>(z[i], z[i + 4]);
-            y[i + 4] = _mm512_shuffle_i32x4::<0xdd>(z[i], z[i + 4]);
+            y[i] = _mm512_shuffle_f32x4::<0x88>(z[i], z[i + 4]);
+            y[i + 4] = _mm512_shuffle_f32x4::<0xdd>(z[i], z[i + 4]);
         }
     }
     for i in 0..8 {
-        z[i] = _mm512_shuffle_i32x4::<0x88>(y[i], y[i + 8]);
-        z[i + 8] = _mm512_shuffle_i32x4::<0xdd>(y[i], y[i + 8]);
+        z[i] = _mm512_shuffle_f32x4::<0x88>(y[i], y[i + 8]);
+        z[i + 8] = _mm512_shuffle_f32x4::<0xdd>(y[i], y[i + 8]);
     }
     z
 }
@@ -162,41 +132,53 @@ unsafe fn pack_step((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *
             return pack_scattered((rows, k), a, columns, to, apart);
         }
         let mask = |n: usize| if n >= TILE { u16::MAX } else { (1 << n) - 1 };
-        let along = a.cs == 1;
-        let mut infinite = false;
-        // Rows of pairs lie as they are made, or are turned where they lie.
-        let lines = if along { rows } else { k.div_ceil(2) };
-        for i in 0..lines {
-            let (parts, some) = if along {
-                let row = a.ptr.add(i * a.rs);
-                split_along([
-                    _mm512_maskz_loadu_ps(mask(k), row),
-                    _mm512_maskz_loadu_ps(mask(k.saturating_sub(TILE)), row.wrapping_add(TILE)),
-                ])
-            } else {
-                let row = a.ptr.add(2 * i * a.cs);
-                let second = if 2 * i + 1 < k { mask(rows) } else { 0 };
-                split_across([
-                    _mm512_maskz_loadu_ps(mask(rows), row),
-                    _mm512_maskz_loadu_ps(second, row.wrapping_add(a.cs)),
-                ])
-            };
-            infinite |= some;
+        let (along, halves) = (a.cs == 1, [k.min(TILE), k.saturating_sub(TILE)]);
+        // The i-th run of numbers that lie side by side in each half of the step: of a row, or of all rows.
+        let run = |i: usize| {
+            let mut x = [_mm512_setzero_ps(); 2];
+            for half in 0..2 {
+                let (at, some) = if along {
+                    (i * a.rs + half * TILE, if i < rows { mask(halves[half]) } else { 0 })
+                } else {
+                    ((half * TILE + i) * a.cs, if i < halves[half] { mask(rows) } else { 0 })
+                };
+                x[half] = _mm512_maskz_loadu_ps(some, a.ptr.wrapping_add(at));
+                if !along {
+                    // Runs that lie far apart are not fetched by themselves.
+                    _mm_prefetch::<_MM_HINT_T0>(a.ptr.wrapping_add(at + STEP * a.cs).cast());
+                }
+            }
+            x
+        };
+        let mut last = _mm512_setzero_ps();
+        let mut put = |i: usize, x: [__m512; 2]| {
+            let (low, high) = (split(x[0]), split(x[1]));
             for p in 0..PARTS {
-                _mm512_storeu_si512(to.add(p * apart + i * TILE).cast(), parts[p]);
+                let (low, high) = (_mm512_castps_si512(low[p]), _mm512_castps_si512(high[p]));
+                // The upper half of one beside that of the other: high, where the mask has ones.
+                let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+                let both = _mm512_ternarylogic_epi32::<0xd8>(_mm512_srli_epi32::<16>(low), high, mask);
+                _mm512_storeu_si512(to.add(p * apart + i * TILE).cast(), both);
+            }
+            last = _mm512_add_ps(last, _mm512_add_ps(low[2], high[2]));
+        };
+        if along != columns {
+            for i in 0..TILE {
+                put(i, run(i));
+            }
+        } else {
+            let mut turned = [[_mm512_setzero_ps(); TILE]; 2];
+            for i in 0..TILE {
+                let x = run(i);
+                (turned[0][i], turned[1][i]) = (x[0], x[1]);
+            }
+            let [low, high] = [transpose(&turned[0]), transpose(&turned[1])];
+            for i in 0..TILE {
+                put(i, [low[i], high[i]]);
             }
         }
-        for p in 0..PARTS {
-            let line = |i: usize| to.add(p * apart + i * TILE).cast::<__m512i>();
-            for i in lines..TILE {
-                line(i).write_unaligned(_mm512_setzero_si512());
-            }
-            if along == columns {
-                let turned = transpose(&std::array::from_fn(|i| line(i).read_unaligned()));
-                turned.iter().enumerate().for_each(|(i, &row)| line(i).write_unaligned(row));
-            }
-        }
-        infinite
+        // What is left of finite numbers is far below the greatest.
+        _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(last, last) != 0
     }
 }
 
@@ -285,7 +267,7 @@ pub unsafe fn finish(b: Mat<f32>, k: usize, columns: Columns, to: *mut f32, infi
 unsafe fn half(step: *mut f32, (p, j): (usize, usize), part: usize) -> *mut u16 {
     let tile = part * 2 * SIZE + j / TILE * SIZE;
     // SAFETY: the caller's.
-    unsafe { step.add(tile + p % STEP / 2 * TILE + j % TILE).cast::<u16>().add(p % 2) }
+    unsafe { step.add(tile + p % TILE * TILE + j % TILE).cast::<u16>().add(p % STEP / TILE) }
 }
 
 /// Whether every part of a packed operand is finite.
@@ -348,23 +330,24 @@ fn pairs<'a>(rows: &'a [Rows<f32>]) -> impl Iterator<Item = (Strip, Option<Strip
 pub unsafe fn pack_rows(rows: &[Rows<f32>], k: usize, to: *mut f32) -> bool {
     let steps = k.div_ceil(STEP);
     let strips: usize = rows.iter().map(|r| r.m.div_ceil(TILE)).sum();
-    let (mut strip, mut infinite) = (0, false);
+    let (mut first, mut infinite) = (0, false);
     for r in rows {
-        for i in (0..r.m).step_by(TILE) {
+        let count = r.m.div_ceil(TILE);
+        for n in 0..count * steps {
+            // Lines of the cache one behind the other: along k, or those of all strips.
+            let (strip, step) = if r.a.cs == 1 { (n / steps, n % steps) } else { (n % count, n / count) };
+            let (i, p) = (strip * TILE, step * STEP);
             // The last strip may be without another.
-            let (pair, second) = (strip / 2, strip % 2);
+            let (pair, second) = ((first + strip) / 2, (first + strip) % 2);
             let width = if 2 * pair + 1 < strips { 2 } else { 1 };
-            for step in 0..steps {
-                let p = step * STEP;
-                // SAFETY: inside a and the packed rows.
-                unsafe {
-                    let a = Mat { ptr: r.a.at(i, p), ..r.a };
-                    let to = to.add(pair * steps * BOTH + (step * PARTS * width + second) * SIZE);
-                    infinite |= pack_step((TILE.min(r.m - i), STEP.min(k - p)), a, false, to, width * SIZE);
-                }
+            // SAFETY: inside a and the packed rows.
+            unsafe {
+                let a = Mat { ptr: r.a.at(i, p), ..r.a };
+                let to = to.add(pair * steps * BOTH + (step * PARTS * width + second) * SIZE);
+                infinite |= pack_step((TILE.min(r.m - i), STEP.min(k - p)), a, false, to, width * SIZE);
             }
-            strip += 1;
         }
+        first += count;
     }
     infinite
 }

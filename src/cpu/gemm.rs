@@ -43,8 +43,10 @@ const MC: usize = 96;
 /// Fewer columns than this are few.
 const NARROW: usize = 64;
 /// Rows, columns and depth from which on tiles of AMX are full enough.
-#[cfg(any(test, target_arch = "x86_64"))]
 const TILED: usize = 16;
+/// Rows, columns and depth from which on both operands are worth to be packed into tiles for one product.
+#[cfg(target_arch = "x86_64")]
+const ALONE: usize = 96;
 /// Bytes of weights in tiles up to which they win, also from the third cache; panels are smaller by a third.
 #[cfg(target_arch = "x86_64")]
 const TILES_BYTES: usize = 8 << 20;
@@ -212,9 +214,15 @@ pub unsafe fn pack<T: GemmReal>(form: Form, b: Mat<T>, k: usize, columns: Column
     let len = packed_len::<T>(form, k, columns);
     assert!(to.len() >= len, "packing outside its slice");
     let threads = rayon::current_num_threads();
+    #[cfg(target_arch = "x86_64")]
     if form == Form::Tiles {
+        let (b, to) = (f32_mat(b), bytemuck::cast_slice_mut(&mut to[..len]));
         // SAFETY: the caller's.
-        return unsafe { pack_tiles(b, k, columns, &mut to[..len], threads) };
+        unsafe {
+            let infinite = pack_tiles(b, k, columns, to, threads);
+            amx::finish(b, k, columns, to.as_mut_ptr(), infinite);
+        }
+        return;
     }
     let each = len / columns.count;
     for run in 0..columns.count {
@@ -222,27 +230,22 @@ pub unsafe fn pack<T: GemmReal>(form: Form, b: Mat<T>, k: usize, columns: Column
     }
 }
 
-/// Packs k rows of some columns of b into tiles.
+/// Packs k rows of some columns of b into tiles, but for what [`amx::finish`] does. Answers whether a part is not finite.
 ///
 /// # Safety
 /// b holds them, and `to` has [`packed_len`] elements; the processor has AMX.
-unsafe fn pack_tiles<T: GemmReal>(b: Mat<T>, k: usize, columns: Columns, to: &mut [T], threads: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let (b, to) = (f32_mat(b), Shared::new(bytemuck::cast_slice_mut::<T, f32>(to)));
-        let (panels, infinite) = (columns.panels(amx::PANEL), AtomicBool::new(false));
-        // Panels of a task.
-        let each = if threads == 1 || k * panels * amx::PANEL < 1 << 15 { panels } else { 4 };
-        split::tasks(panels.div_ceil(each), &|task| {
-            let some = (task * each, panels.min((task + 1) * each));
-            // SAFETY: inside both, and each task has panels of its own.
-            let some = unsafe { amx::pack(b, k, columns, some, to.start()) };
-            infinite.fetch_or(some, Ordering::Relaxed);
-        });
-        // SAFETY: as above; the tasks are done.
-        unsafe { amx::finish(b, k, columns, to.start(), infinite.into_inner()) };
-    }
-    let _ = (b, k, columns, to, threads);
+#[cfg(target_arch = "x86_64")]
+unsafe fn pack_tiles(b: Mat<f32>, k: usize, columns: Columns, to: &mut [f32], threads: usize) -> bool {
+    let (to, panels, infinite) = (Shared::new(to), columns.panels(amx::PANEL), AtomicBool::new(false));
+    // Panels of a task.
+    let each = if threads == 1 || k * panels * amx::PANEL < 1 << 15 { panels } else { 4 };
+    split::tasks(panels.div_ceil(each), &|task| {
+        let some = (task * each, panels.min((task + 1) * each));
+        // SAFETY: inside both, and each task has panels of its own.
+        let some = unsafe { amx::pack(b, k, columns, some, to.start()) };
+        infinite.fetch_or(some, Ordering::Relaxed);
+    });
+    infinite.into_inner()
 }
 
 /// The same matrix, of f32.
@@ -588,6 +591,35 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
     }
 }
 
+/// `c = a × b`, or `c += a × b` with `accumulate`, with b packed into tiles for it; rows of a lie along k. Each row has the bits that it
+/// has among any others. The processor has AMX and T is f32, as an answer of [`GemmReal::form`] says.
+pub fn product_in_tiles<T: GemmReal>(
+    (m, n, k): (usize, usize, usize),
+    a: Mat<T>,
+    b: Mat<T>,
+    c: MatMut<T>,
+    accumulate: bool,
+) {
+    assert!(a.cs == 1, "rows that do not lie along k");
+    let (columns, threads) = (Columns::all(n), rayon::current_num_threads());
+    with_space(&PANELS, |space| {
+        let packed = scratch::<T>(space, packed_len::<T>(Form::Tiles, k, columns));
+        // SAFETY: the caller's k × n.
+        unsafe { pack(Form::Tiles, b, k, columns, packed) };
+        let (packed, each) = (&*packed, rows_per_task(m, 2 * TILED, threads));
+        split::tasks(m.div_ceil(each), &|task| {
+            let end = m.min((task + 1) * each);
+            for i in (task * each..end).step_by(MC) {
+                // SAFETY: rows inside a and c; those of c are this task's alone.
+                unsafe {
+                    let rows = [Rows::raw(MC.min(end - i), (a.at(i, 0), a.rs), (c.at(i, 0), c.ld))];
+                    gemm_packed_rows(Form::Tiles, k, columns, &rows, packed, accumulate);
+                }
+            }
+        });
+    });
+}
+
 /// One of several products of the same first operand: `c = a × b + beta · c`, n columns.
 #[derive(Clone, Copy)]
 pub struct Output<T> {
@@ -597,41 +629,166 @@ pub struct Output<T> {
     pub beta: T,
 }
 
+#[cfg(target_arch = "x86_64")]
+type Outputs = smallvec::SmallVec<[Output<f32>; 2]>;
+
+/// The same product, of f32.
+#[cfg(target_arch = "x86_64")]
+fn f32_output<T: Real>(o: &Output<T>) -> Output<f32> {
+    let c = MatMut { ptr: o.c.ptr.cast(), ld: o.c.ld };
+    Output { n: o.n, b: f32_mat(o.b), c, beta: if o.beta == T::ZERO { 0.0 } else { 1.0 } }
+}
+
 /// Products of one m × k with several others, for which it is packed once.
 pub fn products<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>]) {
     let few = |o: &Output<T>| o.n < NARROW;
-    if m == 0 || k == 0 || outputs.iter().map(|o| o.n).sum::<usize>() > NC || outputs.iter().any(few) {
+    // Each as it would be alone.
+    let unlike = outputs.iter().any(|o| tiled((m, k), a, o, T::ONE) != tiled((m, k), a, &outputs[0], T::ONE));
+    if m == 0 || k == 0 || outputs.iter().map(|o| o.n).sum::<usize>() > NC || outputs.iter().any(few) || unlike {
         return outputs.iter().for_each(|o| product((m, o.n, k), a, o.b, o.c, T::ONE, o.beta));
     }
     blocks((m, k), a, outputs, T::ONE);
+}
+
+/// Whether a product goes through tiles that are packed for it alone. Only sums over rows do, as weights' gradients are: rows of others
+/// keep their bits whatever rows are beside them.
+fn tiled<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, o: &Output<T>, alpha: T) -> bool {
+    let across = a.rs == 1 && a.cs != 1;
+    across && alpha == T::ONE && (o.beta == T::ZERO || o.beta == T::ONE) && T::tiled(m, k, o.n)
 }
 
 /// The blocks along k of products whose columns are few enough to be packed at a time.
 fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], alpha: T) {
     let n: usize = outputs.iter().map(|o| o.n).sum();
     let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
-    with_space(&PANELS, |packed_b| {
-        for k0 in (0..k).step_by(KP) {
-            let depth = KP.min(k - k0);
-            let len = |o: &Output<T>| packed_len::<T>(Form::Panels, depth, Columns::all(o.n));
-            let panels = scratch::<T>(packed_b, outputs.iter().map(len).sum());
-            let mut rest = &mut *panels;
-            for o in outputs {
-                let (front, behind) = rest.split_at_mut(len(o));
-                pack_parallel(o.b, k0, depth, 0, o.n, front, threads);
-                rest = behind;
-            }
-            // Rows per task: enough tasks for the threads to even out, each of whole tiles.
-            let rows = if threads == 1 { m } else { m.div_ceil(threads * 2).next_multiple_of(T::set().mr) };
-            let panels = &*panels;
-            let run = |task: usize| {
-                let (i0, i1) = (task * rows, m.min((task + 1) * rows));
-                // SAFETY: tasks write disjoint rows of each c.
-                unsafe { rows_of((i0, i1), (k0, depth), a, outputs, panels, alpha) }
-            };
-            split::tasks(m.div_ceil(rows), &run);
+    let tiled = outputs.iter().all(|o| tiled((m, k), a, o, alpha));
+    // Packed columns stay in the second cache while rows pass by.
+    let most = if tiled && n > NC / 2 { KP / 2 } else { KP };
+    for k0 in (0..k).step_by(most) {
+        let part = (k0, most.min(k - k0));
+        #[cfg(target_arch = "x86_64")]
+        if tiled && tiles_block(m, part, f32_mat(a), &outputs.iter().map(f32_output).collect::<Outputs>(), threads) {
+            continue;
         }
+        panels_block(m, part, a, outputs, alpha, threads);
+    }
+}
+
+/// Rows per task: enough tasks for the threads to even out, each of whole tiles of `height`.
+fn rows_per_task(m: usize, height: usize, threads: usize) -> usize {
+    if threads == 1 { m } else { m.div_ceil(threads * 2).next_multiple_of(height) }
+}
+
+/// One block along k, of panels.
+fn panels_block<T: GemmReal>(
+    m: usize,
+    (k0, depth): (usize, usize),
+    a: Mat<T>,
+    outputs: &[Output<T>],
+    alpha: T,
+    threads: usize,
+) {
+    with_space(&PANELS, |packed| {
+        let len = |o: &Output<T>| packed_len::<T>(Form::Panels, depth, Columns::all(o.n));
+        let panels = scratch::<T>(packed, outputs.iter().map(len).sum());
+        let mut rest = &mut *panels;
+        for o in outputs {
+            let (front, behind) = rest.split_at_mut(len(o));
+            pack_parallel(o.b, k0, depth, 0, o.n, front, threads);
+            rest = behind;
+        }
+        let rows = rows_per_task(m, T::set().mr, threads);
+        let panels = &*panels;
+        let run = |task: usize| {
+            let (i0, i1) = (task * rows, m.min((task + 1) * rows));
+            // SAFETY: tasks write disjoint rows of each c.
+            unsafe { rows_of((i0, i1), (k0, depth), a, outputs, panels, alpha) }
+        };
+        split::tasks(m.div_ceil(rows), &run);
     });
+}
+
+/// One block along k, in tiles of AMX; or nothing, and `false`, where a number of b's is not finite.
+#[cfg(target_arch = "x86_64")]
+fn tiles_block(m: usize, (k0, depth): (usize, usize), a: Mat<f32>, outputs: &[Output<f32>], threads: usize) -> bool {
+    with_space(&PANELS, |packed| {
+        let len = |o: &Output<f32>| amx::packed_len(depth, Columns::all(o.n));
+        let packed = scratch::<f32>(packed, outputs.iter().map(len).sum());
+        let (mut rest, mut infinite) = (&mut *packed, false);
+        for o in outputs {
+            let (front, behind) = rest.split_at_mut(len(o));
+            // SAFETY: inside b.
+            infinite |= unsafe {
+                let b = Mat { ptr: o.b.at(k0, 0), ..o.b };
+                pack_tiles(b, depth, Columns::all(o.n), front, threads)
+            };
+            rest = behind;
+        }
+        if infinite {
+            return false;
+        }
+        let rows = rows_per_task(m, amx::PANEL, threads);
+        let packed = &*packed;
+        let run = |task: usize| {
+            let (i0, i1) = (task * rows, m.min((task + 1) * rows));
+            // SAFETY: tasks write disjoint rows of each c.
+            unsafe { tile_rows_of((i0, i1), (k0, depth), a, outputs, packed) }
+        };
+        split::tasks(m.div_ceil(rows), &run);
+        true
+    })
+}
+
+/// Rows `i0..i1` of one block of k, in tiles.
+///
+/// # Safety
+/// The ranges lie inside a and each c, `packed` are the tiles of each b, one behind the other; nobody else writes these rows.
+#[cfg(target_arch = "x86_64")]
+unsafe fn tile_rows_of(
+    (i0, i1): (usize, usize),
+    (k0, depth): (usize, usize),
+    a: Mat<f32>,
+    outputs: &[Output<f32>],
+    packed: &[f32],
+) {
+    let rough = ROUGH.load(Ordering::Relaxed);
+    let mut each = MC;
+    let mut i = i0;
+    while i < i1 {
+        let height = each.min(i1 - i);
+        // SAFETY: inside a and c, as promised, and inside the scratch.
+        let infinite = with_space(&ROWS, |space| unsafe {
+            let a = Mat { ptr: a.at(i, k0), ..a };
+            let rows = |c: MatMut<f32>| [Rows { m: height, a, c: MatMut { ptr: c.at(i, 0), ..c } }];
+            let packed_a = scratch::<f32>(space, amx::packed_rows_len(MC, depth)).as_mut_ptr();
+            if amx::pack_rows(&rows(outputs[0].c), depth, packed_a) {
+                return true;
+            }
+            let mut b = packed;
+            for o in outputs {
+                let (columns, add) = (Columns::all(o.n), k0 > 0 || o.beta != 0.0);
+                amx::block((depth, rough), columns, &rows(o.c), packed_a, b.as_ptr(), add);
+                b = &b[amx::packed_len(depth, columns)..];
+            }
+            false
+        });
+        if infinite && each > amx::PANEL {
+            // The rest, a pair of strips at a time: which rows are multiplied as what may not depend on tasks.
+            each = amx::PANEL;
+            continue;
+        }
+        if infinite {
+            let few = outputs.iter().map(|o| {
+                // SAFETY: as above.
+                let ptr = unsafe { o.c.at(i, 0) };
+                Output { c: MatMut { ptr, ..o.c }, ..*o }
+            });
+            // SAFETY: as above.
+            let a = Mat { ptr: unsafe { a.at(i, 0) }, ..a };
+            panels_block(height, (k0, depth), a, &few.collect::<Outputs>(), 1.0, 1);
+        }
+        i += height;
+    }
 }
 
 fn pack_parallel<T: GemmReal>(

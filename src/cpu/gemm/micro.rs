@@ -1,7 +1,7 @@
 //! The micro-kernels of [`super`]: one body, made into vector code for each instruction set and height of a tile.
 
 #[cfg(target_arch = "x86_64")]
-use super::{Columns, TILED, TILES_BYTES};
+use super::{ALONE, Columns, TILED, TILES_BYTES};
 use super::{Form, MatMut};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::amx;
@@ -50,6 +50,11 @@ pub trait GemmReal: Real {
     /// How an operand of k × n that many products of m rows use is packed.
     fn form(_m: usize, _k: usize, _n: usize) -> Form {
         Form::Panels
+    }
+
+    /// Whether one product of m × k and k × n, both packed for it alone, goes through tiles.
+    fn tiled(_m: usize, _k: usize, _n: usize) -> bool {
+        false
     }
 
     /// Asks for the line at `at`, which need not be readable.
@@ -424,6 +429,11 @@ impl GemmReal for f32 {
         }
         let _ = (m, k, n);
         Form::Panels
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn tiled(m: usize, k: usize, n: usize) -> bool {
+        isa() == Isa::Amx && m.min(n) >= ALONE && k >= ALONE
     }
 
     #[cfg(target_arch = "x86_64")]

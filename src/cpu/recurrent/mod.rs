@@ -12,7 +12,10 @@ mod rows;
 use std::ops::Range;
 
 use super::{
-    gemm::{Columns, Form, GemmReal, Mat, MatMut, Output, Rows, gemm_packed_rows, pack, packed_len, product, products},
+    gemm::{
+        Columns, Form, GemmReal, Mat, MatMut, Output, Rows, gemm_packed_rows, pack, packed_len, product,
+        product_in_tiles, products,
+    },
     simd::vectorize,
     split::{PARALLEL, Shared, chunks},
 };
@@ -893,6 +896,9 @@ fn column_sums<T: GemmReal>(rows: &[T], width: usize, to: &mut [T], add: bool) {
 pub fn input_gradient<T: GemmReal>(e: &Extents, rows: usize, gates: &[T], w_ih: &[T], dx: &mut [T], add: bool) {
     let (g, i) = (e.gates(), e.input);
     let (a, b) = (Mat::new(gates, rows, g, g, 1), Mat::new(w_ih, g, i, i, 1));
-    let beta = if add { T::ONE } else { T::ZERO };
-    product((rows, i, g), a, b, MatMut::new(dx, rows, i, i), T::ONE, beta);
+    let to = MatMut::new(dx, rows, i, i);
+    if e.form::<T>(g, i) == Form::Tiles {
+        return product_in_tiles((rows, i, g), a, b, to, add);
+    }
+    product((rows, i, g), a, b, to, T::ONE, if add { T::ONE } else { T::ZERO });
 }
