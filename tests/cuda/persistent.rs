@@ -354,8 +354,8 @@ fn wavefronts() {
     if !capable() {
         return;
     }
-    check(48, in_waves(&CELLS), in_wave);
-    check(24, in_waves(&TWO), in_wave);
+    check(24, in_waves(&CELLS), in_wave);
+    check(12, in_waves(&TWO), in_wave);
 }
 
 fn in_wave((case, (layers, stretches)): (Case, (usize, usize))) {
