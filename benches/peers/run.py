@@ -5,7 +5,8 @@
 
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
 change in what else the machine does meets all of them, and on the same cores, where the system can hold processes there: those of a rented
-machine may differ in speed by half. Rounds take the cores in turn. candle and burn take part in the first --slow-rounds rounds only. A ratio
+machine may differ in speed by half. Rounds take the cores in turn, and every other one the sides from the last to the first; each side begins a
+twentieth of a second after the one before, whose threads may wait busily for more work until then. candle and burn take part in the first --slow-rounds rounds only. A ratio
 above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the others, what it computes is compared
 with PyTorch.
 """
@@ -42,6 +43,8 @@ SLOW = ["candle", "burn"]
 # What this process may run on.
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 # The largest difference of an output, which is at most 1, and of a gradient beside the largest of its tensor.
+# Seconds after which the threads of the side before sleep: those of ONNX Runtime halved the speed of who came next.
+SETTLE = 0.05
 TOLERANCE = 1e-4
 
 
@@ -373,10 +376,11 @@ def main():
                         # PyTorch and ONNX Runtime are in this process.
                         slow = [pid for name in others if name in SLOW for pid in others[name].pids()]
                         held = hold([os.getpid(), ours.process.pid, *slow], threads, k)
-                        times["gatefold"] += ours.seconds(case, 1)
-                        for name, other in others.items():
+                        sides = {"gatefold": ours, **others}
+                        for name in list(sides)[:: 1 if k % 2 == 0 else -1]:
                             if k < (args.slow_rounds if name in SLOW else args.rounds):
-                                times[name] += other.seconds(case, 1) or []
+                                time.sleep(SETTLE)
+                                times[name] += sides[name].seconds(case, 1) or []
                     medians = {name: statistics.median(all_of) for name, all_of in times.items() if all_of}
                     for name in names:
                         if name in medians:
