@@ -127,9 +127,9 @@ impl Device {
 
     /// Whether products of f32 on a GPU may round their factors to TF32 (10 bits), for speed. Not unless this says so.
     ///
-    /// On a CPU that has AMX, recurrent layers' products with their weights take factors of 16 bits then, as the sums of two numbers of bf16
-    /// and in half as many products, wherever they are made in tiles; this is what PyTorch calls the precision "high". It holds for the whole
-    /// process. On others nothing changes, nor do any results elsewhere.
+    /// On a CPU that has AMX, products of recurrent layers, and sums over rows as every large weight's gradient is, take factors of 16 bits
+    /// then, as the sums of two numbers of bf16 and in half as many products, wherever they are made in tiles; this is what PyTorch calls the
+    /// precision "high". It holds for the whole process. On others nothing changes, nor do any results elsewhere.
     ///
     /// # Errors
     /// As [`check`](Self::check).
