@@ -6,9 +6,9 @@
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
 change in what else the machine does meets all of them, and on the same cores, where the system can hold processes there: those of a rented
 machine may differ in speed by half. Rounds take the cores in turn, and every other one the sides from the last to the first; each side begins a
-twentieth of a second after the one before, whose threads may wait busily for more work until then. candle and burn take part in the first --slow-rounds rounds only. A ratio
-above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the others, what it computes is compared
-with PyTorch.
+twentieth of a second after the one before, whose threads may wait busily for more work until then. candle and burn take part in the first
+--slow-rounds rounds only. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the
+others, what it computes is compared with PyTorch.
 """
 
 import argparse
@@ -42,9 +42,9 @@ PEERS = ["torch", "onnxruntime", "candle", "burn"]
 SLOW = ["candle", "burn"]
 # What this process may run on.
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-# The largest difference of an output, which is at most 1, and of a gradient beside the largest of its tensor.
 # Seconds after which the threads of the side before sleep: those of ONNX Runtime halved the speed of who came next.
 SETTLE = 0.05
+# The largest difference of an output, which is at most 1, and of a gradient beside the largest of its tensor.
 TOLERANCE = 1e-4
 
 

@@ -591,8 +591,8 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
     }
 }
 
-/// `c = a × b`, or `c += a × b` with `accumulate`, with b packed into tiles for it; rows of a lie along k. Each row has the bits that it
-/// has among any others. The processor has AMX and T is f32, as an answer of [`GemmReal::form`] says.
+/// `c = a × b`, or `c += a × b` with `accumulate`, with b packed into tiles for it; rows of a lie along k. Where all is finite a row
+/// has the bits that it has among any others. The processor has AMX and T is f32, as an answer of [`GemmReal::form`] says.
 pub fn product_in_tiles<T: GemmReal>(
     (m, n, k): (usize, usize, usize),
     a: Mat<T>,
