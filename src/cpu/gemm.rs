@@ -8,7 +8,9 @@
 //! its tile falls, so results depend neither on the number of threads nor on the other rows. Where the processor has AMX, operands
 //! of f32 that are packed for many products are multiplied by [`amx`] instead, in an order of additions that does not depend on these either.
 
+mod given;
 mod micro;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +30,8 @@ use crate::dtype::DType;
 use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
 
 pub use self::micro::GemmReal;
-use self::micro::Tile;
+pub use self::rows::{Rows, Second, gemm_rows};
+use self::{given::block_given, micro::Tile};
 
 /// Extent of k in one pass. A block of b and the next one, which it fetches, are 48 KiB of f32 with AVX-512, the first cache of processors that
 /// have AMX; 96, for the 32 KiB of others, was slower by 1 to 3 % where it was measured. Sums are begun anew with every pass, so it is one
@@ -42,6 +45,10 @@ const NC: usize = 2048;
 const MC: usize = 96;
 /// Fewer columns than this are few.
 const NARROW: usize = 64;
+/// Depth up to which a product, of more bytes than [`WRITTEN`], is rather many writes than many sums.
+const THIN: usize = 8;
+/// Bytes that do not stay in the second cache.
+const WRITTEN: usize = 2 << 20;
 /// Rows, columns and depth from which on tiles of AMX are full enough.
 const TILED: usize = 16;
 /// Rows, columns and depth from which on both operands are worth to be packed into tiles for one product.
@@ -168,8 +175,8 @@ pub fn packed_len<T: GemmReal>(form: Form, k: usize, columns: Columns) -> usize 
 /// b holds what is read; `to` has room for [`packed_len`]`(k, count)`.
 unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, count: usize, to: *mut T) {
     let nr = T::set().nr;
-    for (panel, j0) in (0..count).step_by(nr).enumerate() {
-        let columns = nr.min(count - j0);
+    for (panel, panel_at) in (0..count).step_by(nr).enumerate() {
+        let columns = nr.min(count - panel_at);
         // SAFETY: rows, columns and panels counted here are the caller's.
         unsafe {
             let to = to.add(panel * nr * k);
@@ -179,23 +186,33 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
             }
             if b.cs == 1 {
                 for p in 0..k {
-                    std::ptr::copy_nonoverlapping(b.at(top + p, first + j0), to.add(p * nr), columns);
+                    std::ptr::copy_nonoverlapping(b.at(top + p, first + panel_at), to.add(p * nr), columns);
                 }
             } else {
                 let mut whole = (0, 0);
                 if b.rs == 1 {
-                    // Eight columns at a time.
+                    // All columns go along k together, so that lines of the panel are written at once; where they lie so far apart that
+                    // they would share few sets of the cache, eight at a time.
                     whole = (k / 8 * 8, columns / 8 * 8);
-                    for p in (0..whole.0).step_by(8) {
-                        for j in (0..whole.1).step_by(8) {
-                            T::transpose8(b.at(top + p, first + j0 + j), b.cs, to.add(p * nr + j), nr);
+                    let together = if b.cs * size_of::<T>() < 1 << 10 { nr } else { 8 };
+                    for p0 in (0..whole.0).step_by(KC) {
+                        for j0 in (0..whole.1).step_by(together) {
+                            for p in (p0..whole.0.min(p0 + KC)).step_by(8) {
+                                for j in (j0..whole.1.min(j0 + together)).step_by(8) {
+                                    let from = b.at(top + p, first + panel_at + j);
+                                    if together == 8 && p % 16 == 0 {
+                                        (0..8).for_each(|column| T::fetch(from.wrapping_add(column * b.cs + KC)));
+                                    }
+                                    T::transpose8(from, b.cs, to.add(p * nr + j), nr);
+                                }
+                            }
                         }
                     }
                 }
                 // b is read along k, so that each line of the panel is written while it is in L1.
                 for p0 in (0..k).step_by(16) {
                     for j in if p0 + 16 <= whole.0 { whole.1 } else { 0 }..columns {
-                        let from = b.at(top + p0, first + j0 + j);
+                        let from = b.at(top + p0, first + panel_at + j);
                         for p in 0..16.min(k - p0) {
                             *to.add((p0 + p) * nr + j) = *from.add(p * b.rs);
                         }
@@ -206,7 +223,7 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
     }
 }
 
-/// Packs k rows of some columns of b for [`gemm_packed_rows`]. Panics when `to` is too short.
+/// Packs k rows of some columns of b for [`gemm_rows`]. Panics when `to` is too short.
 ///
 /// # Safety
 /// b holds them.
@@ -339,108 +356,6 @@ unsafe fn pack_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, to: *mut T) 
     }
 }
 
-/// Rows of a and of c for one [`gemm_packed_rows`].
-#[derive(Clone, Copy)]
-pub struct Rows<T> {
-    pub(super) m: usize,
-    pub(super) a: Mat<T>,
-    pub(super) c: MatMut<T>,
-}
-
-impl<T: Copy> Rows<T> {
-    /// m rows of a, `lda` apart, and of c, `ldc` apart, of which whoever multiplies them vouches that they are there.
-    pub fn raw(m: usize, (a, lda): (*const T, usize), (c, ldc): (*mut T, usize)) -> Self {
-        Rows { m, a: Mat { ptr: a, rs: lda, cs: 1 }, c: MatMut { ptr: c, ld: ldc } }
-    }
-}
-
-/// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread, for rows that lie in several places: each block of b, packed by
-/// [`pack`], is used for all of them.
-///
-/// # Safety
-/// The slices that the rows were made of are still there, and no other thread uses those of c.
-pub unsafe fn gemm_packed_rows<T: GemmReal>(
-    form: Form,
-    k: usize,
-    columns: Columns,
-    rows: &[Rows<T>],
-    b: &[T],
-    accumulate: bool,
-) {
-    let len = packed_len::<T>(form, k, columns);
-    assert!(b.len() >= len, "a packed operand of other extents");
-    if form == Form::Tiles {
-        // SAFETY: the caller's.
-        return unsafe { in_tiles((k, ROUGH.load(Ordering::Relaxed)), columns, rows, b, accumulate) };
-    }
-    let beta = if accumulate { T::ONE } else { T::ZERO };
-    // SAFETY: as above, the rows hold the extents.
-    let runs = |a: *const T| unsafe {
-        for run in 0..columns.count {
-            let b = &b[run * len / columns.count..];
-            block((columns.width, k), run * columns.apart, rows, a, b.as_ptr(), T::ONE, beta);
-        }
-    };
-    if let [Rows { m: 1, a, .. }] = rows {
-        // One row is a packed one.
-        return runs(a.ptr);
-    }
-    with_space(&ROWS, |space| {
-        let packed = scratch::<T>(space, packed_rows_len(rows.iter().map(|r| r.m).sum(), k));
-        let mut at = 0;
-        // SAFETY: as above; the scratch has the room.
-        unsafe {
-            for r in rows {
-                pack_rows((r.m, k), r.a, packed[at..].as_mut_ptr());
-                at += r.m * k;
-            }
-        }
-        runs(packed.as_ptr());
-    });
-}
-
-/// [`gemm_packed_rows`] of b in tiles; with factors of 16 bits if `rough`.
-///
-/// # Safety
-/// As there; the processor has AMX.
-unsafe fn in_tiles<T: GemmReal>(
-    (k, rough): (usize, bool),
-    columns: Columns,
-    rows: &[Rows<T>],
-    b: &[T],
-    accumulate: bool,
-) {
-    #[cfg(target_arch = "x86_64")]
-    with_space(&ROWS, |space| {
-        let b = bytemuck::cast_slice::<T, f32>(b);
-        // SAFETY: the rows of f32, which T is.
-        let f32_rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<Rows<f32>>(), rows.len()) };
-        let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(r.m, k)).sum());
-        // SAFETY: the caller's; the scratch has the room.
-        unsafe {
-            let some = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
-            if !some && amx::finite(b.as_ptr(), k, columns) {
-                return amx::block((k, rough), columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
-            }
-        }
-        // Sums of parts of an infinity would be NaN.
-        with_space(&PANELS, |space| {
-            let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL)));
-            let to = (unpacked.as_mut_ptr(), f32::set().nr);
-            for (panel, r) in (0..columns.panels(amx::PANEL)).flat_map(|panel| f32_rows.iter().map(move |r| (panel, r)))
-            {
-                // SAFETY: as above.
-                unsafe {
-                    let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, to);
-                    let r = Rows { c: MatMut { ptr: r.c.ptr.add(first), ..r.c }, ..*r };
-                    gemm_packed_rows(Form::Panels, k, Columns::all(some), &[r], unpacked, accumulate);
-                }
-            }
-        });
-    });
-    let _ = (k, rough, columns, rows, b, accumulate);
-}
-
 /// The inner loops: panels of b, blocks of k, tiles of a.
 ///
 /// # Safety
@@ -454,55 +369,98 @@ unsafe fn block<T: GemmReal>(
     alpha: T,
     beta: T,
 ) {
-    let set = T::set();
-    let nr = set.nr;
-    // The tiles share the lines of the next block of b; one tile alone leaves that to the processor.
-    let tile_count: usize = rows.iter().map(|r| r.m.div_ceil(set.mr)).sum();
-    let lines = 2 * nr * size_of::<T>() / 64;
-    let lines = if tile_count <= 1 { 0 } else { lines.div_ceil(tile_count) };
-    let single = matches!(rows, [Rows { m: 1, .. }]);
-    let mut j = 0;
-    while j < n {
-        // For one row several whole panels, or what there is.
-        let most = if single { set.wide.len() * set.width / nr * nr } else { nr };
-        let width = most.min(n - j);
-        let vectors = width.div_ceil(set.width);
+    if let [Rows { m: 1, c, .. }] = rows {
+        // SAFETY: the caller's; one row is a tile.
+        return unsafe { block_of_one((n, k), false, a, b, c.ptr.add(first), alpha, beta) };
+    }
+    let nr = T::set().nr;
+    let lines = lines_ahead(rows);
+    for j in (0..n).step_by(nr) {
         for k0 in (0..k).step_by(KC) {
             let depth = KC.min(k - k0);
             let beta = if k0 == 0 { beta } else { T::ONE };
-            // SAFETY: tiles lie inside m × n and panels inside the packed operand; what is fetched ahead is not read.
+            // SAFETY: panels lie inside the packed operand, columns inside c.
             unsafe {
                 let panel = b.add(j * k + k0 * nr);
-                let mut tile =
-                    Tile { alpha, beta, columns: width, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
-                if single {
-                    let c = rows[0].c;
-                    (set.wide[vectors - 1])(
-                        depth,
-                        a.add(k0),
-                        panel,
-                        MatMut { ptr: c.ptr.add(first + j), ld: c.ld },
-                        &tile,
-                    );
-                    continue;
-                }
-                let behind = panel.wrapping_add(2 * depth * nr);
-                let kernels = set.kernels[vectors - 1];
-                let mut a = a;
-                for r in rows {
-                    for (i, height) in tiles(r.m, set.mr) {
-                        let c = MatMut { ptr: r.c.ptr.add(i * r.c.ld + first + j), ld: r.c.ld };
-                        (kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile);
-                        tile.ahead = tile.ahead.wrapping_add(depth / 2 * lines * 64 / size_of::<T>());
-                        if tile.ahead >= behind {
-                            tile.lines = 0;
-                        }
-                    }
-                    a = a.add(r.m * k);
-                }
+                let columns = nr.min(n - j);
+                let tile = Tile { alpha, beta, columns, stride: k * nr, ahead: panel.wrapping_add(depth * nr), lines };
+                pass((k0, depth, k), first + j, rows, a, panel, tile);
             }
         }
-        j += width;
+    }
+}
+
+/// Lines of the next block of b that each tile of these rows fetches for every two steps of k: they share them; one tile alone leaves
+/// that to the processor.
+fn lines_ahead<T: GemmReal>(rows: &[Rows<T>]) -> usize {
+    let count: usize = rows.iter().map(|r| r.m.div_ceil(T::set().mr)).sum();
+    if count <= 1 { 0 } else { (2 * T::set().nr * size_of::<T>() / 64).div_ceil(count) }
+}
+
+/// All tiles of a times `depth` rows of a panel, from the k0-th of k.
+///
+/// # Safety
+/// As [`block`]; the panel holds the rows and `tile.columns`, which c has from `first` on.
+#[inline(always)]
+unsafe fn pass<T: GemmReal>(
+    (k0, depth, k): (usize, usize, usize),
+    first: usize,
+    rows: &[Rows<T>],
+    mut a: *const T,
+    panel: *const T,
+    mut tile: Tile<T>,
+) {
+    let set = T::set();
+    let behind = panel.wrapping_add(2 * depth * set.nr);
+    let kernels = set.kernels[tile.columns.div_ceil(set.width) - 1];
+    for r in rows {
+        for (i, height) in tiles(r.m, set.mr) {
+            let c = MatMut { ptr: r.c.ptr.wrapping_add(i * r.c.ld + first), ld: r.c.ld };
+            // SAFETY: the caller's.
+            unsafe { (kernels[height - 1])(depth, a.add(i * k + k0 * height), panel, c, &tile) };
+            tile.ahead = tile.ahead.wrapping_add(depth / 2 * tile.lines * 64 / size_of::<T>());
+            if tile.ahead >= behind {
+                tile.lines = 0;
+            }
+        }
+        a = a.wrapping_add(r.m * k);
+    }
+}
+
+/// [`block`] for one row: several panels side by side hide the latency that its few accumulators leave open. Of n columns the last panels
+/// come first if `backwards`.
+///
+/// # Safety
+/// As there; a is the row.
+unsafe fn block_of_one<T: GemmReal>(
+    (n, k): (usize, usize),
+    backwards: bool,
+    a: *const T,
+    b: *const T,
+    c: *mut T,
+    alpha: T,
+    beta: T,
+) {
+    let set = T::set();
+    let (nr, panels) = (set.nr, n.div_ceil(set.nr));
+    // Panels of a kernel; two kernels take about the same.
+    let most = set.wide.len() * set.width / nr;
+    let each = if panels > most && panels <= 2 * most { panels.div_ceil(2) } else { most };
+    let parts = panels.div_ceil(each);
+    for part in 0..parts {
+        let part = if backwards { parts - 1 - part } else { part };
+        let (j, end) = (part * each * nr, n.min((part + 1) * each * nr));
+        for k0 in (0..k).step_by(KC) {
+            let depth = KC.min(k - k0);
+            let beta = if k0 == 0 { beta } else { T::ONE };
+            // SAFETY: panels lie inside the packed operand, columns inside c.
+            unsafe {
+                let panel = b.add(j * k + k0 * nr);
+                let tile = Tile { alpha, beta, columns: end - j, stride: k * nr, ahead: panel, lines: 0 };
+                let kernel = set.wide[(end - j).div_ceil(set.width) - 1];
+                kernel(depth, a.add(k0), panel, MatMut { ptr: c.add(j), ld: 0 }, &tile);
+            }
+        }
     }
 }
 
@@ -550,7 +508,7 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         }
         return;
     }
-    if n < NARROW && m > 2 * n && a.rs == 1 && b.cs == 1 {
+    if n < NARROW && m > 2 * n && !is_thin::<T>((m, n, k), b) && a.rs == 1 && b.cs == 1 {
         // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums.
         return with_space(&TRANSPOSED, |space| {
             // Rows that lie a power of two apart would share one set of a cache.
@@ -613,7 +571,7 @@ pub fn product_in_tiles<T: GemmReal>(
                 // SAFETY: rows inside a and c; those of c are this task's alone.
                 unsafe {
                     let rows = [Rows::raw(MC.min(end - i), (a.at(i, 0), a.rs), (c.at(i, 0), c.ld))];
-                    gemm_packed_rows(Form::Tiles, k, columns, &rows, packed, accumulate);
+                    gemm_rows(k, columns, &rows, Second::Packed(Form::Tiles, packed), accumulate, false);
                 }
             }
         });
@@ -661,6 +619,15 @@ fn tiled<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, o: &Output<T>, alpha: T
 fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], alpha: T) {
     let n: usize = outputs.iter().map(|o| o.n).sum();
     let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
+    let simple = |o: &Output<T>| (o.b.rs == 1 || o.b.cs == 1) && (o.beta == T::ZERO || o.beta == T::ONE);
+    if alpha == T::ONE && outputs.iter().all(simple) {
+        if given::reads::<T>(m) {
+            return few_rows((m, k), a, outputs, threads);
+        }
+        if outputs.iter().all(|o| is_thin::<T>((m, o.n, k), o.b)) {
+            return thin((m, k), a, outputs, threads);
+        }
+    }
     let tiled = outputs.iter().all(|o| tiled((m, k), a, o, alpha));
     // Packed columns stay in the second cache while rows pass by.
     let most = if tiled && n > NC / 2 { KP / 2 } else { KP };
@@ -672,6 +639,57 @@ fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>],
         }
         panels_block(m, part, a, outputs, alpha, threads);
     }
+}
+
+/// Products of few rows, over ranges of columns: each b is read once, as it lies.
+fn few_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], threads: usize) {
+    with_space(&ROWS, |space| {
+        let packed = scratch::<T>(space, packed_rows_len(m, k));
+        // SAFETY: the caller's m × k; the scratch has the room.
+        unsafe { pack_rows((m, k), a, packed.as_mut_ptr()) };
+        let packed = &*packed;
+        for o in outputs {
+            let each = o.n.div_ceil(threads).next_multiple_of(64);
+            split::tasks(o.n.div_ceil(each), &|task| {
+                let first = task * each;
+                // SAFETY: columns inside b and c, those of c this task's alone.
+                unsafe {
+                    let rows = [Rows { m, a, c: o.c }];
+                    block_given((each.min(o.n - first), k), first, &rows, packed.as_ptr(), o.b, o.beta);
+                }
+            });
+        }
+    });
+}
+
+/// Whether a product is one for [`thin`].
+fn is_thin<T: GemmReal>((m, n, k): (usize, usize, usize), b: Mat<T>) -> bool {
+    k <= THIN && m * n * size_of::<T>() >= WRITTEN && b.cs == 1 && given::reads::<T>(1)
+}
+
+/// Products of small depth, over ranges of rows: each c is written once, in long runs.
+fn thin<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], threads: usize) {
+    /// Rows at a time.
+    const TOGETHER: usize = 4;
+    let each = rows_per_task(m, TOGETHER, threads);
+    split::tasks(m.div_ceil(each), &|task| {
+        let end = m.min((task + 1) * each);
+        for i in (task * each..end).step_by(TOGETHER) {
+            let height = TOGETHER.min(end - i);
+            let mut tile = [T::ZERO; TOGETHER * THIN];
+            for (p, r) in (0..k).flat_map(|p| (0..height).map(move |r| (p, r))) {
+                // SAFETY: inside a.
+                tile[p * height + r] = unsafe { *a.at(i + r, p) };
+            }
+            for o in outputs {
+                // SAFETY: rows inside c, which are this task's alone; the tile is k long.
+                unsafe {
+                    let rows = [Rows { m: height, a, c: MatMut { ptr: o.c.at(i, 0), ..o.c } }];
+                    block_given((o.n, k), 0, &rows, tile.as_ptr(), o.b, o.beta);
+                }
+            }
+        }
+    });
 }
 
 /// Rows per task: enough tasks for the threads to even out, each of whole tiles of `height`.

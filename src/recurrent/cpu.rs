@@ -8,8 +8,8 @@ use crate::cpu::{
     random::dropout_slice,
     real::{Real, Store},
     recurrent::{
-        self as layer, Extents, Gradients, Kept, LINE, Steps, Weights, fill_bias, input_gradient, pack_backward,
-        pack_forward, parameter_gradients, stretch,
+        self as layer, Extents, Gradients, Kept, LINE, Steps, Weights, fill_bias, input_gradient, pack_weights,
+        parameter_gradients, stretch,
     },
     split::{self, MOST_PARTS, Shared, in_step, tasks},
 };
@@ -98,6 +98,7 @@ fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
         hidden: d.hidden_size,
         output: d.output_size(),
         reverse: direction == 1,
+        seq: plan.shape().seq,
         batch: plan.shape().batch,
         parts: 1,
     }
@@ -457,7 +458,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
                 load_state::<S>(order, c0.map(|c| &c[state(i, net.hidden)]), net.hidden, c[d]);
             }
             fill_bias(&e, &weights[d], bias[d]);
-            pack_forward(&e, &weights[d], packed[d]);
+            pack_weights(&e, &weights[d], false, packed[d]);
         }
         let (shared_gates, shared_extra) = (shared(layer_gates), shared(layer_extra));
         let (shared_c, shared_y) = (shared(&mut c), Shared::new(&mut *y));
@@ -576,7 +577,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
                 load_state::<S>(order, dcn.map(|c| &c[state(i, net.hidden)]), net.hidden, dc[d]);
             }
             let e = Extents { parts: division.1, ..extents(plan, l, d) };
-            pack_backward(&e, &weights[d], packed[d]);
+            pack_weights(&e, &weights[d], true, packed[d]);
         }
         {
             let (gates, extra) = (shared(&mut own.gates), shared(&mut own.extra));

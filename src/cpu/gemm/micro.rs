@@ -1,7 +1,7 @@
 //! The micro-kernels of [`super`]: one body, made into vector code for each instruction set and height of a tile.
 
 #[cfg(target_arch = "x86_64")]
-use super::{ALONE, Columns, TILED, TILES_BYTES};
+use super::{ALONE, Columns, TILED, TILES_BYTES, given};
 use super::{Form, MatMut};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::amx;
@@ -50,6 +50,11 @@ pub trait GemmReal: Real {
     /// How an operand of k × n that many products of m rows use is packed.
     fn form(_m: usize, _k: usize, _n: usize) -> Form {
         Form::Panels
+    }
+
+    /// Products of m rows up to which their second operand is better taken where it lies: packing reads it, writes as much, and reads that.
+    fn few(_m: usize, _k: usize, _n: usize) -> usize {
+        2
     }
 
     /// Whether one product of m × k and k × n, both packed for it alone, goes through tiles.
@@ -429,6 +434,16 @@ impl GemmReal for f32 {
         }
         let _ = (m, k, n);
         Form::Panels
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn few(m: usize, k: usize, n: usize) -> usize {
+        // Turning in registers is half as fast as loads out of the second cache, and as fast as those out of memory, where packing is slow.
+        match m {
+            1..=4 if given::reads::<f32>(m) && k * n >= 1 << 17 => 6,
+            1..=8 if given::reads::<f32>(m) => 3,
+            _ => 2,
+        }
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-use super::*;
+use super::{rows::in_tiles, *};
 use crate::{
     cpu::simd::{Isa, isa},
     rng::Philox,
@@ -75,7 +75,7 @@ fn packed_operands() {
             let rows = (0..spans.len())
                 .map(|i| Rows::raw(spans[i], (a[begin(i) * k..].as_ptr(), k), (c.wrapping_add(begin(i) * all), all)));
             // SAFETY: all rows of both.
-            unsafe { gemm_packed_rows(form, k, columns, &rows.collect::<Vec<_>>(), &packed, add) };
+            unsafe { gemm_rows(k, columns, &rows.collect::<Vec<_>>(), Second::Packed(form, &packed), add, false) };
             for (i, j) in (0..m).flat_map(|i| (0..all).map(move |j| (i, j))) {
                 let (old, new) = (before[i * all + j], got[i * all + j]);
                 if count > 1 && j % apart >= width {
@@ -169,7 +169,7 @@ fn infinities_and_nan() {
         let (mut got, mut other) = (vec![0f32; m * n], vec![0f32; m * n]);
         let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
         // SAFETY: m rows of each.
-        unsafe { gemm_packed_rows(form, k, Columns::all(n), &rows, &packed, false) };
+        unsafe { gemm_rows(k, Columns::all(n), &rows, Second::Packed(form, &packed), false, false) };
         let (a, b) = (Mat::new(&a, m, k, k, 1), Mat::new(&b, k, n, n, 1));
         product((m, n, k), a, b, MatMut::new(&mut other, m, n, n), 1.0, 0.0);
         for i in 0..m {
@@ -249,4 +249,61 @@ fn threads_and_neighbours_change_nothing() {
     let one = run(1, m, true);
     assert!(one == run(2, m, true));
     assert!(one == run(5, m, true));
+}
+
+fn given_is_panels<T: GemmReal + PartialEq>() {
+    let mut rng = Philox::seed(21);
+    for (spans, k, width, count, apart) in [
+        (&[1][..], 64, 48, 1, 0),
+        (&[1], 300, 40, 4, 45),
+        (&[1], 17, 16, 1, 0),
+        (&[2], 128, 70, 2, 70),
+        (&[3], 129, 15, 3, 20),
+        (&[5], 33, 600, 1, 0),
+        (&[7], 260, 33, 1, 0),
+        (&[8], 16, 64, 1, 0),
+        (&[9], 100, 50, 2, 60),
+        (&[20], 140, 7, 1, 0),
+        (&[4, 2], 90, 64, 1, 0),
+        (&[1, 1], 1, 1, 1, 0),
+    ] {
+        let columns = Columns { width, count, apart };
+        let (m, all) = (spans.iter().sum::<usize>(), apart * (count - 1) + width);
+        let (a, b) = (random::<T>(m * k, &mut rng), random::<T>(k * all, &mut rng));
+        let transposed: Vec<T> = (0..all * k).map(|i| b[i % k * all + i / k]).collect();
+        let before = random::<T>(m * all, &mut rng);
+        for (b, add) in [(Mat::new(&b, k, all, all, 1), false), (Mat::new(&transposed, k, 1, all, k), true)]
+            .into_iter()
+            .flat_map(|(b, add)| [(b, add), (b, !add)])
+        {
+            let mut packed = vec![T::ZERO; packed_len::<T>(Form::Panels, k, columns)];
+            // SAFETY: b has the columns.
+            unsafe { pack(Form::Panels, b, k, columns, &mut packed) };
+            let product = |second, backwards| {
+                let mut c = before.clone();
+                let to = c.as_mut_ptr();
+                let begin = |i: usize| spans[..i].iter().sum::<usize>();
+                let rows = (0..spans.len()).map(|i| {
+                    Rows::raw(spans[i], (a[begin(i) * k..].as_ptr(), k), (to.wrapping_add(begin(i) * all), all))
+                });
+                // SAFETY: all rows of both.
+                unsafe { gemm_rows(k, columns, &rows.collect::<Vec<_>>(), second, add, backwards) };
+                c
+            };
+            let wanted = product(Second::Packed(Form::Panels, &packed), false);
+            let others = [(Second::Packed(Form::Panels, &packed[..]), true), (Second::Given(b), false)];
+            for (second, backwards) in others {
+                let got = product(second, backwards);
+                let off = got.iter().zip(&wanted).position(|(a, b)| a != b);
+                assert!(off.is_none(), "{spans:?} × {k} × {columns:?}, add {add}, {backwards}: element {off:?}");
+            }
+        }
+    }
+}
+
+/// What is not packed beforehand is multiplied in the same chains of roundings, and so are columns from the last to the first.
+#[test]
+fn given_operands_have_the_bits_of_panels() {
+    given_is_panels::<f32>();
+    given_is_panels::<f64>();
 }

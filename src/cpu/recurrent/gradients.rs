@@ -200,7 +200,7 @@ pub fn input_gradient<T: GemmReal>(e: &Extents, rows: usize, gates: &[T], w_ih: 
     let (g, i) = (e.gates(), e.input);
     let (a, b) = (Mat::new(gates, rows, g, g, 1), Mat::new(w_ih, g, i, i, 1));
     let to = MatMut::new(dx, rows, i, i);
-    if e.form::<T>(g, i) == Form::Tiles {
+    if T::form(e.batch, g, i) == Form::Tiles {
         return product_in_tiles((rows, i, g), a, b, to, add);
     }
     product((rows, i, g), a, b, to, T::ONE, if add { T::ONE } else { T::ZERO });

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 pub use self::gradients::{Gradients, Kept, input_gradient, parameter_gradients};
 use super::{
-    gemm::{Columns, Form, GemmReal, Mat, Rows, gemm_packed_rows, pack, packed_len},
+    gemm::{Columns, Form, GemmReal, Mat, Rows, Second, gemm_rows, pack, packed_len},
     simd::vectorize,
     split::Shared,
 };
@@ -146,6 +146,8 @@ pub struct Extents {
     pub output: usize,
     /// Runs from the last step to the first.
     pub reverse: bool,
+    /// T, of the longest sequence.
+    pub seq: usize,
     /// B
     pub batch: usize,
     /// Parts that the units are divided into, each with weights of its own; 1 where they are not [`divisible`](Self::divisible).
@@ -196,9 +198,13 @@ impl Extents {
         Columns { width: self.units(part).1, count, apart: self.hidden }
     }
 
-    /// How weights of k × n are packed. The number of all sequences decides: not every step has, nor every thread takes, all of them.
-    fn form<T: GemmReal>(&self, k: usize, n: usize) -> Form {
-        T::form(self.batch, k, n)
+    /// How weights of k × n that a pass multiplies so many times are packed, if they are. The number of all sequences decides: not every
+    /// step has, nor every thread takes, all of them.
+    fn form<T: GemmReal>(&self, k: usize, n: usize, times: usize) -> Option<Form> {
+        match T::form(self.batch, k, n) {
+            Form::Panels if times <= T::few(self.batch, k, n) => None,
+            form => Some(form),
+        }
     }
 
     /// The weights of a part, one behind the other, each with how it is packed: of the forward pass W_hhᵀ for the gates, the GRU's other,
@@ -206,31 +212,59 @@ impl Extents {
     fn operands<T: GemmReal>(&self, backward: bool, part: usize) -> [Operand; 4] {
         let (r, direct, g) = (self.output, self.direct(), self.gates());
         let others = usize::from(g > direct);
-        let operand = |k: usize, columns: Columns, n: usize| {
-            let form = self.form::<T>(k, n);
-            let len = if columns.width * columns.count == 0 { 0 } else { packed_len::<T>(form, k, columns) };
+        let operand = |k: usize, columns: Columns, n: usize, times: usize| {
+            let form = self.form::<T>(k, n, times);
+            let len = match form {
+                Some(form) if columns.width * columns.count > 0 => packed_len::<T>(form, k, columns),
+                _ => 0,
+            };
             Operand { k, columns, form, len }
         };
-        let none = operand(0, Columns::all(0), 0);
-        let projection = |k, n| if self.projected() { operand(k, Columns::all(n), n) } else { none };
+        let none = operand(0, Columns::all(0), 0, 0);
+        let projection = |k, n| if self.projected() { operand(k, Columns::all(n), n, self.seq) } else { none };
         if backward {
             let columns = if self.parts == 1 { Columns::all(r) } else { self.columns(part, 1) };
-            let other = if others > 0 { operand(g - direct, columns, r) } else { none };
-            return [operand(direct, columns, r), other, none, projection(r, self.hidden)];
+            let other = if others > 0 { operand(g - direct, columns, r, self.seq) } else { none };
+            return [operand(direct, columns, r, self.seq), other, none, projection(r, self.hidden)];
         }
-        let of = |k, gates: usize| operand(k, self.columns(part, gates), gates * self.hidden);
+        let of = |k, gates: usize, times| operand(k, self.columns(part, gates), gates * self.hidden, times);
         let [direct, all] = [direct, g].map(|n| n / self.hidden);
-        [of(r, direct), of(r, others), of(self.input, all), projection(self.hidden, r)]
+        // A stretch has many rows, for which two stretches' weights are better packed.
+        let times = if self.seq > stretch(self.batch) { usize::MAX } else { 1 };
+        [of(r, direct, self.seq), of(r, others, self.seq), of(self.input, all, times), projection(self.hidden, r)]
     }
 
-    /// Where the weights of a part are in what [`pack_forward`] or [`pack_backward`] has packed.
-    fn packed<'a, T: GemmReal>(&self, packed: &'a [T], backward: bool, part: usize) -> [(Operand, &'a [T]); 4] {
+    /// The weights of [`operands`](Self::operands) where they lie; what there is not lies anywhere.
+    fn given<T: GemmReal>(&self, weights: &Weights<'_, T>, backward: bool, part: usize) -> [Mat<T>; 4] {
+        let (r, h, i, direct, g) = (self.output, self.hidden, self.input, self.direct(), self.gates());
+        assert!(weights.hh.len() == g * r && weights.ih.len() == g * i, "weights of other extents");
+        let (u, _) = self.units(part);
+        let hr = weights.hr.unwrap_or_default();
+        if backward {
+            let from = |first: usize| Mat::new(&weights.hh[(first * r + u).min(g * r)..], 0, r, 0, 1);
+            return [from(0), from(direct), from(g), Mat::new(hr, 0, h, 0, 1)];
+        }
+        // Columns of W are rows of what is multiplied.
+        let from = |w: &[T], first: usize, k: usize| Mat::new(&w[first * k..], 0, 1, 0, k);
+        let other = if g > direct { direct + u } else { 0 };
+        [from(weights.hh, u, r), from(weights.hh, other, r), from(weights.ih, u, i), Mat::new(hr, 0, 1, 0, h)]
+    }
+
+    /// The weights of a part: those that [`pack_weights`] has packed, and the others where they lie.
+    fn seconds<'a, T: GemmReal>(
+        &self,
+        weights: &Weights<'_, T>,
+        packed: &'a [T],
+        backward: bool,
+        part: usize,
+    ) -> [(Operand, Second<'a, T>); 4] {
         let before = (0..part).flat_map(|part| self.operands::<T>(backward, part));
         let mut rest = &packed[before.map(|o| o.len).sum()..];
-        self.operands::<T>(backward, part).map(|operand| {
-            let (front, behind) = rest.split_at(operand.len);
+        let (operands, given) = (self.operands::<T>(backward, part), self.given(weights, backward, part));
+        std::array::from_fn(|k| {
+            let (front, behind) = rest.split_at(operands[k].len);
             rest = behind;
-            (operand, front)
+            (operands[k], operands[k].form.map_or(Second::Given(given[k]), |form| Second::Packed(form, front)))
         })
     }
 
@@ -250,28 +284,15 @@ impl Extents {
     }
 }
 
-/// One packed operand.
+/// One second operand.
 #[derive(Clone, Copy)]
 struct Operand {
     k: usize,
     columns: Columns,
-    form: Form,
+    /// Not packed if `None`.
+    form: Option<Form>,
+    /// Elements packed.
     len: usize,
-}
-
-impl Operand {
-    /// Packs it of b at the front of `to`, and leaves what is behind it.
-    ///
-    /// # Safety
-    /// b holds its rows and columns.
-    unsafe fn pack<T: GemmReal>(&self, b: Mat<T>, to: &mut &mut [T]) {
-        let (front, rest) = std::mem::take(to).split_at_mut(self.len);
-        if self.len > 0 {
-            // SAFETY: the caller's.
-            unsafe { pack(self.form, b, self.k, self.columns, front) };
-        }
-        *to = rest;
-    }
 }
 
 /// Forward of one layer and direction.
@@ -301,7 +322,7 @@ pub struct Forward<'a, T> {
     pub column: usize,
     /// 4·H: see [`fill_bias`].
     pub bias: &'a [T],
-    /// See [`pack_forward`].
+    /// See [`pack_weights`].
     pub packed: &'a [T],
 }
 
@@ -320,43 +341,16 @@ pub fn fill_bias<T: GemmReal>(extents: &Extents, weights: &Weights<'_, T>, to: &
     }
 }
 
-/// Packs the weights for the forward steps.
-pub fn pack_forward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, mut to: &mut [T]) {
-    let (r, h, i, direct) = (e.output, e.hidden, e.input, e.direct());
-    assert!(weights.hh.len() == e.gates() * r && weights.ih.len() == e.gates() * i, "weights of other extents");
+/// Packs the weights for the steps forward or backward.
+pub fn pack_weights<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, backward: bool, mut to: &mut [T]) {
     for part in 0..e.parts {
-        let ([w_direct, w_other, w_ih, w_hr], (u, _)) = (e.operands::<T>(false, part), e.units(part));
-        // Columns of W are rows of what is packed.
-        let from = |w: &[T], first: usize, k: usize| Mat::new(&w[first * k..], k, 1, 1, k);
-        // SAFETY: the part's units of the gates, in weights of the extents that were checked.
-        unsafe {
-            w_direct.pack(from(weights.hh, u, r), &mut to);
-            if w_other.len > 0 {
-                w_other.pack(from(weights.hh, direct + u, r), &mut to);
+        for (operand, from) in e.operands::<T>(backward, part).into_iter().zip(e.given(weights, backward, part)) {
+            let (front, rest) = std::mem::take(&mut to).split_at_mut(operand.len);
+            if let Some(form) = operand.form.filter(|_| operand.len > 0) {
+                // SAFETY: the part's columns, in weights of the extents that were checked.
+                unsafe { pack(form, from, operand.k, operand.columns, front) };
             }
-            w_ih.pack(from(weights.ih, u, i), &mut to);
-            if let Some(hr) = weights.hr {
-                w_hr.pack(Mat::new(hr, h, 1, r, h), &mut to);
-            }
-        }
-    }
-}
-
-/// Packs the weights for the backward steps.
-pub fn pack_backward<T: GemmReal>(e: &Extents, weights: &Weights<'_, T>, mut to: &mut [T]) {
-    let (r, h, direct) = (e.output, e.hidden, e.direct());
-    assert!(weights.hh.len() == e.gates() * r, "weights of other extents");
-    for part in 0..e.parts {
-        let ([w_direct, w_other, _, w_hr], (u, _)) = (e.operands::<T>(true, part), e.units(part));
-        // SAFETY: the part's columns, in weights of the extents that were checked.
-        unsafe {
-            w_direct.pack(Mat::new(&weights.hh[u..], direct, r, 1, 1), &mut to);
-            if w_other.len > 0 {
-                w_other.pack(Mat::new(&weights.hh[direct * r + u..], w_other.k, r, 1, 1), &mut to);
-            }
-            if let Some(hr) = weights.hr {
-                w_hr.pack(Mat::new(hr, r, h, h, 1), &mut to);
-            }
+            to = rest;
         }
     }
 }
@@ -382,7 +376,7 @@ impl<T: GemmReal> Forward<'_, T> {
     }
 
     /// gates = x W_ihᵀ for the sequences `first..last` and a part's units, of a stretch from the s-th step.
-    fn input_product(&self, s: usize, (first, last): (usize, usize), unit: usize, (w, w_ih): (Operand, &[T])) {
+    fn input_product(&self, s: usize, (first, last): (usize, usize), unit: usize, (w, w_ih): (Operand, Second<'_, T>)) {
         let (i, g) = (self.extents.input, self.extents.gates());
         // Rows of x and of the gates that lie behind each other go together: where they begin, and how many they are.
         let (mut spans, mut filled) = ([(0, 0, 0); STRETCH], 0);
@@ -404,22 +398,22 @@ impl<T: GemmReal> Forward<'_, T> {
             Rows::raw(n, (x, i), (self.gates.at(row * g + unit, (n * g).saturating_sub(unit)), g))
         });
         // SAFETY: the gates' memory is borrowed for this pass, and these rows' columns are this task's alone.
-        unsafe { gemm_packed_rows(w.form, i, w.columns, &rows[..filled], w_ih, false) };
+        unsafe { gemm_rows(i, w.columns, &rows[..filled], w_ih, false, false) };
     }
 
     /// Takes the sequences `first..last` of one part of the units through some steps. Tasks have sequences or parts of their own; all
     /// parts of the step before are done.
     pub fn run(&self, steps: Range<usize>, sequences: (usize, usize), part: usize) {
-        let weights = self.extents.packed(self.packed, false, part);
+        let weights = self.extents.seconds(&self.weights, self.packed, false, part);
         for s in steps {
             self.step(s, sequences, part, &weights);
         }
     }
 
-    fn step(&self, s: usize, (first, last): (usize, usize), part: usize, weights: &[(Operand, &[T]); 4]) {
+    fn step(&self, s: usize, (first, last): (usize, usize), part: usize, weights: &[(Operand, Second<'_, T>); 4]) {
         let e = &self.extents;
         let (h_units, r, g) = (e.hidden, e.output, e.gates());
-        let direct = e.direct();
+        let (direct, backwards) = (e.direct(), s % 2 == 1);
         let [(w, w_direct), (other, w_other), w_ih, (projection, w_hr)] = *weights;
         // The task's units; of h all where there is a projection.
         let (unit, units) = e.units(part);
@@ -450,7 +444,7 @@ impl<T: GemmReal> Forward<'_, T> {
         // Rows of h before the step: of sequences that were there already, and of those that begin.
         let old = (0..n).take_while(|&b| self.steps.before(t, first + b, e.reverse).is_some()).count();
         let old_row = self.steps.before(t, first, e.reverse).unwrap_or(0);
-        let product = |(w, packed): (Operand, &[T]), c: (*mut T, usize), accumulate: bool| {
+        let product = |(w, b): (Operand, Second<'_, T>), c: (*mut T, usize), accumulate: bool| {
             let from =
                 self.y.at(old_row * self.stride + self.column, if old > 0 { (old - 1) * self.stride + r } else { 0 });
             let begin = self.h0[(first + old) * r..(first + n) * r].as_ptr();
@@ -464,7 +458,7 @@ impl<T: GemmReal> Forward<'_, T> {
                 _ => &rows[..],
             };
             // SAFETY: as above.
-            unsafe { gemm_packed_rows(w.form, r, w.columns, some, packed, accumulate) };
+            unsafe { gemm_rows(r, w.columns, some, b, accumulate, backwards) };
         };
         let skip = self.zero && s == 0;
         let gates_at = |gate: usize| (self.gates.at(gates_row * g + gate * h_units + unit, 0), g);
@@ -498,7 +492,7 @@ impl<T: GemmReal> Forward<'_, T> {
                 if !skip {
                     let rows = Rows::raw(n, (extra_at().0.cast_const(), r), gates_at(direct / h_units));
                     // SAFETY: as above.
-                    unsafe { gemm_packed_rows(other.form, r, other.columns, &[rows], w_other, true) };
+                    unsafe { gemm_rows(r, other.columns, &[rows], w_other, true, backwards) };
                 }
                 each(
                     n,
@@ -534,7 +528,7 @@ impl<T: GemmReal> Forward<'_, T> {
                     let to = (self.y.at(row * self.stride + self.column, 0), self.stride);
                     let rows = Rows::raw(n, (extra_at().0.cast_const(), h_units), to);
                     // SAFETY: as above.
-                    unsafe { gemm_packed_rows(projection.form, h_units, projection.columns, &[rows], w_hr, false) };
+                    unsafe { gemm_rows(h_units, projection.columns, &[rows], w_hr, false, backwards) };
                 }
             }
         }
@@ -570,7 +564,7 @@ pub struct Backward<'a, T> {
     pub scratch: Shared<T>,
     /// `(rows, R)`: gradient of h after projection, where there is one.
     pub projected: Shared<T>,
-    /// See [`pack_backward`].
+    /// See [`pack_weights`].
     pub packed: &'a [T],
 }
 
@@ -579,13 +573,13 @@ impl<T: GemmReal> Backward<'_, T> {
     /// gradient of h from the gates of the step that came before, then that of the gates. One item more than there are steps gives the
     /// gradient of the initial h. Tasks have sequences or parts of their own; all parts of the item before are done.
     pub fn run(&self, items: Range<usize>, sequences: (usize, usize), part: usize) {
-        let weights = self.extents.packed(self.packed, true, part);
+        let weights = self.extents.seconds(&self.weights, self.packed, true, part);
         for item in items {
             self.step(item, sequences, part, &weights);
         }
     }
 
-    fn step(&self, item: usize, (first, last): (usize, usize), part: usize, weights: &[(Operand, &[T]); 4]) {
+    fn step(&self, item: usize, (first, last): (usize, usize), part: usize, weights: &[(Operand, Second<'_, T>); 4]) {
         let e = &self.extents;
         let (h_units, r, g) = (e.hidden, e.output, e.gates());
         let direct = e.direct();
@@ -598,11 +592,11 @@ impl<T: GemmReal> Backward<'_, T> {
             (self.steps.offset(t) + first, self.steps.active(t).min(last).saturating_sub(first))
         };
         let product =
-            |(w, packed): (Operand, &[T]), n: usize, a: (*mut T, usize), c: (*mut T, usize), accumulate: bool| {
+            |(w, b): (Operand, Second<'_, T>), n: usize, a: (*mut T, usize), c: (*mut T, usize), accumulate: bool| {
                 let rows = [Rows::raw(n, (a.0.cast_const(), a.1), c)];
                 // SAFETY: rows of the sequences first..last and columns of the part's units, which this task alone uses, so below; of a all
                 // columns of what is done.
-                unsafe { gemm_packed_rows(w.form, w.k, w.columns, &rows, packed, accumulate) };
+                unsafe { gemm_rows(w.k, w.columns, &rows, b, accumulate, item % 2 == 1) };
             };
         let dh_at = (self.dh.at(first * r + unit, 0), r);
         if item > 0 {

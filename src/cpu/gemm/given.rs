@@ -1,0 +1,249 @@
+//! Products with a second operand that is not packed beforehand.
+//!
+//! A few rows with weights that are used once or twice, as in a cell's step, are bound by how fast the weights come out of memory. For up to
+//! eight rows AVX-512 reads them as they lie, in long runs, and where these are columns turns sixteen by sixteen in registers; else each
+//! block of a panel is packed in the first cache before it is used. Sums are chains of the same roundings as with packed panels.
+
+#[cfg(target_arch = "x86_64")]
+use super::MatMut;
+use super::{GemmReal, KC, Mat, PANELS, Rows, micro::Tile, pack_into, pass, scratch, with_space};
+#[cfg(target_arch = "x86_64")]
+use crate::{
+    cpu::simd::{Isa, isa},
+    dtype::DType,
+};
+
+/// Whether so many rows are multiplied with what is read as it lies; then in one pass over it.
+pub fn reads<T: GemmReal>(m: usize) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
+        return (1..=8).contains(&m);
+    }
+    let _ = m;
+    false
+}
+
+/// `c = a × b + beta · c` for n columns of b and c from `first`; beta is 0 or 1.
+///
+/// # Safety
+/// `a` are the tiles of all rows, k long, one behind the other; b holds k rows of the columns, and nobody else writes those of c.
+pub unsafe fn block_given<T: GemmReal>(
+    (n, k): (usize, usize),
+    first: usize,
+    rows: &[Rows<T>],
+    a: *const T,
+    b: Mat<T>,
+    beta: T,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let ([Rows { m, c, .. }], true) = (rows, reads::<T>(rows[0].m)) {
+        let c = MatMut { ptr: c.ptr.wrapping_add(first).cast::<f32>(), ld: c.ld };
+        // SAFETY: the caller's; the processor has it, and T is f32.
+        unsafe {
+            let b = Mat { ptr: b.at(0, first).cast::<f32>(), rs: b.rs, cs: b.cs };
+            if b.rs == 1 {
+                return (avx512::COLUMNS[m - 1])((n, k), a.cast(), b, c, beta != T::ZERO);
+            }
+            if b.cs == 1 {
+                return (avx512::ROWS[m - 1])((n, k), a.cast(), b, c, beta != T::ZERO);
+            }
+        }
+    }
+    let nr = T::set().nr;
+    with_space(&PANELS, |space| {
+        let panel = scratch::<T>(space, nr * KC.min(k)).as_mut_ptr();
+        for j in (0..n).step_by(nr) {
+            for k0 in (0..k).step_by(KC) {
+                let (depth, columns) = (KC.min(k - k0), nr.min(n - j));
+                let beta = if k0 == 0 { beta } else { T::ONE };
+                let tile = Tile { alpha: T::ONE, beta, columns, stride: nr * depth, ahead: panel, lines: 0 };
+                // SAFETY: the caller's, and inside the scratch.
+                unsafe {
+                    pack_into(b, k0, depth, first + j, columns, panel);
+                    pass((k0, depth, k), first + j, rows, a, panel, tile);
+                }
+            }
+        }
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::{arch::x86_64::*, mem::MaybeUninit};
+
+    use super::{KC, Mat, MatMut};
+
+    /// `c = a × b`, or `c += a × b`: n, k; a, k-major; b; c.
+    type Kernel = unsafe fn((usize, usize), *const f32, Mat<f32>, MatMut<f32>, bool);
+
+    /// For so many rows of a and b of which columns lie together.
+    pub static COLUMNS: [Kernel; 8] = [
+        columns::<1>,
+        columns::<2>,
+        columns::<3>,
+        columns::<4>,
+        columns::<5>,
+        columns::<6>,
+        columns::<7>,
+        columns::<8>,
+    ];
+
+    /// For so many rows of a and b of which rows lie together.
+    pub static ROWS: [Kernel; 8] =
+        [rows::<1>, rows::<2>, rows::<3>, rows::<4>, rows::<5>, rows::<6>, rows::<7>, rows::<8>];
+
+    /// The first n of sixteen.
+    fn first(n: usize) -> u16 {
+        ((1u32 << n.min(16)) - 1) as u16
+    }
+
+    /// Sixteen by sixteen: rows become columns.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn turn(rows: &[__m512; 16]) -> [__m512; 16] {
+        let (mut two, mut four) = ([_mm512_setzero_pd(); 16], [_mm512_setzero_ps(); 16]);
+        for i in 0..8 {
+            let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+            two[2 * i] = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+            two[2 * i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+        }
+        for i in 0..4 {
+            for half in 0..2 {
+                let (a, b) = (two[4 * i + half], two[4 * i + half + 2]);
+                four[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                four[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+            }
+        }
+        // Quarters of the rows 4 i to 4 i + 3 now hold the columns q, q + 4, q + 8 and q + 12.
+        let mut columns = [_mm512_setzero_ps(); 16];
+        for q in 0..4 {
+            let (a, b, c, d) = (four[q], four[4 + q], four[8 + q], four[12 + q]);
+            let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+            let (even_behind, odd_behind) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+            columns[q] = _mm512_shuffle_f32x4::<0x88>(even, even_behind);
+            columns[q + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd_behind);
+            columns[q + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even_behind);
+            columns[q + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_behind);
+        }
+        columns
+    }
+
+    /// `acc[i] += a[i] b` of `some` numbers along k; b's are vectors of columns.
+    ///
+    /// # Safety
+    /// a holds some · M numbers.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn multiply<const M: usize>(some: usize, a: *const f32, b: &[__m512; 16], acc: &mut [__m512; M]) {
+        for p in 0..some {
+            for i in 0..M {
+                // SAFETY: the caller's.
+                let x = unsafe { _mm512_set1_ps(*a.add(p * M + i)) };
+                acc[i] = _mm512_fmadd_ps(x, b[p], acc[i]);
+            }
+        }
+    }
+
+    /// See [`COLUMNS`].
+    ///
+    /// # Safety
+    /// The processor has AVX-512F; a holds k · M numbers, b k rows of n columns, c M rows of them.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn columns<const M: usize>((n, k): (usize, usize), a: *const f32, b: Mat<f32>, c: MatMut<f32>, add: bool) {
+        for j in (0..n).step_by(16) {
+            let (count, there) = (16.min(n - j), first(n - j));
+            for k0 in (0..k).step_by(KC) {
+                let end = k.min(k0 + KC);
+                let mut acc = [_mm512_setzero_ps(); M];
+                let mut p = k0;
+                // SAFETY: inside a, b and c; what does not exist is masked.
+                unsafe {
+                    let mut lines = [_mm512_setzero_ps(); 16];
+                    while p + 16 <= end && count == 16 {
+                        for i in 0..16 {
+                            lines[i] = _mm512_loadu_ps(b.at(p, j + i));
+                        }
+                        multiply(16, a.add(p * M), &turn(&lines), &mut acc);
+                        p += 16;
+                    }
+                    while p < end {
+                        let some = 16.min(end - p);
+                        for i in 0..count {
+                            lines[i] = _mm512_maskz_loadu_ps(first(some), b.at(p, j + i));
+                        }
+                        multiply(some, a.add(p * M), &turn(&lines), &mut acc);
+                        p += some;
+                    }
+                    for i in 0..M {
+                        let to = c.ptr.add(i * c.ld + j);
+                        if add || k0 > 0 {
+                            acc[i] = _mm512_add_ps(_mm512_maskz_loadu_ps(there, to), acc[i]);
+                        }
+                        _mm512_mask_storeu_ps(to, there, acc[i]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Columns of a block: its sums stay in the first cache.
+    const WIDE: usize = 512;
+
+    /// See [`ROWS`].
+    ///
+    /// # Safety
+    /// As [`columns`].
+    #[target_feature(enable = "avx512f")]
+    unsafe fn rows<const M: usize>((n, k): (usize, usize), a: *const f32, b: Mat<f32>, c: MatMut<f32>, add: bool) {
+        let mut sums = [[const { MaybeUninit::<f32>::uninit() }; WIDE]; M];
+        for j0 in (0..n).step_by(WIDE) {
+            let width = WIDE.min(n - j0);
+            for k0 in (0..k).step_by(KC) {
+                let end = k.min(k0 + KC);
+                for p in (k0..end).step_by(8) {
+                    let some = 8.min(end - p);
+                    for j in (0..width).step_by(16) {
+                        let there = first(width - j);
+                        // SAFETY: inside a, b, c and the sums; what does not exist is masked.
+                        unsafe {
+                            let mut line = [_mm512_setzero_ps(); 8];
+                            let from = b.at(p, j0 + j);
+                            if some == 8 {
+                                for q in 0..8 {
+                                    line[q] = _mm512_maskz_loadu_ps(there, from.add(q * b.rs));
+                                }
+                            } else {
+                                for q in 0..some {
+                                    line[q] = _mm512_maskz_loadu_ps(there, from.add(q * b.rs));
+                                }
+                            }
+                            for i in 0..M {
+                                let sum = sums[i].as_mut_ptr().add(j).cast::<f32>();
+                                let mut acc = if p == k0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(sum) };
+                                let a = a.add(p * M + i);
+                                if some == 8 {
+                                    for q in 0..8 {
+                                        acc = _mm512_fmadd_ps(_mm512_set1_ps(*a.add(q * M)), line[q], acc);
+                                    }
+                                } else {
+                                    for q in 0..some {
+                                        acc = _mm512_fmadd_ps(_mm512_set1_ps(*a.add(q * M)), line[q], acc);
+                                    }
+                                }
+                                if p + some < end {
+                                    _mm512_storeu_ps(sum, acc);
+                                    continue;
+                                }
+                                let to = c.ptr.add(i * c.ld + j0 + j);
+                                if add || k0 > 0 {
+                                    acc = _mm512_add_ps(_mm512_maskz_loadu_ps(there, to), acc);
+                                }
+                                _mm512_mask_storeu_ps(to, there, acc);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Products of rows that lie in several places with one second operand, as a recurrent step has them.
+
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::Ordering;
+
+#[cfg(target_arch = "x86_64")]
+use super::ROUGH;
+use super::{
+    Columns, Form, GemmReal, Mat, MatMut, PANELS, ROWS, block, block_of_one, given::block_given, pack_rows, packed_len,
+    packed_rows_len, scratch, with_space,
+};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::amx;
+
+/// Rows of a and of c for one [`gemm_rows`].
+#[derive(Clone, Copy)]
+pub struct Rows<T> {
+    pub(in crate::cpu) m: usize,
+    pub(in crate::cpu) a: Mat<T>,
+    pub(in crate::cpu) c: MatMut<T>,
+}
+
+impl<T: Copy> Rows<T> {
+    /// m rows of a, `lda` apart, and of c, `ldc` apart, of which whoever multiplies them vouches that they are there.
+    pub fn raw(m: usize, (a, lda): (*const T, usize), (c, ldc): (*mut T, usize)) -> Self {
+        Rows { m, a: Mat { ptr: a, rs: lda, cs: 1 }, c: MatMut { ptr: c, ld: ldc } }
+    }
+}
+
+/// The second operand of products.
+#[derive(Clone, Copy)]
+pub enum Second<'a, T> {
+    /// As [`pack`](super::pack) has packed it.
+    Packed(Form, &'a [T]),
+    /// Where it lies, not packed beforehand: for few products. The sums are those of [`Form::Panels`].
+    Given(Mat<T>),
+}
+
+/// `c = a × b`, or `c += a × b` with `accumulate`, on the calling thread, for rows that lie in several places: each block of b is used for
+/// all of them. Who multiplies one row after the other turns `backwards` every time, and finds the last columns in the first cache.
+///
+/// # Safety
+/// The slices that the rows were made of are still there, and no other thread uses those of c; what is given holds k rows of the columns.
+pub unsafe fn gemm_rows<T: GemmReal>(
+    k: usize,
+    columns: Columns,
+    rows: &[Rows<T>],
+    b: Second<'_, T>,
+    accumulate: bool,
+    backwards: bool,
+) {
+    let beta = if accumulate { T::ONE } else { T::ZERO };
+    let mut len = 0;
+    if let Second::Packed(form, b) = b {
+        len = packed_len::<T>(form, k, columns);
+        assert!(b.len() >= len, "a packed operand of other extents");
+        #[cfg(target_arch = "x86_64")]
+        if form == Form::Tiles {
+            // SAFETY: the caller's.
+            return unsafe { in_tiles((k, ROUGH.load(Ordering::Relaxed)), columns, rows, b, accumulate) };
+        }
+        if let [Rows { m: 1, a, c }] = rows {
+            // One row is a packed one.
+            for run in 0..columns.count {
+                let run = if backwards { columns.count - 1 - run } else { run };
+                let b = &b[run * len / columns.count..];
+                // SAFETY: as above, the rows hold the extents.
+                unsafe {
+                    let c = c.ptr.add(run * columns.apart);
+                    block_of_one((columns.width, k), backwards, a.ptr, b.as_ptr(), c, T::ONE, beta);
+                }
+            }
+            return;
+        }
+    }
+    let run = |a: *const T| {
+        for run in 0..columns.count {
+            let first = run * columns.apart;
+            // SAFETY: as above, the rows hold the extents.
+            unsafe {
+                match b {
+                    Second::Packed(_, b) => {
+                        let b = &b[run * len / columns.count..];
+                        block((columns.width, k), first, rows, a, b.as_ptr(), T::ONE, beta);
+                    }
+                    Second::Given(b) => block_given((columns.width, k), first, rows, a, b, beta),
+                }
+            }
+        }
+    };
+    if let [Rows { m: 1, a, .. }] = rows {
+        return run(a.ptr);
+    }
+    with_space(&ROWS, |space| {
+        let packed = scratch::<T>(space, packed_rows_len(rows.iter().map(|r| r.m).sum(), k));
+        let mut at = 0;
+        // SAFETY: as above; the scratch has the room.
+        unsafe {
+            for r in rows {
+                pack_rows((r.m, k), r.a, packed[at..].as_mut_ptr());
+                at += r.m * k;
+            }
+        }
+        run(packed.as_ptr());
+    });
+}
+
+/// [`gemm_rows`] of b in tiles; with factors of 16 bits if `rough`.
+///
+/// # Safety
+/// As there; the processor has AMX.
+pub(super) unsafe fn in_tiles<T: GemmReal>(
+    (k, rough): (usize, bool),
+    columns: Columns,
+    rows: &[Rows<T>],
+    b: &[T],
+    accumulate: bool,
+) {
+    #[cfg(target_arch = "x86_64")]
+    with_space(&ROWS, |space| {
+        let b = bytemuck::cast_slice::<T, f32>(b);
+        // SAFETY: the rows of f32, which T is.
+        let f32_rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<Rows<f32>>(), rows.len()) };
+        let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(r.m, k)).sum());
+        // SAFETY: the caller's; the scratch has the room.
+        unsafe {
+            let some = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
+            if !some && amx::finite(b.as_ptr(), k, columns) {
+                return amx::block((k, rough), columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+            }
+        }
+        // Sums of parts of an infinity would be NaN.
+        with_space(&PANELS, |space| {
+            let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL)));
+            let to = (unpacked.as_mut_ptr(), f32::set().nr);
+            for (panel, r) in (0..columns.panels(amx::PANEL)).flat_map(|panel| f32_rows.iter().map(move |r| (panel, r)))
+            {
+                // SAFETY: as above.
+                unsafe {
+                    let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, to);
+                    let r = Rows { c: MatMut { ptr: r.c.ptr.add(first), ..r.c }, ..*r };
+                    gemm_rows(k, Columns::all(some), &[r], Second::Packed(Form::Panels, unpacked), accumulate, false);
+                }
+            }
+        });
+    });
+    let _ = (k, rough, columns, rows, b, accumulate);
+}
