@@ -7,7 +7,10 @@
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
     ptr::NonNull,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
@@ -83,6 +86,8 @@ pub struct Buffer {
     class: usize,
     len: usize,
     dtype: DType,
+    /// 0: not asked for since the last borrow to write.
+    version: AtomicU64,
 }
 
 // SAFETY: the buffer owns its memory, which holds plain numbers; shared access is read-only through `&self`.
@@ -97,7 +102,7 @@ impl Buffer {
         let none = || Error::OutOfMemory { op: "allocate", bytes, device: "cpu".into() };
         let class = class(bytes).ok_or_else(none)?;
         let block = acquire(class).ok_or_else(none)?;
-        Ok(Buffer { block: block.0, class, len, dtype })
+        Ok(Buffer { block: block.0, class, len, dtype, version: AtomicU64::new(0) })
     }
 
     /// A copy of a slice.
@@ -116,6 +121,22 @@ impl Buffer {
     pub fn renew(&mut self, dtype: DType, len: usize) {
         assert!(len.saturating_mul(dtype.size()) <= self.class, "a buffer renewed beyond its memory");
         (self.dtype, self.len) = (dtype, len);
+        *self.version.get_mut() = 0;
+    }
+
+    /// A number that no other contents of any buffer have had: it changes when the buffer is borrowed to write.
+    pub fn version(&self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        match self.version.load(Ordering::Relaxed) {
+            0 => {
+                let new = NEXT.fetch_add(1, Ordering::Relaxed);
+                match self.version.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => new,
+                    Err(other) => other,
+                }
+            }
+            version => version,
+        }
     }
 
     /// Number of elements.
@@ -141,6 +162,7 @@ impl Buffer {
     /// The elements, to write. Panics as [`slice`](Self::slice) does.
     pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(T::DTYPE, self.dtype, "buffer written as another dtype");
+        *self.version.get_mut() = 0;
         // SAFETY: as in `slice`, and `&mut self` makes the access unique.
         unsafe { std::slice::from_raw_parts_mut(self.block.as_ptr().cast(), self.len) }
     }
@@ -161,6 +183,19 @@ mod tests {
         assert!(matches!(Buffer::new(DType::F64, usize::MAX / 2), Err(Error::OutOfMemory { .. })));
         assert!(matches!(Buffer::new(DType::F64, usize::MAX), Err(Error::OutOfMemory { .. })));
         assert_eq!(Buffer::new(DType::F64, 0).unwrap().slice::<f64>(), &[] as &[f64]);
+    }
+
+    #[test]
+    fn a_version_is_of_contents() {
+        let (mut a, b) = (Buffer::from_slice(&[1.0f32; 3]).unwrap(), Buffer::from_slice(&[1.0f32; 3]).unwrap());
+        let first = a.version();
+        assert_eq!((first, a.slice::<f32>()[0]), (a.version(), 1.0), "reading changes nothing");
+        assert_ne!(first, b.version());
+        a.slice_mut::<f32>()[0] = 2.0;
+        let second = a.version();
+        assert!(second != first && second != b.version());
+        a.renew(DType::I64, 1);
+        assert!(![first, second, b.version()].contains(&a.version()));
     }
 
     #[test]

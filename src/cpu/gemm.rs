@@ -133,7 +133,7 @@ impl<T> MatMut<T> {
 
 /// Columns of a second operand that are packed together, and those of c that their products go to: `count` runs of `width`, whose first
 /// columns are `apart`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Columns {
     pub width: usize,
     pub count: usize,

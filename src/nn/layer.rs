@@ -1,5 +1,7 @@
 //! What the recurrent modules share: a descriptor and its parameters.
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
     error::{Error, Result},
     nn::{MaskGenerator, PackedSequence, Training},
     ops::recurrent::{Call, Steps, recurrent},
-    recurrent::{Descriptor, Layout, ParameterKind, ParameterSpec, Shape},
+    recurrent::{Descriptor, KeptWeights, Layout, ParameterKind, ParameterSpec, Shape},
     rng::Philox,
     shape::Dims,
     tape::{Parameter, Var},
@@ -25,6 +27,7 @@ pub(super) struct Layer {
     pub training: Training,
     pub masks: MaskGenerator,
     parameters: Vec<(ParameterSpec, Parameter)>,
+    kept: Arc<KeptWeights>,
 }
 
 impl Layer {
@@ -47,6 +50,7 @@ impl Layer {
             training: Training::new(),
             masks: MaskGenerator::new(rng.split()),
             parameters,
+            kept: Arc::default(),
         })
     }
 
@@ -148,7 +152,16 @@ impl Layer {
         let training = self.training.is_training();
         let dropout_seed = if training && self.drops() { self.masks.draw_seed() } else { 0 };
         let parameters: Vec<Var> = self.parameters.iter().map(|(_, p)| x.tape().parameter(p)).collect();
-        let call = Call { descriptor: &self.descriptor, extents, layout, steps, lead, training, dropout_seed };
+        let call = Call {
+            descriptor: &self.descriptor,
+            extents,
+            layout,
+            steps,
+            lead,
+            training,
+            dropout_seed,
+            kept: &self.kept,
+        };
         recurrent(call, x, h0, c0, &parameters)
     }
 

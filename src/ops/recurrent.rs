@@ -1,12 +1,15 @@
 //! A whole sequence through a whole recurrent network, as one entry of the tape.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
+
+use smallvec::SmallVec;
 
 use crate::{
+    cpu::Buffer,
     device::Device,
     dtype::{DType, bf16, f16},
     error::{Error, Result},
-    recurrent::{self, Buf, BufMut, Descriptor, Layout, Plan, Sequence, Stream},
+    recurrent::{self, Buf, BufMut, Descriptor, Keep, KeptWeights, Layout, Plan, Sequence, Stream},
     shape::{Dims, Shape},
     tape::Var,
     tensor::Tensor,
@@ -43,6 +46,8 @@ pub(crate) struct Call<'a> {
     /// Dropout between layers is applied, whether or not anything is recorded.
     pub training: bool,
     pub dropout_seed: u64,
+    /// On the CPU: weights that stay packed between calls.
+    pub kept: &'a Arc<KeptWeights>,
 }
 
 /// y, hn and, of an LSTM, cn.
@@ -78,7 +83,8 @@ pub(crate) fn recurrent(
     {
         let mut workspace = scratch(plan.workspace_len())?;
         let weights = bufs(parameters.iter().map(Var::tensor))?;
-        plan.forward(
+        let versions = versions(parameters.iter().map(Var::tensor));
+        plan.forward_keeping(
             &stream,
             recurrent::Forward {
                 x: buf(x.tensor())?,
@@ -93,6 +99,7 @@ pub(crate) fn recurrent(
                 workspace: buf_mut(&mut workspace)?,
                 reserve: reserve.as_mut().map(buf_mut).transpose()?,
             },
+            versions.as_ref().map(|versions| Keep { weights: call.kept, versions }),
         )?;
     }
 
@@ -105,6 +112,7 @@ pub(crate) fn recurrent(
         h0: h0.map(|h| h.tensor().clone()),
         c0: c0.map(|c| c.tensor().clone()),
         parameters: parameters.iter().map(|p| p.tensor().clone()).collect(),
+        kept: call.kept.clone(),
         wanted: inputs.iter().map(|v| v.requires_grad()).collect(),
     };
     let outputs = [y, hn].into_iter().chain(cn).collect();
@@ -137,6 +145,7 @@ struct Saved {
     h0: Option<Tensor>,
     c0: Option<Tensor>,
     parameters: Vec<Tensor>,
+    kept: Arc<KeptWeights>,
     /// Whether each input of the entry needs a gradient: x, h0 and c0 where given, the parameters.
     wanted: Vec<bool>,
 }
@@ -169,7 +178,8 @@ impl Saved {
                 dparameters.clear();
             }
             let weights = bufs(self.parameters.iter())?;
-            self.plan.backward(
+            let versions = versions(self.parameters.iter());
+            self.plan.backward_keeping(
                 &Stream::Host,
                 recurrent::Backward {
                     x: buf(&self.x)?,
@@ -189,6 +199,7 @@ impl Saved {
                     workspace: buf_mut(&mut workspace)?,
                     reserve: buf_mut(&mut reserve)?,
                 },
+                versions.as_ref().map(|versions| Keep { weights: &self.kept, versions }),
             )?;
         }
         Ok(results)
@@ -232,6 +243,11 @@ fn bufs<'a>(tensors: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<Vec<Bu
         all.push(buf(tensor)?);
     }
     Ok(all)
+}
+
+/// The versions of the parameters' memory, where it is the CPU's.
+fn versions<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Option<SmallVec<[u64; 8]>> {
+    tensors.map(|tensor| tensor.storage().cpu(OP).ok().map(Buffer::version)).collect()
 }
 
 /// The memory of a tensor, as the raw layer takes it.

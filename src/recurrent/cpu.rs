@@ -1,9 +1,10 @@
 //! A plan on the CPU: layers and directions over the caller's memory.
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, ops::Range, sync::Arc};
 
-use super::{Backward, Buf, BufMut, Forward, Layout, ParameterKind, Plan, Sequence};
+use super::{Backward, Buf, BufMut, Forward, Keep, Layout, ParameterKind, Plan, Sequence};
 use crate::cpu::{
+    Buffer,
     gemm::GemmReal,
     random::dropout_slice,
     real::{Real, Store},
@@ -14,6 +15,7 @@ use crate::cpu::{
     split::{self, MOST_PARTS, Shared, in_step, tasks},
 };
 use crate::dtype::DType;
+use smallvec::SmallVec;
 
 /// Multiply-adds of one layer and direction below which a call stays on the calling thread: handing out work costs
 /// microseconds.
@@ -101,6 +103,7 @@ fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
         seq: plan.shape().seq,
         batch: plan.shape().batch,
         parts: 1,
+        kept: false,
     }
 }
 
@@ -156,6 +159,15 @@ struct LayerReserve<'a, T> {
 fn pair<'a, T>(space: &mut Space<'a, T>, directions: usize, len: usize) -> [&'a mut [T]; 2] {
     let first = space.take(len);
     [first, if directions == 2 { space.take(len) } else { &mut [] }]
+}
+
+/// What `of` makes for each direction, of its stretch.
+fn by_direction<'a, T, R>(
+    directions: usize,
+    pair: &'a mut [&mut [T]; 2],
+    of: impl Fn(usize, &'a mut [T]) -> R,
+) -> SmallVec<[R; 2]> {
+    pair.iter_mut().take(directions).enumerate().map(|(d, part)| of(d, part)).collect()
 }
 
 fn shared<T>(pair: &mut [&mut [T]; 2]) -> [Shared<T>; 2] {
@@ -408,20 +420,62 @@ fn over(
     }
 }
 
-pub(super) fn forward<S: Store<Real: GemmReal>>(plan: &Plan, mut call: Forward<'_>) {
-    with_order(plan, call.sequence, |order| forward_ordered::<S>(plan, order, &mut call));
+/// The packed weights of a layer and direction for one pass, and of what extents they are: kept ones, or those that it packs into `space`.
+fn packed<'a, T: GemmReal>(
+    plan: &Plan,
+    (l, d, parts): (usize, usize, usize),
+    weights: &Weights<'_, T>,
+    keep: Option<Keep<'_>>,
+    backward: bool,
+    space: &'a mut [T],
+) -> (Extents, PackedWeights<'a, T>) {
+    let e = Extents { parts, ..extents(plan, l, d) };
+    if let Some(keep) = keep {
+        let (first, _) = first_parameter(plan, l, d);
+        let range = first..first + plan.descriptor().layer_numels(l).count();
+        if let Some((e, buffer)) = keep.packed((l * plan.descriptor().directions() + d, range), &e, weights, backward) {
+            return (e, PackedWeights::Kept(buffer));
+        }
+    }
+    pack_weights(&e, weights, backward, space);
+    (e, PackedWeights::Here(space))
 }
 
-fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, call: &mut Forward<'_>) {
+/// Where packed weights lie.
+enum PackedWeights<'a, T> {
+    Kept(Arc<Buffer>),
+    Here(&'a [T]),
+}
+
+impl<T: GemmReal> PackedWeights<'_, T> {
+    fn slice(&self) -> &[T] {
+        match self {
+            PackedWeights::Kept(buffer) => buffer.slice(),
+            PackedWeights::Here(slice) => slice,
+        }
+    }
+}
+
+pub(super) fn forward<S: Store<Real: GemmReal>>(plan: &Plan, mut call: Forward<'_>, keep: Option<Keep<'_>>) {
+    with_order(plan, call.sequence, |order| forward_ordered::<S>(plan, order, &mut call, keep));
+}
+
+fn forward_ordered<S: Store<Real: GemmReal>>(
+    plan: &Plan,
+    order: &Order<'_>,
+    call: &mut Forward<'_>,
+    keep: Option<Keep<'_>>,
+) {
     let net = Net::of(plan);
     let (steps, rows) = (order.steps, order.steps.rows());
     let directions = net.directions;
     let training = call.reserve.is_some();
+    let keep = keep.filter(|_| Keep::pays(plan.shape(), training));
     let mut space = Space(call.workspace.host_mut::<S::Real>());
     let mut reserve = Space(call.reserve.as_mut().map_or(&mut [][..], BufMut::host_mut::<S::Real>));
     let parameters = Parameters::<S>::new(plan, call.parameters, &mut space);
     let bias = pair(&mut space, directions, 4 * net.hidden);
-    let packed = pair(&mut space, directions, pack_lens(plan).0);
+    let mut pack_space = pair(&mut space, directions, pack_lens(plan).0);
     let h = pair(&mut space, directions, net.batch * net.output);
     let mut c = pair(&mut space, directions, net.batch * net.hidden);
     let staging = if training { &mut reserve } else { &mut space }.take(rows * net.input);
@@ -451,21 +505,22 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
             None => (&mut gates, &mut extra, [Shared::new(&mut []), Shared::new(&mut [])], write),
         };
         for d in 0..directions {
-            let e = Extents { parts: division.1, ..extents(plan, l, d) };
             let i = l * directions + d;
             load_state::<S>(order, h0.map(|h| &h[state(i, net.output)]), net.output, h[d]);
             if net.lstm {
                 load_state::<S>(order, c0.map(|c| &c[state(i, net.hidden)]), net.hidden, c[d]);
             }
-            fill_bias(&e, &weights[d], bias[d]);
-            pack_weights(&e, &weights[d], false, packed[d]);
+            fill_bias(&extents(plan, l, d), &weights[d], bias[d]);
         }
+        let packed = by_direction(directions, &mut pack_space, |d, space| {
+            packed(plan, (l, d, division.1), &weights[d], keep, false, space)
+        });
         let (shared_gates, shared_extra) = (shared(layer_gates), shared(layer_extra));
         let (shared_c, shared_y) = (shared(&mut c), Shared::new(&mut *y));
-        let (bias, packed, first_h) = (&bias, &packed, &h);
+        let (bias, first_h) = (&bias, &h);
         over(&net, steps, division, steps.len(), |d, items, range, part| {
             let pass = layer::Forward {
-                extents: Extents { parts: division.1, ..extents(plan, l, d) },
+                extents: packed[d].0,
                 steps,
                 weights: weights[d],
                 zero: h0.is_none(),
@@ -480,7 +535,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
                 stride: net.width(),
                 column: d * net.output,
                 bias: bias[d],
-                packed: packed[d],
+                packed: packed[d].1.slice(),
             };
             pass.run(items, range, part);
         });
@@ -508,19 +563,25 @@ fn forward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, cal
     unpack_rows::<S>(order, output, net.width(), call.y.host_mut::<S>());
 }
 
-pub(super) fn backward<S: Store<Real: GemmReal>>(plan: &Plan, mut call: Backward<'_>) {
-    with_order(plan, call.sequence, |order| backward_ordered::<S>(plan, order, &mut call));
+pub(super) fn backward<S: Store<Real: GemmReal>>(plan: &Plan, mut call: Backward<'_>, keep: Option<Keep<'_>>) {
+    with_order(plan, call.sequence, |order| backward_ordered::<S>(plan, order, &mut call, keep));
 }
 
-fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, call: &mut Backward<'_>) {
+fn backward_ordered<S: Store<Real: GemmReal>>(
+    plan: &Plan,
+    order: &Order<'_>,
+    call: &mut Backward<'_>,
+    keep: Option<Keep<'_>>,
+) {
     let net = Net::of(plan);
     let (steps, rows) = (order.steps, order.steps.rows());
     let (directions, width) = (net.directions, net.width());
+    let keep = keep.filter(|_| Keep::pays(plan.shape(), true));
     let mut space = Space(call.workspace.host_mut::<S::Real>());
     let mut reserve = Space(call.reserve.host_mut::<S::Real>());
     let parameters = Parameters::<S>::new(plan, call.parameters, &mut space);
     let staged_gradients = space.take(if is_real::<S>() { 0 } else { net.parameters });
-    let packed = pair(&mut space, directions, pack_lens(plan).1);
+    let mut pack_space = pair(&mut space, directions, pack_lens(plan).1);
     let mut dh = pair(&mut space, directions, net.batch * net.output);
     let mut dc = pair(&mut space, directions, net.batch * net.hidden);
     let h_first = pair(&mut space, directions, net.batch * net.output);
@@ -576,18 +637,19 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
                 load_state::<S>(order, c0.map(|c| &c[state(i, net.hidden)]), net.hidden, c_first[d]);
                 load_state::<S>(order, dcn.map(|c| &c[state(i, net.hidden)]), net.hidden, dc[d]);
             }
-            let e = Extents { parts: division.1, ..extents(plan, l, d) };
-            pack_weights(&e, &weights[d], true, packed[d]);
         }
         {
+            let packed = by_direction(directions, &mut pack_space, |d, space| {
+                packed(plan, (l, d, division.1), &weights[d], keep, true, space)
+            });
             let (gates, extra) = (shared(&mut own.gates), shared(&mut own.extra));
             let (dh, dc) = (shared(&mut dh), shared(&mut dc));
             let (scratch, projected) = (shared(&mut scratch), shared(&mut projected));
             let (cells, y, upper) = (&own.cells, &*own.y, &*upper);
-            let (h_first, c_first, packed) = (&h_first, &c_first, &packed);
+            let (h_first, c_first) = (&h_first, &c_first);
             over(&net, steps, division, steps.len() + 1, |d, items, range, part| {
                 let pass = layer::Backward {
-                    extents: Extents { parts: division.1, ..extents(plan, l, d) },
+                    extents: packed[d].0,
                     steps,
                     weights: weights[d],
                     gates: gates[d],
@@ -603,7 +665,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(plan: &Plan, order: &Order<'_>, ca
                     dc: dc[d],
                     scratch: scratch[d],
                     projected: projected[d],
-                    packed: packed[d],
+                    packed: packed[d].1.slice(),
                 };
                 pass.run(items, range, part);
             });

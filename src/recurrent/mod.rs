@@ -6,6 +6,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod descriptor;
+mod kept;
 mod persistent;
 mod plan;
 
@@ -15,6 +16,7 @@ pub use algorithm::{Algorithm, Choice, DeviceProperties, choose};
 pub use buffer::CudaBuf;
 pub use buffer::{Buf, BufMut};
 pub use descriptor::{Descriptor, ParameterKind, ParameterSpec};
+pub(crate) use kept::{Keep, KeptWeights};
 pub use persistent::{Exchange, PersistentPlan, Tiling};
 #[cfg(feature = "cuda")]
 pub use plan::CudaStream;

@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{Algorithm, Buf, BufMut, Choice, Descriptor, cpu};
+use super::{Algorithm, Buf, BufMut, Choice, Descriptor, Keep, cpu};
 use crate::{
     device::Device,
     dtype::{DType, with_dtype},
@@ -317,6 +317,11 @@ impl Plan {
     /// [`Error::Shape`] or [`Error::DType`] for a buffer of another length or type than its field says; [`Error::Argument`] for lengths or batch sizes that
     /// are not as [`Sequence`] says, and for a `cn` that is missing or too much.
     pub fn forward(&self, stream: &Stream, buffers: Forward<'_>) -> Result<()> {
+        self.forward_keeping(stream, buffers, None)
+    }
+
+    /// [`forward`](Self::forward), on the CPU with weights that may be kept.
+    pub(crate) fn forward_keeping(&self, stream: &Stream, buffers: Forward<'_>, keep: Option<Keep<'_>>) -> Result<()> {
         const OP: &str = "recurrent forward";
         self.check_stream(OP, stream)?;
         let rows = self.check_sequence(OP, buffers.sequence)?;
@@ -342,7 +347,7 @@ impl Plan {
         if let Device::Cuda(ordinal) = self.device {
             return cuda::forward(self, ordinal, stream, buffers);
         }
-        with_dtype!(float OP, self.descriptor.dtype, T => { cpu::forward::<T>(self, buffers); Ok(()) })
+        with_dtype!(float OP, self.descriptor.dtype, T => { cpu::forward::<T>(self, buffers, keep); Ok(()) })
     }
 
     /// Gradients of the forward call that filled the reserve.
@@ -350,6 +355,16 @@ impl Plan {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn backward(&self, stream: &Stream, buffers: Backward<'_>) -> Result<()> {
+        self.backward_keeping(stream, buffers, None)
+    }
+
+    /// [`backward`](Self::backward), as [`forward_keeping`](Self::forward_keeping).
+    pub(crate) fn backward_keeping(
+        &self,
+        stream: &Stream,
+        buffers: Backward<'_>,
+        keep: Option<Keep<'_>>,
+    ) -> Result<()> {
         const OP: &str = "recurrent backward";
         self.check_stream(OP, stream)?;
         let rows = self.check_sequence(OP, buffers.sequence)?;
@@ -392,7 +407,7 @@ impl Plan {
         if let Device::Cuda(ordinal) = self.device {
             return cuda::backward(self, ordinal, stream, buffers);
         }
-        with_dtype!(float OP, self.descriptor.dtype, T => { cpu::backward::<T>(self, buffers); Ok(()) })
+        with_dtype!(float OP, self.descriptor.dtype, T => { cpu::backward::<T>(self, buffers, keep); Ok(()) })
     }
 
     #[cfg(feature = "cuda")]

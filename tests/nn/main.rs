@@ -9,6 +9,7 @@ mod dropout;
 mod equivalences;
 mod errors;
 mod gradients;
+mod kept;
 mod modules;
 mod packing;
 mod shapes;

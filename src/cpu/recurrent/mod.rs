@@ -152,7 +152,12 @@ pub struct Extents {
     pub batch: usize,
     /// Parts that the units are divided into, each with weights of its own; 1 where they are not [`divisible`](Self::divisible).
     pub parts: usize,
+    /// The weights are packed for more calls than one.
+    pub kept: bool,
 }
+
+/// Bytes of weights that stay in the second cache between calls.
+const NEAR: usize = 1 << 20;
 
 /// Units of a part are a multiple of this, but for the last part: whole panels of every instruction set.
 pub const LINE: usize = 32;
@@ -201,15 +206,17 @@ impl Extents {
     /// How weights of k × n that a pass multiplies so many times are packed, if they are. The number of all sequences decides: not every
     /// step has, nor every thread takes, all of them.
     fn form<T: GemmReal>(&self, k: usize, n: usize, times: usize) -> Option<Form> {
+        // Out of a nearer cache packed ones come faster.
+        let few = if self.kept && k * n * size_of::<T>() <= NEAR { 0 } else { T::few(self.batch, k, n) };
         match T::form(self.batch, k, n) {
-            Form::Panels if times <= T::few(self.batch, k, n) => None,
+            Form::Panels if times <= few => None,
             form => Some(form),
         }
     }
 
     /// The weights of a part, one behind the other, each with how it is packed: of the forward pass W_hhᵀ for the gates, the GRU's other,
     /// W_ihᵀ, and W_hrᵀ; of the backward pass W_hh likewise, and W_hr. What there is not has no columns.
-    fn operands<T: GemmReal>(&self, backward: bool, part: usize) -> [Operand; 4] {
+    pub fn operands<T: GemmReal>(&self, backward: bool, part: usize) -> [Operand; 4] {
         let (r, direct, g) = (self.output, self.direct(), self.gates());
         let others = usize::from(g > direct);
         let operand = |k: usize, columns: Columns, n: usize, times: usize| {
@@ -285,14 +292,14 @@ impl Extents {
 }
 
 /// One second operand.
-#[derive(Clone, Copy)]
-struct Operand {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operand {
     k: usize,
     columns: Columns,
     /// Not packed if `None`.
     form: Option<Form>,
     /// Elements packed.
-    len: usize,
+    pub len: usize,
 }
 
 /// Forward of one layer and direction.
