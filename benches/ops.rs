@@ -7,6 +7,7 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use gatefold::{
     DType, Device, Parameter, Philox, Result, Tape, Tensor, Var,
+    loss::{BceWithLogitsLoss, HuberLoss},
     optim::{Adam, AdamW, Sgd, clip_grad_norm},
 };
 
@@ -80,6 +81,25 @@ fn training(c: &mut Criterion) {
             tape.variable(logits.clone()).log_softmax(-1)?.nll_loss(&target)?.backward()
         });
     });
+    // Forward they read two and write one; backward they read those two and the gradient and write one.
+    let (input, wanted) = (random([LARGE]), random([LARGE]));
+    type Loss = fn(&Var, &Tensor) -> Result<Var>;
+    let losses: [(&str, Loss); 4] = [
+        ("mean squared error", |x, t| x.mse_loss(t)),
+        ("L1", |x, t| x.l1_loss(t)),
+        ("Huber", |x, t| HuberLoss::new().forward(x, t)),
+        ("binary cross entropy with logits", |x, t| BceWithLogitsLoss::new().forward(x, t)),
+    ];
+    for (name, loss) in losses {
+        let tape = Tape::no_grad();
+        let x = tape.constant(input.clone());
+        group.throughput(Throughput::Bytes(2 * 4 * LARGE as u64));
+        group.bench_function(format!("{name}, forward"), |bench| bench.iter(|| loss(&x, &wanted).expect("one shape")));
+        group.throughput(Throughput::Bytes(5 * 4 * LARGE as u64));
+        group.bench_function(format!("{name}, forward + backward"), |bench| {
+            bench.iter(|| loss(&Tape::new().variable(input.clone()), &wanted)?.backward());
+        });
+    }
     let table = Parameter::new(random([30_000, 128]));
     let index = Tensor::from_slice(&(0..8192i64).map(|i| i * 31 % 30_000).collect::<Vec<_>>(), [8192], &Device::Cpu)
         .expect("fits");

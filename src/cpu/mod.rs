@@ -8,7 +8,7 @@ mod clip;
 pub mod elementwise;
 pub mod gemm;
 mod index;
-mod loss;
+pub(crate) mod loss;
 mod memory;
 mod optimizer;
 pub mod random;

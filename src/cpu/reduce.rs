@@ -3,6 +3,8 @@
 //! Sums are pairwise over leaves of fixed size, so their error grows with the logarithm of the length, and their order
 //! is a function of the shape alone.
 
+use std::ops::Range;
+
 use super::{
     Buffer, Dims,
     real::{Real, Store},
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// Elements, or rows of a column sum, that are joined one after the other.
-const LEAF: usize = 1024;
+pub const LEAF: usize = 1024;
 const LEAF_ROWS: usize = 32;
 /// Columns that are reduced at once.
 pub const TILE: usize = 512;
@@ -148,27 +150,60 @@ fn leaf<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
 }
 
 pub fn pairwise<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
-    if x.len() <= LEAF {
-        return vectorize(
+    pairwise_of(0..x.len(), F::join, &|range| {
+        let x = &x[range];
+        vectorize(
             #[inline(always)]
             move || leaf::<T, F>(x),
-        );
+        )
+    })
+}
+
+/// Joins what `leaf` makes of stretches of at most [`LEAF`], in pairs.
+fn pairwise_of<V>(range: Range<usize>, join: fn(V, V) -> V, leaf: &impl Fn(Range<usize>) -> V) -> V {
+    if range.len() <= LEAF {
+        return leaf(range);
     }
-    let (a, b) = x.split_at((x.len() / 2).next_multiple_of(LEAF));
-    F::join(pairwise::<T, F>(a), pairwise::<T, F>(b))
+    let middle = range.start + (range.len() / 2).next_multiple_of(LEAF);
+    join(pairwise_of(range.start..middle, join, leaf), pairwise_of(middle..range.end, join, leaf))
 }
 
 /// A fold over everything.
 fn all<T: Store, F: Fold<T>>(x: &[T]) -> F::Value {
-    if x.len() < PARALLEL {
-        return pairwise::<T, F>(x);
+    all_of(x.len(), F::START, F::join, |range| pairwise::<T, F>(&x[range]))
+}
+
+/// Joins what `piece` makes of stretches of `len` elements, on the threads of the pool, in pairs.
+fn all_of<V: Copy + Send>(len: usize, start: V, join: fn(V, V) -> V, piece: impl Fn(Range<usize>) -> V + Sync) -> V {
+    if len < PARALLEL {
+        return piece(0..len);
     }
-    let mut parts = vec![F::START; x.len().div_ceil(PIECE)];
-    split::chunks(&mut parts, 1, |i, part| part[0] = pairwise::<T, F>(&x[i * PIECE..x.len().min((i + 1) * PIECE)]));
+    let mut parts = vec![start; len.div_ceil(PIECE)];
+    split::chunks(&mut parts, 1, |i, part| part[0] = piece(i * PIECE..len.min((i + 1) * PIECE)));
     while parts.len() > 1 {
-        parts = parts.chunks(2).map(|pair| pair.iter().copied().reduce(F::join).unwrap_or(F::START)).collect();
+        parts = parts.chunks(2).map(|pair| pair.iter().copied().reduce(join).unwrap_or(start)).collect();
     }
     parts[0]
+}
+
+/// The sum of `len` numbers that `fill` writes, a stretch of at most [`LEAF`] at a time: that of the same numbers in memory.
+pub fn sum_of<R: Real + Store<Real = R>>(len: usize, fill: impl Fn(Range<usize>, &mut [R]) + Sync) -> R {
+    all_of(
+        len,
+        R::ZERO,
+        |a, b| a + b,
+        |range| {
+            pairwise_of(range, |a, b| a + b, &|range| {
+                let mut numbers = [R::ZERO; LEAF];
+                let numbers = &mut numbers[..range.len()];
+                fill(range, numbers);
+                vectorize(
+                    #[inline(always)]
+                    || leaf::<R, Sum>(numbers),
+                )
+            })
+        },
+    )
 }
 
 /// Folds `rows` rows of `acc.len()` elements, `pitch` apart, column by column into `acc`.

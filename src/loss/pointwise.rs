@@ -2,6 +2,7 @@
 
 use super::{Reduction, Target, builder, expand, incoming, only, scaled, total};
 use crate::{
+    device::Device,
     error::{Error, Result},
     kernel::{PointwiseLoss, Reduce},
     shape::Shape,
@@ -298,25 +299,42 @@ impl Run<'_> {
         let weight = self.factor(self.weight, input.tensor())?;
         let pos_weight = self.factor(self.pos_weight, input.tensor())?;
 
-        let mut each = x.like(&shape)?;
         let (w, p) = (weight.as_ref().map(Tensor::storage), pos_weight.as_ref().map(Tensor::storage));
-        storage::pointwise_loss(loss, x.storage(), t.storage(), w, p, each.storage_mut()?)?;
-        let rows = shape.first().copied().unwrap_or(1) as f64;
-        let (y, scale) = match reduction {
-            Reduced::None => (each, 1.0),
-            Reduced::Sum => (total(Reduce::Sum, &each)?, 1.0),
-            Reduced::Mean => (total(Reduce::Mean, &each)?, 1.0 / each.numel() as f64),
-            Reduced::BatchMean => (scaled(1.0 / rows, &total(Reduce::Sum, &each)?)?, 1.0 / rows),
+        // What sums and mean divide by, and the factor of the gradient that comes of it.
+        let (divisor, scale) = match reduction {
+            Reduced::None | Reduced::Sum => (1.0, 1.0),
+            Reduced::Mean => (shape.numel() as f64, 1.0 / shape.numel() as f64),
+            Reduced::BatchMean => {
+                let rows = shape.first().copied().unwrap_or(1) as f64;
+                (rows, 1.0 / rows)
+            }
         };
+        let mut y = x.like(if reduction == Reduced::None { shape.clone() } else { Shape::from(&[][..]) })?;
+        let summed = reduction != Reduced::None
+            && storage::pointwise_loss_sum(loss, x.storage(), t.storage(), (w, p), divisor, y.storage_mut()?)?;
+        if !summed {
+            let mut each = x.like(&shape)?;
+            storage::pointwise_loss(loss, x.storage(), t.storage(), w, p, each.storage_mut()?)?;
+            y = match reduction {
+                Reduced::None => each,
+                Reduced::Sum => total(Reduce::Sum, &each)?,
+                Reduced::Mean => total(Reduce::Mean, &each)?,
+                Reduced::BatchMean => scaled(scale, &total(Reduce::Sum, &each)?)?,
+            };
+        }
 
         let (for_input, for_target) = (input.requires_grad(), target.requires_grad());
         let outputs = input.tape().record(op, &[input, target], vec![y.to_dtype(dtype)?], move |gradients| {
             let mut dy = incoming(op, gradients)?.to_dtype(dtype.wide())?;
             if reduction != Reduced::None {
-                dy = expand(&scaled(scale, &dy)?, &shape)?;
+                dy = scaled(scale, &dy)?;
+                // The CPU takes one for all.
+                if dy.device() != Device::Cpu {
+                    dy = expand(&dy, &shape)?;
+                }
             }
-            let mut dx = if for_input { Some(dy.like(&shape)?) } else { None };
-            let mut dt = if for_target { Some(dy.like(&shape)?) } else { None };
+            let mut dx = if for_input { Some(x.like(&shape)?) } else { None };
+            let mut dt = if for_target { Some(x.like(&shape)?) } else { None };
             storage::pointwise_loss_backward(
                 loss,
                 x.storage(),
