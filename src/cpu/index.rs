@@ -14,8 +14,23 @@ use crate::{
 /// y\[outer, j, inner\] = x\[outer, index\[j\], inner\]
 pub fn gather((_, n, inner): Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
     let index = index.slice::<i64>();
+    let backwards = || index.len() == n && index.iter().rev().enumerate().all(|(i, &k)| i as i64 == k);
     with_dtype!(y.dtype(), T => {
         let x = x.slice::<T>();
+        if inner == 1 && !index.is_empty() {
+            // Single elements: a copy of each as if it were a row would take longer than the element.
+            let backwards = backwards();
+            split::rows(y.slice_mut::<T>(), index.len(), index.len(), |first, y| {
+                for (y, x) in y.chunks_exact_mut(index.len()).zip(x[first * n..].chunks_exact(n)) {
+                    if backwards {
+                        y.iter_mut().zip(x.iter().rev()).for_each(|(y, &x)| *y = x);
+                    } else {
+                        y.iter_mut().zip(index).for_each(|(y, &k)| *y = x[k as usize]);
+                    }
+                }
+            });
+            return Ok(());
+        }
         split::rows(y.slice_mut::<T>(), inner, inner, |first, y| {
             for (r, y) in (first..).zip(y.chunks_exact_mut(inner)) {
                 let from = ((r / index.len()) * n + index[r % index.len()] as usize) * inner;

@@ -187,7 +187,7 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn ln(self) -> f32 {
-        f32::ln(self)
+        ln(self)
     }
     #[inline(always)]
     fn sqrt(self) -> f32 {
@@ -207,7 +207,7 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn powf(self, p: f32) -> f32 {
-        f32::powf(self, p)
+        powf(self, p)
     }
     #[inline(always)]
     fn is_nan(self) -> bool {
@@ -240,6 +240,89 @@ fn exp(x: f32) -> f32 {
     let half = n >> 1;
     let power = |e: i32| f32::from_bits((e.wrapping_add(127) as u32) << 23);
     y * power(half) * power(n.wrapping_sub(half))
+}
+
+/// ln x without branches: x = 2ᵉ (1 + z) with 1 + z from √½ to √2, and the polynomial of Cephes' `logf`. Of 0 it is −∞, of what is below
+/// NaN.
+#[inline(always)]
+fn ln(x: f32) -> f32 {
+    const ROOT: u32 = 0x3f35_04f3;
+    // Numbers below the least normal one are made normal.
+    let small = x < f32::MIN_POSITIVE;
+    let normal = if small { x * 8_388_608.0 } else { x };
+    let e = (normal.to_bits().wrapping_sub(ROOT) as i32) >> 23;
+    let z = f32::from_bits(normal.to_bits().wrapping_sub((e as u32) << 23)) - 1.0;
+    let e = e as f32 - if small { 23.0 } else { 0.0 };
+    let p = 7.037_683_6e-2f32;
+    let p = p.mul_add(z, -1.151_461e-1);
+    let p = p.mul_add(z, 1.167_699_9e-1);
+    let p = p.mul_add(z, -1.242_014_1e-1);
+    let p = p.mul_add(z, 1.424_932_3e-1);
+    let p = p.mul_add(z, -1.666_805_8e-1);
+    let p = p.mul_add(z, 2.000_071_5e-1);
+    let p = p.mul_add(z, -2.499_999_4e-1);
+    let p = p.mul_add(z, 3.333_333_1e-1);
+    let square = z * z;
+    // ln 2 in two parts, the smaller one first.
+    let y = e.mul_add(-2.121_944_4e-4, p * z * square);
+    let y = e.mul_add(0.693_359_4, square.mul_add(-0.5, y) + z);
+    let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
+    let y = if x < 0.0 { f32::NAN } else { y };
+    // NaN and ∞ are their own.
+    if x < f32::INFINITY { y } else { x }
+}
+
+/// xᵖ without branches, rounded from f64: 2 to the power of p log₂ |x|, with the signs and ends of C's `pow`.
+#[inline(always)]
+fn powf(x: f32, p: f32) -> f32 {
+    let (a, p) = (f64::from(x.abs()), f64::from(p));
+    // |x| = 2ᵉ m, with m from √½ to √2: every f32 but 0 is a normal f64.
+    let bits = a.to_bits();
+    let m = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
+    // The exponent becomes a number without a conversion, which not every instruction set has: 2⁵² + e.
+    let e = f64::from_bits(0x4330_0000_0000_0000 | bits >> 52) - (4_503_599_627_370_496.0 + 1023.0);
+    let upper = m > std::f64::consts::SQRT_2;
+    let (m, e) = (if upper { 0.5 * m } else { m }, if upper { e + 1.0 } else { e });
+    // ln m = 2 artanh s; |s| is below 0.172, the next term below 2⁻⁴⁸ of the sum.
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let q = 1.0 / 17.0;
+    let q = z.mul_add(q, 1.0 / 15.0);
+    let q = z.mul_add(q, 1.0 / 13.0);
+    let q = z.mul_add(q, 1.0 / 11.0);
+    let q = z.mul_add(q, 1.0 / 9.0);
+    let q = z.mul_add(q, 1.0 / 7.0);
+    let q = z.mul_add(q, 1.0 / 5.0);
+    let q = z.mul_add(q, 1.0 / 3.0);
+    let q = z.mul_add(q, 1.0);
+    let log = (2.0 * std::f64::consts::LOG2_E * s).mul_add(q, e);
+    let log = if a == 0.0 { f64::NEG_INFINITY } else { log };
+    let log = if a == f64::INFINITY { a } else { log };
+    // Beyond these f32 has 0 and ∞; NaN takes neither arm.
+    let t = p * log;
+    let t = if t < -400.0 { -400.0 } else { t };
+    let t = if t > 400.0 { 400.0 } else { t };
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    let shifted = t + MAGIC;
+    let r = (t - (shifted - MAGIC)) * std::f64::consts::LN_2;
+    let y = 1.0 / 3_628_800.0;
+    let y = r.mul_add(y, 1.0 / 362_880.0);
+    let y = r.mul_add(y, 1.0 / 40_320.0);
+    let y = r.mul_add(y, 1.0 / 5_040.0);
+    let y = r.mul_add(y, 1.0 / 720.0);
+    let y = r.mul_add(y, 1.0 / 120.0);
+    let y = r.mul_add(y, 1.0 / 24.0);
+    let y = r.mul_add(y, 1.0 / 6.0);
+    let y = r.mul_add(y, 0.5);
+    let y = r.mul_add(y, 1.0);
+    let y = r.mul_add(y, 1.0) * f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
+    let y = if a == 1.0 { 1.0 } else { y };
+    let whole = p.trunc() == p;
+    let odd = whole && (0.5 * p).trunc() != 0.5 * p;
+    let y = if odd && x.is_sign_negative() { -y } else { y };
+    let y = if x < 0.0 && x > f32::NEG_INFINITY && !whole { f64::NAN } else { y };
+    let y = if x.is_nan() { f64::NAN } else { y };
+    (if p == 0.0 { 1.0 } else { y }) as f32
 }
 
 /// tanh x without branches: the odd polynomial of Cephes' `tanhf` below 0.625, 1 − 2/(e²ˣ + 1) above.
@@ -284,6 +367,15 @@ mod tests {
         assert!(worst(exp, f64::exp, -87.0, 88.7) <= 2.0);
         assert!(worst(tanh, f64::tanh, -10.0, 10.0) <= 2.0);
         assert!(worst(tanh, f64::tanh, -1e-3, 1e-3) <= 2.0);
+        assert!(worst(ln, f64::ln, 1e-30, 3.0) <= 2.0);
+        assert!(worst(ln, f64::ln, 0.9, 1.1) <= 2.0);
+        assert!(worst(ln, f64::ln, 1.0, 3e38) <= 2.0);
+        assert!(worst(|x| ln(f32::from_bits(x as u32)), |x| (f32::from_bits(x as u32) as f64).ln(), 1.0, 8e6) <= 2.0);
+        for p in [0.5, -0.5, 1.7, 3.0, -2.0, 1.0 / 3.0, 17.5, -0.01] {
+            for (low, high) in [(1e-3, 2.0), (0.99, 1.01), (1.0, 100.0)] {
+                assert!(worst(|x| powf(x, p), |x| x.powf(f64::from(p)), low, high) <= 1.0, "{p} of {low} to {high}");
+            }
+        }
         assert!(worst(Real::sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0) <= 2.5);
     }
 
@@ -304,8 +396,28 @@ mod tests {
         }
     }
 
+    /// As C's `pow` has them, which the standard library calls.
+    #[test]
+    fn powers_of_all_kinds() {
+        let (no, yes) = (f32::NEG_INFINITY, f32::INFINITY);
+        let numbers = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 1e-40, -1e-40, 3e38, -3e38, yes, no, f32::NAN];
+        let powers =
+            [0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 1.5, 100.0, -101.0, 16_777_215.0, yes, no, f32::NAN];
+        for (x, p) in numbers.into_iter().flat_map(|x| powers.map(|p| (x, p))) {
+            let (got, want) = (powf(x, p), f32::powf(x, p));
+            let same = got.is_nan() && want.is_nan()
+                || got.is_sign_negative() == want.is_sign_negative() && ulps(got, f64::from(want)) <= 1.0;
+            assert!(same, "{x} to the power of {p}: {got}, wanted {want}");
+        }
+    }
+
     #[test]
     fn ends_and_nan() {
+        assert_eq!(
+            (ln(0.0), ln(-0.0), ln(f32::INFINITY), ln(1.0)),
+            (f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY, 0.0)
+        );
+        assert!(ln(-1.0).is_nan() && ln(f32::NAN).is_nan() && ln(f32::NEG_INFINITY).is_nan() && ln(-1e-40).is_nan());
         assert_eq!((exp(f32::INFINITY), exp(f32::NEG_INFINITY), exp(0.0)), (f32::INFINITY, 0.0, 1.0));
         assert_eq!((exp(1e30), exp(-1e30)), (f32::INFINITY, 0.0));
         assert_eq!((tanh(f32::INFINITY), tanh(f32::NEG_INFINITY), tanh(0.0)), (1.0, -1.0, 0.0));
