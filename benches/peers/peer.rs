@@ -5,6 +5,8 @@
 //! `{"seconds":[…]}`. A training step is forward, sum of the output, backward with the gradient of every parameter, and
 //! clearing the gradients; inference is the forward pass without recording.
 //!
+//! `"carried":true` in a case of inference gives the call a state to begin with.
+//!
 //! `"tf32":true` in a case lets products round their factors, where this processor gains by that (`Device::allow_tf32`).
 //!
 //! `"what":"memory"` in a case is answered by `{"before_bytes":…,"peak_bytes":…}`, the resident set before the network is made
@@ -19,7 +21,7 @@ use std::{
 
 use gatefold::{
     DType, Device, Philox, Result, Tape, Tensor,
-    nn::{Gru, Lstm, Module, Rnn},
+    nn::{Gru, Lstm, LstmState, Module, Rnn},
 };
 
 enum Net {
@@ -37,27 +39,31 @@ impl Net {
         }
     }
 
-    fn call(&self, tape: &Tape, x: &Tensor) -> Result<gatefold::Var> {
+    fn call(&self, tape: &Tape, x: &Tensor, state: Option<&Tensor>) -> Result<gatefold::Var> {
         let x = tape.constant(x.clone());
+        let state = state.map(|s| tape.constant(s.clone()));
         Ok(match self {
-            Net::Lstm(m) => m.forward(&x, None)?.0,
-            Net::Gru(m) => m.forward(&x, None)?.0,
-            Net::Rnn(m) => m.forward(&x, None)?.0,
+            Net::Lstm(m) => {
+                let state = state.map(|s| LstmState { h: s.clone(), c: s });
+                m.forward(&x, state.as_ref())?.0
+            }
+            Net::Gru(m) => m.forward(&x, state.as_ref())?.0,
+            Net::Rnn(m) => m.forward(&x, state.as_ref())?.0,
         })
     }
 
     fn train(&self, x: &Tensor) -> Result<()> {
-        self.call(&Tape::new(), x)?.sum()?.backward()?;
+        self.call(&Tape::new(), x, None)?.sum()?.backward()?;
         self.module().zero_grad();
         Ok(())
     }
 
-    fn infer(&self, x: &Tensor) -> Result<()> {
-        self.call(&Tape::no_grad(), x).map(|_| ())
+    fn infer(&self, x: &Tensor, state: Option<&Tensor>) -> Result<()> {
+        self.call(&Tape::no_grad(), x, state).map(|_| ())
     }
 }
 
-fn build(request: &serde_json::Value) -> Result<(Net, Tensor)> {
+fn build(request: &serde_json::Value) -> Result<(Net, Tensor, Option<Tensor>)> {
     let size = |name: &str| request[name].as_u64().unwrap_or(1) as usize;
     let (i, h, layers) = (size("i"), size("h"), size("layers"));
     let bi = request["bi"].as_bool().unwrap_or(false);
@@ -74,7 +80,10 @@ fn build(request: &serde_json::Value) -> Result<(Net, Tensor)> {
         _ => net!(Lstm),
     };
     let x = Tensor::normal([size("t"), size("b"), i], 0.0, 1.0, DType::F32, &device, &mut rng)?;
-    Ok((net, x))
+    let rows = layers * if bi { 2 } else { 1 };
+    let state = request["carried"].as_bool().unwrap_or(false);
+    let state = state.then(|| Tensor::uniform([rows, size("b"), h], -0.5, 0.5, DType::F32, &device, &mut rng));
+    Ok((net, x, state.transpose()?))
 }
 
 /// What f32 multiply-adds reach when nothing is loaded or stored.
@@ -208,9 +217,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let answer = pool.install(|| -> Result<serde_json::Value> {
             let before = status("VmRSS");
             Device::Cpu.allow_tf32(request["tf32"].as_bool().unwrap_or(false))?;
-            let (net, x) = build(&request)?;
+            let (net, x, state) = build(&request)?;
             let training = request["mode"].as_str() == Some("train");
-            let run = || if training { net.train(&x) } else { net.infer(&x) };
+            let run = || if training { net.train(&x) } else { net.infer(&x, state.as_ref()) };
             if request["what"].as_str() == Some("memory") {
                 (0..number("repeats")).try_for_each(|_| run())?;
                 return Ok(serde_json::json!({ "before_bytes": before, "peak_bytes": status("VmHWM") }));

@@ -1,13 +1,14 @@
 """Times the same work in gatefold, PyTorch, ONNX Runtime, candle and burn, in turn, and prints the ratios of the medians.
 
-    benches/peers/run.py PEER [--rust-peers PROGRAM] [--peers torch,onnxruntime,candle,burn] [--cells LSTM,GRU,RNN] [--modes train,infer]
+    benches/peers/run.py PEER [--rust-peers PROGRAM] [--peers torch,onnxruntime,candle,burn] [--cells LSTM,GRU,RNN] [--modes train,infer,steps]
         [--threads 1,2] [--sizes 0,1,…] [--rounds 5] [--slow-rounds 1] [--memory-size 7] [--out FILE.json]
 
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
 change in what else the machine does meets all of them, and on the same cores, where the system can hold processes there: those of a rented
 machine may differ in speed by half. Rounds take the cores in turn, and every other one the sides from the last to the first; each side begins a
 twentieth of a second after the one before, whose threads may wait busily for more work until then. candle and burn take part in the first
---slow-rounds rounds only. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the
+--slow-rounds rounds only. "steps" are inference in calls of one or a few steps with a state to begin with, beside PyTorch and ONNX Runtime: what a
+model does that writes its own input. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the
 others, what it computes is compared with PyTorch.
 """
 
@@ -38,6 +39,16 @@ SIZES = [  # T, B, I, H, layers, bidirectional
     (28, 128, 28, 128, 2, False),
     (200, 30, 100, 256, 2, True),
 ]
+STEPS = [
+    (1, 1, 128, 128, 1, False),
+    (1, 1, 256, 256, 2, False),
+    (1, 1, 512, 512, 1, False),
+    (1, 1, 1024, 1024, 1, False),
+    (1, 8, 256, 256, 1, False),
+    (1, 32, 256, 256, 1, False),
+    (4, 1, 256, 256, 1, False),
+    (8, 1, 512, 512, 1, False),
+]
 PEERS = ["torch", "onnxruntime", "candle", "burn"]
 SLOW = ["candle", "burn"]
 # What this process may run on.
@@ -50,7 +61,22 @@ TOLERANCE = 1e-4
 
 def case_of(cell, size, mode, threads):
     t, b, i, h, layers, bi = size
-    return dict(cell=cell, t=t, b=b, i=i, h=h, layers=layers, bi=bi, mode=mode, threads=threads)
+    carried = dict(carried=True) if mode == "steps" else {}
+    return dict(cell=cell, t=t, b=b, i=i, h=h, layers=layers, bi=bi, mode=mode, threads=threads, **carried)
+
+
+def states(case):
+    """The state that a case begins with, one tensor for h and c; None: zeros, and not given."""
+    if not case.get("carried"):
+        return None
+    rows = case["layers"] * (2 if case["bi"] else 1)
+    return torch.rand(rows, case["b"], case["h"], generator=torch.Generator().manual_seed(2)) - 0.5
+
+
+def state_of(case):
+    """As a module of PyTorch's takes it."""
+    state = states(case)
+    return state if state is None or case["cell"] != "LSTM" else (state, state)
 
 
 def grouped(run, repeats):
@@ -83,7 +109,7 @@ class Torch:
 
     def module(self, case):
         """The network of a case and its input, the same for each mode and number of threads."""
-        key = tuple(v for k, v in case.items() if k not in ("mode", "threads"))
+        key = tuple(v for k, v in case.items() if k not in ("mode", "threads", "carried"))
         if key not in self.cache:
             self.cache.clear()
             torch.manual_seed(1)
@@ -95,6 +121,7 @@ class Torch:
     def call(self, case):
         torch.set_num_threads(case["threads"])
         module, x = self.module(case)
+        state = state_of(case)
         module.train(case["mode"] == "train")
 
         def train():
@@ -103,7 +130,7 @@ class Torch:
 
         def infer():
             with torch.no_grad():
-                module(x)
+                module(x, state)
 
         return train if case["mode"] == "train" else infer
 
@@ -143,6 +170,7 @@ class OnnxRuntime:
             options["linear_before_reset"] = 1
         if cell == "RNN":
             options["activations"] = ["Tanh"] * directions
+        states_of = ["h", "c"] if cell == "LSTM" else ["h"]
         constant("shape", numpy.array([0, 0, directions * h], numpy.int64))
         x = "x"
         for layer in range(case["layers"]):
@@ -152,6 +180,9 @@ class OnnxRuntime:
                 constant(f"R{layer}", numpy.stack([w[1] for w in of])),
                 constant(f"B{layer}", numpy.stack([numpy.concatenate(w[2:]) for w in of])),
             ]
+            if case.get("carried"):
+                # Sequence lengths are not given; each layer has its rows of the states.
+                names += ["", *(f"{name}{layer}" for name in states_of)]
             y = "y" if layer + 1 == case["layers"] else f"y{layer}"
             # T, directions, B, H to T, B, directions · H.
             nodes += [
@@ -161,7 +192,9 @@ class OnnxRuntime:
             ]
             x = y
         value = lambda name, width: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [case["t"], case["b"], width])
-        graph = helper.make_graph(nodes, cell, [value("x", case["i"])], [value("y", directions * h)], constants)
+        carried = [f"{name}{layer}" for layer in range(case["layers"]) for name in states_of] if case.get("carried") else []
+        begin = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [directions, case["b"], h]) for name in carried]
+        graph = helper.make_graph(nodes, cell, [value("x", case["i"]), *begin], [value("y", directions * h)], constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         onnx.checker.check_model(model)
         return model.SerializeToString()
@@ -170,15 +203,18 @@ class OnnxRuntime:
         if case["mode"] == "train":
             return None
         module, x = self.theirs.module(case)
+        feed, directions = {"x": x.numpy()}, 2 if case["bi"] else 1
+        if (begin := states(case)) is not None:
+            for layer, of in enumerate(begin.split(directions)):
+                feed |= {f"{name}{layer}": of.numpy() for name in (["h", "c"] if case["cell"] == "LSTM" else ["h"])}
         if case != self.key:
             options = self.runtime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = case["threads"], 1
             self.session = self.runtime.InferenceSession(self.model(case, module), options, providers=["CPUExecutionProvider"])
             self.key = dict(case)
             with torch.no_grad():
-                wanted = module(x)[0].numpy()
-            agree(f"onnxruntime {case}", "y", self.session.run(["y"], {"x": x.numpy()})[0], wanted, 1)
-        feed = {"x": x.numpy()}
+                wanted = module(x, state_of(case))[0].numpy()
+            agree(f"onnxruntime {case}", "y", self.session.run(["y"], feed)[0], wanted, 1)
         return grouped(lambda: self.session.run(["y"], feed), repeats)
 
     def missing(self, case):
@@ -332,7 +368,7 @@ def main():
     parser.add_argument("--rust-peers", help="the program of benches/peers/rust, for candle and burn")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--cells", default="LSTM,GRU,RNN")
-    parser.add_argument("--modes", default="train,infer")
+    parser.add_argument("--modes", default="train,infer,steps")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--sizes", default=",".join(map(str, range(len(SIZES)))), help="which of the sizes, counted from 0")
     parser.add_argument("--rounds", type=int, default=5)
@@ -343,7 +379,7 @@ def main():
     args = parser.parse_args()
     started = time.perf_counter()
     cells, names = args.cells.split(","), [name for name in args.peers.split(",") if name]
-    sizes = [SIZES[int(k)] for k in args.sizes.split(",")]
+    sizes_of = lambda mode: STEPS if mode == "steps" else [SIZES[int(k)] for k in args.sizes.split(",")]
     threads_of = list(map(int, args.threads.split(",")))
     if unknown := [name for name in names if name not in PEERS]:
         parser.error(f"--peers: {', '.join(unknown)}, expected some of {','.join(PEERS)}")
@@ -369,7 +405,7 @@ def main():
                 instructions = measured["instructions"]
                 peaks.setdefault(str(threads), []).append(measured["gflops"])
                 ratios = {}
-                for size in sizes:
+                for size in sizes_of(mode):
                     case = case_of(cell, size, mode, threads)
                     times = {name: [] for name in ["gatefold", *names]}
                     for k in range(args.rounds):
@@ -378,14 +414,14 @@ def main():
                         held = hold([os.getpid(), ours.process.pid, *slow], threads, k)
                         sides = {"gatefold": ours, **others}
                         for name in list(sides)[:: 1 if k % 2 == 0 else -1]:
-                            if k < (args.slow_rounds if name in SLOW else args.rounds):
+                            if k < (args.rounds if name not in SLOW else 0 if mode == "steps" else args.slow_rounds):
                                 time.sleep(SETTLE)
                                 times[name] += sides[name].seconds(case, 1) or []
                     medians = {name: statistics.median(all_of) for name, all_of in times.items() if all_of}
                     for name in names:
                         if name in medians:
                             ratios.setdefault(name, []).append(medians[name] / medians["gatefold"])
-                        elif name not in SLOW or args.slow_rounds:
+                        elif name not in SLOW or args.slow_rounds and mode != "steps":
                             missing[name, cell, mode] = others[name].missing(case)
                     results.append({**case, **{f"{name}_seconds": all_of for name, all_of in times.items() if all_of}})
                     shown = "".join(f"   {name} {median * 1e3:9.3f} ms" for name, median in medians.items())

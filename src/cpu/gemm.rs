@@ -30,8 +30,8 @@ use crate::dtype::DType;
 use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
 
 pub use self::micro::GemmReal;
+use self::micro::Tile;
 pub use self::rows::{Rows, Second, gemm_rows};
-use self::{given::block_given, micro::Tile};
 
 /// Extent of k in one pass. A block of b and the next one, which it fetches, are 48 KiB of f32 with AVX-512, the first cache of processors that
 /// have AMX; 96, for the 32 KiB of others, was slower by 1 to 3 % where it was measured. Sums are begun anew with every pass, so it is one
@@ -45,10 +45,6 @@ const NC: usize = 2048;
 const MC: usize = 96;
 /// Fewer columns than this are few.
 const NARROW: usize = 64;
-/// Depth up to which a product, of more bytes than [`WRITTEN`], is rather many writes than many sums.
-const THIN: usize = 8;
-/// Bytes that do not stay in the second cache.
-const WRITTEN: usize = 2 << 20;
 /// Rows, columns and depth from which on tiles of AMX are full enough.
 const TILED: usize = 16;
 /// Rows, columns and depth from which on both operands are worth to be packed into tiles for one product.
@@ -508,7 +504,7 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         }
         return;
     }
-    if n < NARROW && m > 2 * n && !is_thin::<T>((m, n, k), b) && a.rs == 1 && b.cs == 1 {
+    if n < NARROW && m > 2 * n && !given::is_thin::<T>((m, n, k), b) && a.rs == 1 && b.cs == 1 {
         // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums.
         return with_space(&TRANSPOSED, |space| {
             // Rows that lie a power of two apart would share one set of a cache.
@@ -622,10 +618,10 @@ fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>],
     let simple = |o: &Output<T>| (o.b.rs == 1 || o.b.cs == 1) && (o.beta == T::ZERO || o.beta == T::ONE);
     if alpha == T::ONE && outputs.iter().all(simple) {
         if given::reads::<T>(m) {
-            return few_rows((m, k), a, outputs, threads);
+            return given::few_rows((m, k), a, outputs, threads);
         }
-        if outputs.iter().all(|o| is_thin::<T>((m, o.n, k), o.b)) {
-            return thin((m, k), a, outputs, threads);
+        if outputs.iter().all(|o| given::is_thin::<T>((m, o.n, k), o.b)) {
+            return given::thin((m, k), a, outputs, threads);
         }
     }
     let tiled = outputs.iter().all(|o| tiled((m, k), a, o, alpha));
@@ -639,57 +635,6 @@ fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>],
         }
         panels_block(m, part, a, outputs, alpha, threads);
     }
-}
-
-/// Products of few rows, over ranges of columns: each b is read once, as it lies.
-fn few_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], threads: usize) {
-    with_space(&ROWS, |space| {
-        let packed = scratch::<T>(space, packed_rows_len(m, k));
-        // SAFETY: the caller's m × k; the scratch has the room.
-        unsafe { pack_rows((m, k), a, packed.as_mut_ptr()) };
-        let packed = &*packed;
-        for o in outputs {
-            let each = o.n.div_ceil(threads).next_multiple_of(64);
-            split::tasks(o.n.div_ceil(each), &|task| {
-                let first = task * each;
-                // SAFETY: columns inside b and c, those of c this task's alone.
-                unsafe {
-                    let rows = [Rows { m, a, c: o.c }];
-                    block_given((each.min(o.n - first), k), first, &rows, packed.as_ptr(), o.b, o.beta);
-                }
-            });
-        }
-    });
-}
-
-/// Whether a product is one for [`thin`].
-fn is_thin<T: GemmReal>((m, n, k): (usize, usize, usize), b: Mat<T>) -> bool {
-    k <= THIN && m * n * size_of::<T>() >= WRITTEN && b.cs == 1 && given::reads::<T>(1)
-}
-
-/// Products of small depth, over ranges of rows: each c is written once, in long runs.
-fn thin<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], threads: usize) {
-    /// Rows at a time.
-    const TOGETHER: usize = 4;
-    let each = rows_per_task(m, TOGETHER, threads);
-    split::tasks(m.div_ceil(each), &|task| {
-        let end = m.min((task + 1) * each);
-        for i in (task * each..end).step_by(TOGETHER) {
-            let height = TOGETHER.min(end - i);
-            let mut tile = [T::ZERO; TOGETHER * THIN];
-            for (p, r) in (0..k).flat_map(|p| (0..height).map(move |r| (p, r))) {
-                // SAFETY: inside a.
-                tile[p * height + r] = unsafe { *a.at(i + r, p) };
-            }
-            for o in outputs {
-                // SAFETY: rows inside c, which are this task's alone; the tile is k long.
-                unsafe {
-                    let rows = [Rows { m: height, a, c: MatMut { ptr: o.c.at(i, 0), ..o.c } }];
-                    block_given((o.n, k), 0, &rows, tile.as_ptr(), o.b, o.beta);
-                }
-            }
-        }
-    });
 }
 
 /// Rows per task: enough tasks for the threads to even out, each of whole tiles of `height`.

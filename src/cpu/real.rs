@@ -261,7 +261,7 @@ fn ln(x: f32) -> f32 {
     let p = p.mul_add(z, -1.666_805_8e-1);
     let p = p.mul_add(z, 2.000_071_5e-1);
     let p = p.mul_add(z, -2.499_999_4e-1);
-    let p = p.mul_add(z, 3.333_333_1e-1);
+    let p = p.mul_add(z, 3.333_333e-1);
     let square = z * z;
     // ln 2 in two parts, the smaller one first.
     let y = e.mul_add(-2.121_944_4e-4, p * z * square);

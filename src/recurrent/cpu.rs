@@ -17,8 +17,7 @@ use crate::cpu::{
 use crate::dtype::DType;
 use smallvec::SmallVec;
 
-/// Multiply-adds of one layer and direction below which a call stays on the calling thread: handing out work costs
-/// microseconds.
+/// Multiply-adds of all layers in one direction below which a call stays on the calling thread: handing out work costs microseconds.
 const PARALLEL: usize = 1 << 20;
 
 /// Stretches of scratch begin on lines of the cache (of 16 numbers in f32).
@@ -373,6 +372,9 @@ const STEP: usize = 1 << 18;
 /// Weights of a direction, in bytes, that fit into a core's cache beside all else.
 const CACHED: usize = 1 << 20;
 
+/// Steps that are few.
+const FEW_STEPS: usize = 8;
+
 /// Ranges of sequences for so many threads. Fewer than four sequences leave most of the register tile empty; more ranges would only read
 /// the weights more often.
 fn ranges(net: &Net, threads: usize) -> usize {
@@ -383,11 +385,20 @@ fn ranges(net: &Net, threads: usize) -> usize {
 fn divide(plan: &Plan, steps: &Steps) -> (usize, usize) {
     let net = Net::of(plan);
     let step = net.batch * net.gates * net.output;
-    let threads = if steps.len() * step < PARALLEL { 1 } else { rayon::current_num_threads() };
+    let all = net.layers * steps.len() * net.batch * net.gates * (net.output + net.input);
+    let threads = if all < PARALLEL { 1 } else { rayon::current_num_threads() };
     let each = (threads / net.directions).max(1);
     // Sequences need no waiting. But every thread reads all weights for its own, however few: they had better lie in its cache.
     let cached = net.gates * net.output * size_of::<f32>() <= CACHED;
-    let few = ranges(&net, each) < each || !cached && net.batch <= 16 * each;
+    // In few steps it reads them from farther, and there is little to wait for.
+    let most = if !cached {
+        16
+    } else if steps.len() <= FEW_STEPS {
+        4
+    } else {
+        0
+    };
+    let few = ranges(&net, each) < each || net.batch <= most * each;
     let parts = if few && extents(plan, 0, 0).divisible() && step >= STEP {
         each.min(net.hidden.div_ceil(LINE)).min(MOST_PARTS)
     } else {

@@ -4,14 +4,21 @@
 //! eight rows AVX-512 reads them as they lie, in long runs, and where these are columns turns sixteen by sixteen in registers; else each
 //! block of a panel is packed in the first cache before it is used. Sums are chains of the same roundings as with packed panels.
 
-#[cfg(target_arch = "x86_64")]
-use super::MatMut;
-use super::{GemmReal, KC, Mat, PANELS, Rows, micro::Tile, pack_into, pass, scratch, with_space};
+use super::{
+    GemmReal, KC, Mat, MatMut, Output, PANELS, ROWS, Rows, micro::Tile, pack_into, pack_rows, packed_rows_len, pass,
+    rows_per_task, scratch, with_space,
+};
+use crate::cpu::split;
 #[cfg(target_arch = "x86_64")]
 use crate::{
     cpu::simd::{Isa, isa},
     dtype::DType,
 };
+
+/// Depth up to which a product, of more bytes than [`WRITTEN`], is rather many writes than many sums.
+const THIN: usize = 8;
+/// Bytes that do not stay in the second cache.
+const WRITTEN: usize = 2 << 20;
 
 /// Whether so many rows are multiplied with what is read as it lies; then in one pass over it.
 pub fn reads<T: GemmReal>(m: usize) -> bool {
@@ -61,6 +68,57 @@ pub unsafe fn block_given<T: GemmReal>(
                 unsafe {
                     pack_into(b, k0, depth, first + j, columns, panel);
                     pass((k0, depth, k), first + j, rows, a, panel, tile);
+                }
+            }
+        }
+    });
+}
+
+/// Products of few rows, over ranges of columns: each b is read once, as it lies.
+pub fn few_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], threads: usize) {
+    with_space(&ROWS, |space| {
+        let packed = scratch::<T>(space, packed_rows_len(m, k));
+        // SAFETY: the caller's m × k; the scratch has the room.
+        unsafe { pack_rows((m, k), a, packed.as_mut_ptr()) };
+        let packed = &*packed;
+        for o in outputs {
+            let each = o.n.div_ceil(threads).next_multiple_of(64);
+            split::tasks(o.n.div_ceil(each), &|task| {
+                let first = task * each;
+                // SAFETY: columns inside b and c, those of c this task's alone.
+                unsafe {
+                    let rows = [Rows { m, a, c: o.c }];
+                    block_given((each.min(o.n - first), k), first, &rows, packed.as_ptr(), o.b, o.beta);
+                }
+            });
+        }
+    });
+}
+
+/// Whether a product is one for [`thin`].
+pub fn is_thin<T: GemmReal>((m, n, k): (usize, usize, usize), b: Mat<T>) -> bool {
+    k <= THIN && m * n * size_of::<T>() >= WRITTEN && b.cs == 1 && reads::<T>(1)
+}
+
+/// Products of small depth, over ranges of rows: each c is written once, in long runs.
+pub fn thin<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], threads: usize) {
+    /// Rows at a time.
+    const TOGETHER: usize = 4;
+    let each = rows_per_task(m, TOGETHER, threads);
+    split::tasks(m.div_ceil(each), &|task| {
+        let end = m.min((task + 1) * each);
+        for i in (task * each..end).step_by(TOGETHER) {
+            let height = TOGETHER.min(end - i);
+            let mut tile = [T::ZERO; TOGETHER * THIN];
+            for (p, r) in (0..k).flat_map(|p| (0..height).map(move |r| (p, r))) {
+                // SAFETY: inside a.
+                tile[p * height + r] = unsafe { *a.at(i + r, p) };
+            }
+            for o in outputs {
+                // SAFETY: rows inside c, which are this task's alone; the tile is k long.
+                unsafe {
+                    let rows = [Rows { m: height, a, c: MatMut { ptr: o.c.at(i, 0), ..o.c } }];
+                    block_given((o.n, k), 0, &rows, tile.as_ptr(), o.b, o.beta);
                 }
             }
         }
