@@ -1,12 +1,11 @@
 //! Products of rows that lie in several places with one second operand, as a recurrent step has them.
 
-#[cfg(target_arch = "x86_64")]
 use std::sync::atomic::Ordering;
 
 #[cfg(target_arch = "x86_64")]
-use super::ROUGH;
+use super::PANELS;
 use super::{
-    Columns, Form, GemmReal, Mat, MatMut, PANELS, ROWS, block, block_of_one, given::block_given, pack_rows, packed_len,
+    Columns, Form, GemmReal, Mat, MatMut, ROUGH, ROWS, block, block_of_one, given::block_given, pack_rows, packed_len,
     packed_rows_len, scratch, with_space,
 };
 #[cfg(target_arch = "x86_64")]
@@ -54,7 +53,6 @@ pub unsafe fn gemm_rows<T: GemmReal>(
     if let Second::Packed(form, b) = b {
         len = packed_len::<T>(form, k, columns);
         assert!(b.len() >= len, "a packed operand of other extents");
-        #[cfg(target_arch = "x86_64")]
         if form == Form::Tiles {
             // SAFETY: the caller's.
             return unsafe { in_tiles((k, ROUGH.load(Ordering::Relaxed)), columns, rows, b, accumulate) };
