@@ -29,6 +29,9 @@
 //! println!("{}\n{}", tagger.repr(), tagger.describe());
 //! # Ok::<(), gatefold::Error>(())
 //! ```
+//!
+//! On the CPU a recurrent module keeps its weights once more, packed as its products want them, once it was called twice with the same
+//! ones: for inference in calls of up to 2048 steps in all, and for the steps of a cell. They are packed anew when a parameter was written.
 
 mod cell;
 mod dropout;

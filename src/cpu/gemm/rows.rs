@@ -48,6 +48,9 @@ pub unsafe fn gemm_rows<T: GemmReal>(
     accumulate: bool,
     backwards: bool,
 ) {
+    if rows.is_empty() {
+        return;
+    }
     let beta = if accumulate { T::ONE } else { T::ZERO };
     let mut len = 0;
     if let Second::Packed(form, b) = b {

@@ -266,6 +266,7 @@ fn given_is_panels<T: GemmReal + PartialEq>() {
         (&[20], 140, 7, 1, 0),
         (&[4, 2], 90, 64, 1, 0),
         (&[1, 1], 1, 1, 1, 0),
+        (&[], 20, 30, 1, 0),
     ] {
         let columns = Columns { width, count, apart };
         let (m, all) = (spans.iter().sum::<usize>(), apart * (count - 1) + width);
