@@ -1,11 +1,13 @@
 //! softmax and its logarithm along one axis.
 
+use std::ops::Range;
+
 use super::{
     Buffer, Dims,
     real::{Real, Store},
     reduce::{greater, lanes},
     simd::vectorize,
-    split,
+    split::{self, PARALLEL, PIECE, Shared},
 };
 use crate::{
     dtype::{Element, with_dtype},
@@ -23,27 +25,71 @@ pub fn softmax(log: bool, (_, n, inner): Dims, x: &Buffer, y: &mut Buffer) -> Re
     with_dtype!(float "softmax", y.dtype(), T => {
         let x = x.slice::<T>();
         let size = n * inner;
+        if inner > 1 {
+            each_tile((x.len(), size, inner), y.slice_mut::<T>(), |at, columns, y| {
+                vectorize(
+                    #[inline(always)]
+                    move || normalise(log, inner, columns, &x[at..at + size], y),
+                );
+            });
+            return Ok(());
+        }
         split::rows(y.slice_mut::<T>(), size, size, |first, y| {
             let x = &x[first * size..][..y.len()];
             vectorize(
                 #[inline(always)]
                 move || {
                     for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
-                        match (inner, log) {
-                            (1, false) => row(x, y),
-                            (1, true) => log_row(x, y),
-                            _ => {
-                                for first in (0..inner).step_by(TILE) {
-                                    columns(log, inner, first, x, y);
-                                }
-                            }
-                        }
+                        if log { log_row(x, y) } else { row(x, y) }
                     }
                 },
             );
         });
         Ok(())
     })
+}
+
+/// Columns of one matrix to write.
+struct Columns<T> {
+    all: Shared<T>,
+    /// The first number of the first row.
+    at: usize,
+    pitch: usize,
+    width: usize,
+}
+
+impl<T> Columns<T> {
+    /// Those of a row.
+    #[inline(always)]
+    fn row(&mut self, row: usize) -> &mut [T] {
+        // SAFETY: rows of columns that `each_tile` gave to one task alone, which has one row at a time.
+        unsafe { self.all.part(self.at + row * self.pitch, self.width) }
+    }
+}
+
+/// Calls `f` with where a matrix `[n, inner]` begins, which of its columns, and those of `y`, for all tiles of all of `len / size` matrices.
+fn each_tile<T: Send + Sync>(
+    (len, size, inner): (usize, usize, usize),
+    y: &mut [T],
+    f: impl Fn(usize, Range<usize>, Columns<T>) + Sync,
+) {
+    if len == 0 {
+        return;
+    }
+    let (all, tiles) = (Shared::new(y), inner.div_ceil(TILE));
+    let task = |task: usize| {
+        let (at, first) = (task / tiles * size, task % tiles * TILE);
+        let width = TILE.min(inner - first);
+        f(at, first..first + width, Columns { all, at: at + first, pitch: inner, width });
+    };
+    let count = len / size * tiles;
+    // Small tiles go together.
+    let group = (PIECE * count / len).max(1);
+    if len < PARALLEL {
+        (0..count).for_each(task);
+    } else {
+        split::tasks(count.div_ceil(group), &|k| (k * group..count.min((k + 1) * group)).for_each(task));
+    }
 }
 
 #[inline(always)]
@@ -138,32 +184,47 @@ fn each<T: Store>(x: &[T], y: &mut [T], f: impl Fn(T::Real) -> T::Real) {
     }
 }
 
-/// The columns `first..` of an `[n, inner]` matrix, as many as fit into a tile.
+/// Some columns of an `[n, inner]` matrix, at most a tile.
 #[inline(always)]
-fn columns<T: Store>(log: bool, inner: usize, first: usize, x: &[T], y: &mut [T]) {
-    let width = TILE.min(inner - first);
+fn normalise<T: Store>(log: bool, inner: usize, columns: Range<usize>, x: &[T], mut y: Columns<T>) {
     let mut max = [T::Real::NEG_INFINITY; TILE];
     for x in x.chunks_exact(inner) {
-        for (max, x) in max.iter_mut().zip(&x[first..first + width]) {
+        for (max, x) in max.iter_mut().zip(&x[columns.clone()]) {
             *max = greater(*max, x.widen());
         }
     }
+    // Where y holds the exponentials without loss they are computed once.
+    let kept = !log && T::DTYPE == T::Real::DTYPE;
     let mut sum = [T::Real::ZERO; TILE];
-    for x in x.chunks(BLOCK_ROWS * inner) {
+    for (block, x) in x.chunks(BLOCK_ROWS * inner).enumerate() {
         let mut part = [T::Real::ZERO; TILE];
-        for x in x.chunks_exact(inner) {
-            for ((part, max), x) in part.iter_mut().zip(&max).zip(&x[first..first + width]) {
-                *part += (x.widen() - *max).exp();
+        for (j, x) in x.chunks_exact(inner).enumerate() {
+            let x = &x[columns.clone()];
+            if kept {
+                let y = y.row(block * BLOCK_ROWS + j);
+                for (((part, max), x), y) in part.iter_mut().zip(&max).zip(x).zip(y) {
+                    let value = (x.widen() - *max).exp();
+                    *y = T::narrow(value);
+                    *part += value;
+                }
+            } else {
+                for ((part, max), x) in part.iter_mut().zip(&max).zip(x) {
+                    *part += (x.widen() - *max).exp();
+                }
             }
         }
         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
-    for sum in &mut sum[..width] {
+    for sum in &mut sum[..columns.len()] {
         *sum = if log { sum.ln() } else { T::Real::ONE / *sum };
     }
-    for (x, y) in x.chunks_exact(inner).zip(y.chunks_exact_mut(inner)) {
-        let x = x[first..first + width].iter().zip(&max).zip(&sum);
-        for (y, ((x, max), sum)) in y[first..first + width].iter_mut().zip(x) {
+    for (j, x) in x.chunks_exact(inner).enumerate() {
+        let y = y.row(j);
+        if kept {
+            y.iter_mut().zip(&sum).for_each(|(y, sum)| *y = T::narrow(y.widen() * *sum));
+            continue;
+        }
+        for (y, ((x, max), sum)) in y.iter_mut().zip(x[columns.clone()].iter().zip(&max).zip(&sum)) {
             let shifted = x.widen() - *max;
             *y = T::narrow(if log { shifted - *sum } else { shifted.exp() * *sum });
         }
@@ -175,6 +236,15 @@ pub fn softmax_backward(log: bool, (_, n, inner): Dims, y: &Buffer, dy: &Buffer,
     with_dtype!(float "softmax_backward", dx.dtype(), T => {
         let (y, dy) = (y.slice::<T>(), dy.slice::<T>());
         let size = n * inner;
+        if inner > 1 {
+            each_tile((y.len(), size, inner), dx.slice_mut::<T>(), |at, columns, dx| {
+                vectorize(
+                    #[inline(always)]
+                    move || columns_backward(log, inner, columns, (&y[at..at + size], &dy[at..at + size]), dx),
+                );
+            });
+            return Ok(());
+        }
         split::rows(dx.slice_mut::<T>(), size, size, |first, dx| {
             let from = first * size..first * size + dx.len();
             let rows = y[from.clone()].chunks_exact(size).zip(dy[from].chunks_exact(size));
@@ -182,14 +252,7 @@ pub fn softmax_backward(log: bool, (_, n, inner): Dims, y: &Buffer, dy: &Buffer,
                 #[inline(always)]
                 move || {
                     for (dx, (y, dy)) in dx.chunks_exact_mut(size).zip(rows) {
-                        match inner {
-                            1 => row_backward(log, y, dy, dx),
-                            _ => {
-                                for first in (0..inner).step_by(TILE) {
-                                    columns_backward(log, inner, first, (y, dy), dx);
-                                }
-                            }
-                        }
+                        row_backward(log, y, dy, dx);
                     }
                 },
             );
@@ -223,21 +286,26 @@ fn row_backward<T: Store>(log: bool, y: &[T], dy: &[T], dx: &mut [T]) {
 }
 
 #[inline(always)]
-fn columns_backward<T: Store>(log: bool, inner: usize, first: usize, (y, dy): (&[T], &[T]), dx: &mut [T]) {
-    let tile = first..inner.min(first + TILE);
+fn columns_backward<T: Store>(
+    log: bool,
+    inner: usize,
+    columns: Range<usize>,
+    (y, dy): (&[T], &[T]),
+    mut dx: Columns<T>,
+) {
     let mut sum = [T::Real::ZERO; TILE];
     for (y, dy) in y.chunks(BLOCK_ROWS * inner).zip(dy.chunks(BLOCK_ROWS * inner)) {
         let mut part = [T::Real::ZERO; TILE];
         for (y, dy) in y.chunks_exact(inner).zip(dy.chunks_exact(inner)) {
-            for ((part, &y), &dy) in part.iter_mut().zip(&y[tile.clone()]).zip(&dy[tile.clone()]) {
+            for ((part, &y), &dy) in part.iter_mut().zip(&y[columns.clone()]).zip(&dy[columns.clone()]) {
                 *part += term(log, y, dy);
             }
         }
         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
-    for (dx, (y, dy)) in dx.chunks_exact_mut(inner).zip(y.chunks_exact(inner).zip(dy.chunks_exact(inner))) {
-        let given = y[tile.clone()].iter().zip(&dy[tile.clone()]).zip(&sum);
-        for (dx, ((&y, &dy), &sum)) in dx[tile.clone()].iter_mut().zip(given) {
+    for (j, (y, dy)) in y.chunks_exact(inner).zip(dy.chunks_exact(inner)).enumerate() {
+        let given = y[columns.clone()].iter().zip(&dy[columns.clone()]).zip(&sum);
+        for (dx, ((&y, &dy), &sum)) in dx.row(j).iter_mut().zip(given) {
             *dx = gradient(log, y, dy, sum);
         }
     }

@@ -246,7 +246,7 @@ fn bufs<'a>(tensors: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<Vec<Bu
 }
 
 /// The versions of the parameters' memory, where it is the CPU's.
-fn versions<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Option<SmallVec<[u64; 8]>> {
+fn versions<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Option<SmallVec<[u64; 16]>> {
     tensors.map(|tensor| tensor.storage().cpu(OP).ok().map(Buffer::version)).collect()
 }
 
