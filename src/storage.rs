@@ -306,23 +306,6 @@ pub(crate) fn mul_onto(x: &Storage, y: &mut Storage) -> Result<bool> {
     }
 }
 
-/// y = the sum of a pointwise loss over `divisor` in one pass, where the backend does that. Whether it did.
-pub(crate) fn pointwise_loss_sum(
-    loss: PointwiseLoss,
-    x: &Storage,
-    target: &Storage,
-    (weight, pos_weight): (Option<&Storage>, Option<&Storage>),
-    divisor: f64,
-    y: &mut Storage,
-) -> Result<bool> {
-    const OP: &str = "pointwise_loss";
-    if y.device() != Device::Cpu {
-        return Ok(false);
-    }
-    let weights = (weight.map(|w| w.cpu(OP)).transpose()?, pos_weight.map(|w| w.cpu(OP)).transpose()?);
-    cpu::loss::pointwise_loss_sum(loss, x.cpu(OP)?, target.cpu(OP)?, weights, divisor, y.cpu_mut(OP)?).map(|()| true)
-}
-
 /// y = y + y likewise.
 pub(crate) fn double(y: &mut Storage) -> Result<bool> {
     match y {
@@ -330,6 +313,20 @@ pub(crate) fn double(y: &mut Storage) -> Result<bool> {
         #[cfg(feature = "cuda")]
         _ => Ok(false),
     }
+}
+
+/// y = the sum of a pointwise loss over `divisor`, in one pass, on the CPU.
+pub(crate) fn pointwise_loss_sum(
+    loss: PointwiseLoss,
+    x: &Storage,
+    target: &Storage,
+    (weight, pos_weight): (Option<&Storage>, Option<&Storage>),
+    divisor: f64,
+    y: &mut Storage,
+) -> Result<()> {
+    const OP: &str = "pointwise_loss";
+    let weights = (weight.map(|w| w.cpu(OP)).transpose()?, pos_weight.map(|w| w.cpu(OP)).transpose()?);
+    cpu::loss::pointwise_loss_sum(loss, x.cpu(OP)?, target.cpu(OP)?, weights, divisor, y.cpu_mut(OP)?)
 }
 
 /// See [`Kernels::write`].

@@ -14,19 +14,23 @@ use crate::{
 /// y\[outer, j, inner\] = x\[outer, index\[j\], inner\]
 pub fn gather((_, n, inner): Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
     let index = index.slice::<i64>();
-    let backwards = || index.len() == n && index.iter().rev().enumerate().all(|(i, &k)| i as i64 == k);
     with_dtype!(y.dtype(), T => {
         let x = x.slice::<T>();
-        if inner == 1 && !index.is_empty() {
+        if inner == 1 {
             // Single elements: a copy of each as if it were a row would take longer than the element.
-            let backwards = backwards();
-            split::rows(y.slice_mut::<T>(), index.len(), index.len(), |first, y| {
-                for (y, x) in y.chunks_exact_mut(index.len()).zip(x[first * n..].chunks_exact(n)) {
+            let backwards = index.len() == n && index.iter().rev().enumerate().all(|(i, &k)| i as i64 == k);
+            split::over(y.slice_mut::<T>(), |mut start, mut y| {
+                while !y.is_empty() {
+                    // What is left of a row.
+                    let (row, at) = (start / index.len(), start % index.len());
+                    let (part, rest) = y.split_at_mut(y.len().min(index.len() - at));
+                    let x = &x[row * n..][..n];
                     if backwards {
-                        y.iter_mut().zip(x.iter().rev()).for_each(|(y, &x)| *y = x);
+                        part.iter_mut().zip(x[..n - at].iter().rev()).for_each(|(y, &x)| *y = x);
                     } else {
-                        y.iter_mut().zip(index).for_each(|(y, &k)| *y = x[k as usize]);
+                        part.iter_mut().zip(&index[at..]).for_each(|(y, &k)| *y = x[k as usize]);
                     }
+                    (start, y) = (start + part.len(), rest);
                 }
             });
             return Ok(());
@@ -135,6 +139,23 @@ mod tests {
                 })
                 .collect();
             close(&dx, &want, 16.0, &(dtype, outer, n, inner));
+        }
+    }
+
+    /// In one row and in many, of which tasks begin and end in the middle.
+    #[test]
+    fn single_elements() {
+        for (outer, n, picks) in [(1, 5, 5), (3, 4, 4), (1, 100_000, 100_000), (7, 20_001, 20_001), (5, 300, 30_000)] {
+            let x = buffer(DType::F32, &numbers(outer * n, 1));
+            let source = read(&x);
+            let backwards: Vec<_> = (0..n).rev().collect();
+            let mixed: Vec<_> = (0..picks).map(|j| j * 7 % n).collect();
+            for chosen in [backwards, mixed] {
+                let mut y = stale(DType::F32, outer * chosen.len());
+                gather((outer, n, 1), &indices(chosen.iter().map(|&k| k as i64)), &x, &mut y).unwrap();
+                let want: Vec<_> = source.chunks(n).flat_map(|row| chosen.iter().map(|&k| row[k])).collect();
+                assert!(read(&y) == want, "{outer} × {n}, {}", chosen.len());
+            }
         }
     }
 

@@ -309,19 +309,22 @@ impl Run<'_> {
                 (rows, 1.0 / rows)
             }
         };
-        let mut y = x.like(if reduction == Reduced::None { shape.clone() } else { Shape::from(&[][..]) })?;
-        let summed = reduction != Reduced::None
-            && storage::pointwise_loss_sum(loss, x.storage(), t.storage(), (w, p), divisor, y.storage_mut()?)?;
-        if !summed {
+        let each = || {
             let mut each = x.like(&shape)?;
             storage::pointwise_loss(loss, x.storage(), t.storage(), w, p, each.storage_mut()?)?;
-            y = match reduction {
-                Reduced::None => each,
-                Reduced::Sum => total(Reduce::Sum, &each)?,
-                Reduced::Mean => total(Reduce::Mean, &each)?,
-                Reduced::BatchMean => scaled(scale, &total(Reduce::Sum, &each)?)?,
-            };
-        }
+            Ok::<_, Error>(each)
+        };
+        let y = match reduction {
+            Reduced::None => each()?,
+            _ if x.device() == Device::Cpu => {
+                let mut y = x.like(())?;
+                storage::pointwise_loss_sum(loss, x.storage(), t.storage(), (w, p), divisor, y.storage_mut()?)?;
+                y
+            }
+            Reduced::Sum => total(Reduce::Sum, &each()?)?,
+            Reduced::Mean => total(Reduce::Mean, &each()?)?,
+            Reduced::BatchMean => scaled(scale, &total(Reduce::Sum, &each()?)?)?,
+        };
 
         let (for_input, for_target) = (input.requires_grad(), target.requires_grad());
         let outputs = input.tape().record(op, &[input, target], vec![y.to_dtype(dtype)?], move |gradients| {
