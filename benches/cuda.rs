@@ -222,7 +222,13 @@ fn sequence(timer: &mut Timer<'_>, case: &Case, settings: &Settings, has_cudnn: 
             Stop::Refused(what) | Stop::Failed(what) => what,
         };
         for (mode, training) in [("inference", false), ("training", true)] {
+            if name.contains("tune B") {
+                continue;
+            }
             timer.gpu_time(key(mode, case.flops()), || contender.forward(training).map_err(told))?;
+        }
+        if name.contains("tune F") {
+            continue;
         }
         timer.gpu_time(key("backward", 3 * case.flops()), || {
             contender.forward(true).and_then(|()| contender.backward()).map_err(told)

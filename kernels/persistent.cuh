@@ -98,7 +98,7 @@ struct Member {
 
     __device__ __forceinline__ explicit Member(const P& p)
         : index(blockIdx.x % unsigned(p.members)), first_unit(index * unsigned(p.units)),
-          units(min(unsigned(p.units), unsigned(p.hidden) - first_unit)),
+          units(first_unit < p.hidden ? min(unsigned(p.units), unsigned(p.hidden) - first_unit) : 0),
           pass(p.pass[blockIdx.x / unsigned(p.members * p.groups)]) {
         unsigned group = blockIdx.x / unsigned(p.members);  // of all passes
         first = group % unsigned(p.groups) * unsigned(p.group);

@@ -16,68 +16,59 @@ template <unsigned KIND> constexpr unsigned PRODUCTS = KIND == LSTM ? 4 : KIND =
 // Columns of gates in memory.
 template <unsigned KIND> constexpr unsigned GATES = KIND == RNN ? 1 : 4;
 
-// Rows of the tensor cores' tiles: which eight rows are a sixteen's first, and which its second; NONE: zeros.
-constexpr unsigned NONE = ~0u;
-template <unsigned EIGHTS>
-struct Sixteens {
-    // 2, 4: one row to a unit. 6, 8: two octets of three or four rows to a unit, in pairs.
-    static constexpr bool single = EIGHTS <= 4;
-    static constexpr unsigned each = EIGHTS / 2, count = single ? EIGHTS / 2 : 4;
-    static __device__ __forceinline__ constexpr unsigned low(unsigned m) { return single ? 2 * m : m / 2 * each + m % 2 * 2; }
-    static __device__ __forceinline__ constexpr unsigned high(unsigned m) {
-        return single ? 2 * m + 1 : m % 2 * 2 + 1 < each ? low(m) + 1 : NONE;
-    }
-    // The octet that a sixteen begins with.
-    static __device__ __forceinline__ constexpr unsigned octet(unsigned m) { return single ? 2 * m : m / 2; }
-};
-
 // A warp's stretch of the depth, and its weights.
 template <class T, unsigned EIGHTS, unsigned HELD>
 struct Stretch {
     unsigned begin, count;  // chunks
     unsigned used;          // of the eights: the others are zeros
+    unsigned words;         // of 16 bytes, of shared memory that all warps take
+    // By pairs of eights, as the tensor cores take them: for the first of a chunk's two products, then for the second.
     uint4 held[HELD ? HELD : 1][EIGHTS];
     SharedPlace rest;
 
-    // `element(eight, row, k)`: the address of the first of EACH neighbours of the depth, `stride` apart; null for zeros. `valid(k)`: how
+    // `there` of the chunks that there is room for. `element(eight, row, k)`: the address of the first of EACH neighbours of the depth, `stride` apart; null for zeros. `valid(k)`: how
     // many of them there are. Called by all threads; each reads only what it has written.
     template <class F, class V>
-    __device__ __forceinline__ Stretch(unsigned chunks, unsigned used, uint4* shared, uint64_t stride, bool vector, F element, V valid)
+    __device__ __forceinline__ Stretch(unsigned chunks, unsigned there, unsigned used, uint4* shared, uint64_t stride, bool vector, F element, V valid)
         : used(used), rest(shared) {
         const unsigned each = (chunks + WARPS - 1) / WARPS, warp = warp_in_block(), lane = lane_in_warp();
-        begin = min(warp * each, chunks), count = min(each, chunks - begin);
-        uint4* mine = shared + warp * (each > HELD ? each - HELD : 0) * used * 32 + lane;
-        rest = SharedPlace(mine);
+        begin = min(warp * each, there), count = min(each, there - begin);
+        const unsigned pairs = (used + 1) / 2, apart = (each > HELD ? each - HELD : 0) * pairs * 64;
+        uint4* mine = shared + warp * apart + lane;
+        rest = SharedPlace(mine), words = WARPS * apart;
         auto load = [&](unsigned chunk, unsigned eight) {
-            const unsigned k = (begin + chunk) * CHUNK<T> + lane % 4 * EACH<T>, there = valid(k);
-            const T* from = chunk < count && there ? element(eight, lane / 4, k) : nullptr;
+            const unsigned k = (begin + chunk) * CHUNK<T> + lane % 4 * EACH<T>, valid_here = valid(k);
+            const T* from = chunk < count && valid_here ? element(eight, lane / 4, k) : nullptr;
             Vec<T, EACH<T>> values{};
             if (from) {
-                if (vector && stride == 1 && there == EACH<T>) values = load_vec<T, EACH<T>>(from);
+                if (vector && stride == 1 && valid_here == EACH<T>) values = load_vec<T, EACH<T>>(from);
                 else
 #pragma unroll
                     for (unsigned j = 0; j < EACH<T>; ++j)
-                        if (j < there) values[j] = from[j * stride];
+                        if (j < valid_here) values[j] = from[j * stride];
             }
             uint4 words;
             memcpy(&words, &values, 16);
             return words;
         };
+        auto pair = [&](unsigned chunk, unsigned m, uint4& first, uint4& second) {
+            const uint4 low = load(chunk, 2 * m), high = 2 * m + 1 < used ? load(chunk, 2 * m + 1) : uint4{0, 0, 0, 0};
+            first = {low.x, high.x, low.y, high.y}, second = {low.z, high.z, low.w, high.w};
+        };
         if constexpr (HELD > 0)
 #pragma unroll
             for (unsigned i = 0; i < HELD; ++i)
 #pragma unroll
-                for (unsigned e = 0; e < EIGHTS; ++e) held[i][e] = load(i, e);
+                for (unsigned m = 0; m < EIGHTS / 2; ++m) pair(i, m, held[i][2 * m], held[i][2 * m + 1]);
 #pragma unroll 1
         for (unsigned i = HELD; i < count; ++i)
 #pragma unroll 1
-            for (unsigned e = 0; e < used; ++e) mine[((i - HELD) * used + e) * 32] = load(i, e);
+            for (unsigned m = 0; m < pairs; ++m) {
+                uint4* to = mine + ((i - HELD) * pairs + m) * 64;
+                pair(i, m, to[0], to[32]);
+            }
     }
-    // 16-byte words of shared memory that it takes.
-    __device__ __forceinline__ unsigned shared_words(unsigned chunks) const {
-        const unsigned each = (chunks + WARPS - 1) / WARPS;
-        return each > HELD ? WARPS * (each - HELD) * used * 32 : 0;
-    }
+    __device__ __forceinline__ unsigned shared_words() const { return words; }
 };
 
 // What a lane reads of rows: chunks of 64 bytes, of which 16 are its own.
@@ -111,95 +102,135 @@ __device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned c
     }
 }
 
-// Chunks that are loaded together, and how many such loads are under way at once: as many as there are and registers allow.
-template <unsigned TILES> constexpr unsigned BATCH = 4 / TILES;
+// Chunks that are loaded together, and how many such loads are under way at once: as many as registers allow. Each has registers of its
+// own, in turn after turn, so their number divides that of the batches that weights are held for.
+template <unsigned HELD, unsigned TILES> constexpr unsigned BATCH = HELD && HELD < 4 / TILES ? HELD : 4 / TILES;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr unsigned MOST_UNDER_WAY = 2;  // with a third some code spills
+constexpr bool OLDER = true;  // where the same code needs some more registers
 #else
-constexpr unsigned MOST_UNDER_WAY = 3;
+constexpr bool OLDER = false;
 #endif
-template <unsigned TILES> constexpr unsigned WAYS = TILES == 1 ? 2 : MOST_UNDER_WAY;
+constexpr unsigned MOST_UNDER_WAY = OLDER ? 2 : 3;
+constexpr unsigned ways(unsigned batches) {
+    for (unsigned ways = MOST_UNDER_WAY; ways > 1; --ways)
+        if (batches % ways == 0) return batches ? ways : 2;
+    return 1;
+}
+template <unsigned HELD, unsigned TILES> constexpr unsigned UNDER_WAY = ways(HELD / BATCH<HELD, TILES>);
+// Whether there are registers for the next turn's first loads beside a turn's products.
+template <unsigned EIGHTS> constexpr bool AHEAD = !OLDER || EIGHTS < 4;
 template <unsigned HELD, unsigned TILES>
-constexpr unsigned UNDER_WAY = HELD == 0 ? 2 : HELD / BATCH<TILES> < WAYS<TILES> ? HELD / BATCH<TILES> : WAYS<TILES>;
-template <unsigned HELD, unsigned TILES>
-using Batches = uint4[UNDER_WAY<HELD, TILES>][BATCH<TILES>][TILES];
+using Batches = uint4[UNDER_WAY<HELD, TILES>][BATCH<HELD, TILES>][TILES];
 
-// The first loads of a turn.
+// The first loads of a turn, where none are under way yet.
 template <unsigned HELD, unsigned TILES>
 __device__ __forceinline__ void begin_stretch(Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned count) {
 #pragma unroll
-    for (unsigned b = 0; b < UNDER_WAY<HELD, TILES>; ++b) load_rows(rows[b], from, b * BATCH<TILES>, count);
+    for (unsigned b = 0; b < UNDER_WAY<HELD, TILES>; ++b) load_rows(rows[b], from, b * BATCH<HELD, TILES>, count);
 }
 
-// This warp's sums of its stretch's weights × rows. octets: how many eights of units there are.
+// A chunk of a pair of eights times eight columns: both products to one sum or, `apart`, each to its own, which then do not wait for each
+// other.
+template <class T>
+__device__ __forceinline__ void multiply_pair(float (&to)[4], float (&other)[4], bool apart, const uint4& first, const uint4& second,
+                                              const uint4& x, bool exact) {
+    const unsigned of_first[4] = {first.x, first.y, first.z, first.w}, of_second[4] = {second.x, second.y, second.z, second.w};
+    if (apart) {
+        Mma<T> sum(to);
+        multiply<T>(sum, of_first, {x.x, x.y}, exact);
+        Mma<T> beside(other);
+        multiply<T>(beside, of_second, {x.z, x.w}, exact);
+    } else {
+        Mma<T> sum(to);
+        multiply<T>(sum, of_first, {x.x, x.y}, exact);
+        multiply<T>(sum, of_second, {x.z, x.w}, exact);
+    }
+}
+
+// This warp's sums of its stretch's weights × rows, two eights of weights' rows to a tile of the tensor cores; those that are not used are
+// left out, but for the second of two. Where `ahead`, the first loads of the next turn, of rows at `next`, are under way when this is done.
 template <class T, unsigned EIGHTS, unsigned HELD, unsigned TILES>
-__device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
-                                                 Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned octets,
-                                                 bool exact) {
-    using S = Sixteens<EIGHTS>;
-    constexpr unsigned EACH_BATCH = BATCH<TILES>, BATCHES = HELD / EACH_BATCH, WAY = UNDER_WAY<HELD, TILES>;
-    static_assert(HELD % EACH_BATCH == 0);
-    auto chunk = [&](const uint4 (&weights)[EIGHTS], const uint4 (&rows)[TILES]) {
-        constexpr uint4 zero{0, 0, 0, 0};
+__device__ __forceinline__ void multiply_stretch(float (&sums)[EIGHTS / 2][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
+                                                 Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], bool ahead,
+                                                 const unsigned char* const (&next)[TILES], bool exact) {
+    constexpr unsigned EACH_BATCH = BATCH<HELD, TILES>, BATCHES = HELD / EACH_BATCH, WAY = UNDER_WAY<HELD, TILES>, ROUND = WAY * EACH_BATCH;
+    static_assert(HELD % ROUND == 0);
+    // Few sums would wait for each other: of a chunk's two products each has its own.
+    constexpr unsigned APART = EIGHTS / 2 * TILES < 4 ? 2 : 1;
+    float parts[APART][EIGHTS / 2][TILES][4] = {};
+    const unsigned count = stretch.count;
+    // weight(2 m): what the first of a chunk's products takes of the m-th pair of eights; weight(2 m + 1), the second.
+    auto chunk = [&](auto weight, const uint4 (&rows)[TILES]) {
 #pragma unroll
-        for (unsigned m = 0; m < S::count; ++m) {
-            if (S::octet(m) >= octets) break;
+        for (unsigned m = 0; m < EIGHTS / 2; ++m) {
+            if (2 * m >= stretch.used) break;
+            const uint4 first = weight(2 * m), second = weight(2 * m + 1);
 #pragma unroll
             for (unsigned tile = 0; tile < TILES; ++tile)
-                multiply<T>(sums[m][tile], weights[S::low(m)], S::high(m) == NONE ? zero : weights[S::high(m) % EIGHTS], rows[tile], exact);
+                multiply_pair<T>(parts[0][m][tile], parts[APART - 1][m][tile], APART > 1, first, second, rows[tile], exact);
         }
     };
-    [[maybe_unused]] auto from_shared = [&](unsigned first, unsigned i, const uint4 (&rows)[TILES]) {
-        uint4 weights[EIGHTS];
-#pragma unroll
-        for (unsigned e = 0; e < EIGHTS; ++e)
-            weights[e] = e < stretch.used ? stretch.rest.load(((first + i - HELD) * stretch.used + e) * 512) : uint4{0, 0, 0, 0};
-        MOVED(shared_in, stretch.used * 16);
-        chunk(weights, rows);
+    [[maybe_unused]] auto from_shared = [&](unsigned at, const uint4 (&rows)[TILES]) {
+        const unsigned pairs = (stretch.used + 1) / 2;
+        const SharedPlace rest = stretch.rest + (at - HELD) * pairs * 1024;
+        MOVED(shared_in, pairs * 32);
+        chunk([&](unsigned i) { return rest.load(i * 512); }, rows);
     };
-    if constexpr (HELD > 0) {
+    auto settled = [&](uint4 (&batch)[EACH_BATCH][TILES], unsigned at) {
+        settle(batch, from, at);
+        MOVED(global_in, min(EACH_BATCH, count - at) * TILES * 16);
+    };
+    // Of so many weights and sums the chunks that are not held come one by one: with more under way some spill.
+    constexpr bool RING = EIGHTS * TILES < (OLDER ? 4 : 16) || HELD == 0 || (!OLDER && TILES == 4);
 #pragma unroll
-        for (unsigned b = 0; b < BATCHES; ++b) {
-            if (b * EACH_BATCH >= stretch.count) break;
-            settle(rows[b % WAY], from, b * EACH_BATCH);
-            MOVED(global_in, min(EACH_BATCH, stretch.count - b * EACH_BATCH) * TILES * 16);
-#pragma unroll
-            for (unsigned i = 0; i < EACH_BATCH; ++i) {
-                if (b * EACH_BATCH + i >= stretch.count) break;
-                chunk(stretch.held[b * EACH_BATCH + i], rows[b % WAY][i]);
-            }
-            if (b + WAY < BATCHES) load_rows(rows[b % WAY], from, (b + WAY) * EACH_BATCH, stretch.count);
-        }
-    }
-    if (stretch.count <= HELD) return;
-    if constexpr (HELD == 0) {
-#pragma unroll 1
-        for (unsigned first = 0; first < stretch.count; first += EACH_BATCH) {
-            settle(rows[0], from, first);
-            MOVED(global_in, min(EACH_BATCH, stretch.count - first) * TILES * 16);
+    for (unsigned b = 0; b < BATCHES; ++b) {
+        uint4(&batch)[EACH_BATCH][TILES] = rows[b % WAY];
+        if (b * EACH_BATCH < count) {
+            settled(batch, b * EACH_BATCH);
 #pragma unroll
             for (unsigned i = 0; i < EACH_BATCH; ++i) {
-                if (first + i >= stretch.count) break;
-                from_shared(first, i, rows[0][i]);
-            }
-            memcpy(rows[0], rows[1], sizeof rows[0]);
-            load_rows(rows[1], from, first + 2 * EACH_BATCH, stretch.count);
-        }
-    } else {
-        constexpr unsigned REST = TILES * EIGHTS < 12 ? 2 : 1;
-        uint4 few[REST][TILES];
-#pragma unroll 1
-        for (unsigned first = HELD; first < stretch.count; first += REST) {
-            load_rows(few, from, first, stretch.count);
-            settle(few, from, first);
-            MOVED(global_in, min(REST, stretch.count - first) * TILES * 16);
-#pragma unroll
-            for (unsigned i = 0; i < REST; ++i) {
-                if (first + i >= stretch.count) break;
-                from_shared(first, i, few[i]);
+                if (b * EACH_BATCH + i >= count) break;
+                chunk([&](unsigned e) { return stretch.held[(b * EACH_BATCH + i) % (HELD ? HELD : 1)][e]; }, batch[i]);
             }
         }
+        if (b + WAY < BATCHES || (RING && count > HELD)) load_rows(batch, from, (b + WAY) * EACH_BATCH, count);
+        else if (ahead && count <= HELD) load_rows(batch, next, (b + WAY - BATCHES) * EACH_BATCH, count);
     }
+    if (RING && count > HELD)
+#pragma unroll 1
+        for (unsigned first = HELD; first < count; first += ROUND)
+#pragma unroll
+            for (unsigned w = 0; w < WAY; ++w) {
+                const unsigned at = first + w * EACH_BATCH;
+                if (at < count) {
+                    settled(rows[w], at);
+#pragma unroll
+                    for (unsigned i = 0; i < EACH_BATCH; ++i) {
+                        if (at + i >= count) break;
+                        from_shared(at + i, rows[w][i]);
+                    }
+                }
+                if (first + ROUND < count) load_rows(rows[w], from, at + ROUND, count);
+                else if (ahead) load_rows(rows[w], next, w * EACH_BATCH, count);
+            }
+    if (!RING && count > HELD) {
+#pragma unroll 1
+        for (unsigned at = HELD; at < count; ++at) {
+            uint4 one[1][TILES];
+            load_rows(one, from, at, count);
+            settle(one, from, at);
+            MOVED(global_in, TILES * 16);
+            from_shared(at, one[0]);
+        }
+        if (ahead) begin_stretch<HELD, TILES>(rows, next, count);
+    }
+#pragma unroll
+    for (unsigned m = 0; m < EIGHTS / 2; ++m)
+#pragma unroll
+        for (unsigned tile = 0; tile < TILES; ++tile)
+#pragma unroll
+            for (unsigned i = 0; i < 4; ++i)
+                sums[m][tile][i] = APART == 1 ? parts[0][m][tile][i] : parts[0][m][tile][i] + parts[APART - 1][m][tile][i];
 }
 
 // The rows of a step, as Rows, where 32 bits count all.
@@ -244,23 +275,25 @@ struct Sums {
     static __device__ __forceinline__ unsigned floats(unsigned cells) { return 2 * WARPS * cells * V; }
     __device__ __forceinline__ SharedPlace of(unsigned turn) const { return at + turn % 2 * WARPS * bytes; }
 
-    template <unsigned SIXTEENS, unsigned TILES>
+    // Of each octet EACH eights in a row have its units' numbers.
+    template <unsigned EACH, unsigned SIXTEENS, unsigned TILES>
     __device__ __forceinline__ void store(unsigned turn, const float (&sums)[SIXTEENS][TILES][4], unsigned octets) const {
         const SharedPlace to = of(turn) + (warp_in_block() * bytes + lane_in_warp() * V * 4);
 #pragma unroll
         for (unsigned tile = 0; tile < TILES; ++tile)
 #pragma unroll
-            for (unsigned octet = 0; octet < (V == 4 ? 2 : 2 * SIXTEENS); ++octet) {
+            for (unsigned octet = 0; octet < 2 * SIXTEENS / EACH; ++octet) {
                 if (octet >= octets) break;
 #pragma unroll
                 for (unsigned parity = 0; parity < 2; ++parity) {
                     const unsigned cell = Cell::of(tile, octet, octets, parity) * V * 4;
-                    if constexpr (V == 4) {
-                        const auto &low = sums[octet * 2][tile], &high = sums[octet * 2 + 1][tile];
-                        to.store(cell, low[parity], low[2 + parity], high[parity], high[2 + parity]);
-                    } else {
-                        to.store(cell, sums[octet / 2][tile][octet % 2 * 2 + parity]);
-                    }
+                    auto value = [&](unsigned i) {
+                        const unsigned eight = octet * EACH + i;
+                        return i < EACH ? sums[eight / 2 % SIXTEENS][tile][eight % 2 * 2 + parity] : 0.0f;
+                    };
+                    if constexpr (V == 4) to.store(cell, value(0), value(1), value(2), value(3));
+                    else if constexpr (V == 2) to.store(cell, value(0), value(1));
+                    else to.store(cell, value(0));
                     MOVED(shared_out, V * 4);
                 }
             }

@@ -46,6 +46,16 @@ pub const CONTENDERS: &[(&str, Make)] = &[
     ("gatefold persistent cluster", |gpu, case, memories| {
         gatefold(gpu, case, memories, |plan| plan.algorithm(Algorithm::PersistentBy(Exchange::Cluster)))
     }),
+    ("gatefold tune F1,16,16", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_FORWARD", "1,16,16")),
+    ("gatefold tune F1,16,32", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_FORWARD", "1,16,32")),
+    ("gatefold tune B1,16,16", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "1,16,16")),
+    ("gatefold tune B1,32,8", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "1,32,8")),
+    ("gatefold tune B2,16,8", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "2,16,8")),
+    ("gatefold tune B2,16,16", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "2,16,16")),
+    ("gatefold tune B2,32,8", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "2,32,8")),
+    ("gatefold tune B4,16,8", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "4,16,8")),
+    ("gatefold tune B4,16,16", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "4,16,16")),
+    ("gatefold tune B4,32,8", |gpu, case, memories| tuned(gpu, case, memories, "GATEFOLD_TUNE_BACKWARD", "4,32,8")),
     ("cuDNN standard", |gpu, case, memories| cudnn::make(gpu, case, memories, cudnn::Algorithm::Standard)),
     ("cuDNN standard graph", |gpu, case, memories| {
         cudnn::make_captured(gpu, case, memories, cudnn::Algorithm::Standard)
@@ -170,7 +180,7 @@ fn gatefold<'a>(
     gpu: &'a Gpu,
     case: &Case,
     memories: &'a Memories,
-    adjust: fn(Plan) -> gatefold::Result<Plan>,
+    adjust: impl Fn(Plan) -> gatefold::Result<Plan>,
 ) -> Made<'a> {
     let told = |e: gatefold::Error| Stop::Failed(e.to_string());
     Device::Cuda(0).allow_tf32(case.precision == super::grid::Precision::Tf32).map_err(told)?;
@@ -232,4 +242,12 @@ impl Contender for Gatefold<'_> {
         };
         self.plan.backward(&self.gpu.stream(), call).map_err(|e| Stop::Failed(e.to_string()))
     }
+}
+
+fn tuned<'a>(gpu: &'a Gpu, case: &'a Case, memories: &'a Memories, name: &str, value: &str) -> Made<'a> {
+    let n: Vec<usize> = value.split(',').map(|n| n.parse().unwrap()).collect();
+    gatefold(gpu, case, memories, |plan| {
+        plan.algorithm(Algorithm::PersistentBy(Exchange::Memory))?
+            .divided(name.ends_with("BACKWARD"), [n[1], n[2], n[0]])
+    })
 }

@@ -78,6 +78,13 @@ struct SharedPlace {
         asm volatile("ld.shared.f32 %0, [%1];" : "=f"(to[0]) : "r"(at + bytes) : "memory");
 #endif
     }
+    __device__ __forceinline__ void load(float (&to)[2], unsigned bytes) const {
+#ifdef SOFTGPU
+        __builtin_memcpy(to, at + bytes, 8);
+#else
+        asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(to[0]), "=f"(to[1]) : "r"(at + bytes) : "memory");
+#endif
+    }
     __device__ __forceinline__ void load(float (&to)[4], unsigned bytes) const {
 #ifdef SOFTGPU
         __builtin_memcpy(to, at + bytes, 16);
@@ -105,6 +112,14 @@ struct SharedPlace {
         __builtin_memcpy(at + bytes, &a, 4);
 #else
         asm volatile("st.shared.f32 [%0], %1;" ::"r"(at + bytes), "f"(a) : "memory");
+#endif
+    }
+    __device__ __forceinline__ void store(unsigned bytes, float a, float b) const {
+#ifdef SOFTGPU
+        const float both[2] = {a, b};
+        __builtin_memcpy(at + bytes, both, 8);
+#else
+        asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at + bytes), "f"(a), "f"(b) : "memory");
 #endif
     }
     __device__ __forceinline__ void store(unsigned bytes, float a, float b, float c, float d) const {
@@ -424,6 +439,8 @@ __device__ __forceinline__ void counted_wait(CountedBarrier* barrier, unsigned p
 // Stores four bytes in another block's shared memory and counts them at the barrier there (both named by this block's own).
 __device__ __forceinline__ void store_counted(unsigned* mine, unsigned value, CountedBarrier* barrier, unsigned rank) {
 #ifdef SOFTGPU
+    softgpu::moved(softgpu::Moved::releases, 1);
+    if (softgpu::release_is_lost()) return;
     *map_shared_rank(mine, rank) = value;
     softgpu::counted_bytes(map_shared_rank(barrier, rank), 4);
 #elif !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900

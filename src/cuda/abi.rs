@@ -69,6 +69,15 @@ impl Parameters for Twice<PersistentBackward> {
     const FILE: &'static str = "persistent_backward_two";
 }
 
+/// The same struct, of the kernels whose depth the blocks of clusters share out.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+pub struct Split<P>(pub P);
+
+impl Parameters for Split<PersistentBackward> {
+    const FILE: &'static str = "persistent_backward_split";
+}
+
 /// A part of the persistent kernels' structs.
 impl Default for PersistentPass {
     fn default() -> Self {

@@ -64,6 +64,8 @@ pub enum Together {
     All,
     /// Those of a cluster, of so many blocks each.
     Clusters(u32),
+    /// All, in clusters of so many blocks each, or the driver refuses.
+    AllInClusters(u32),
 }
 
 thread_local! {
@@ -119,11 +121,19 @@ fn cluster(blocks: u32) -> sys::CUlaunchAttribute {
     attribute
 }
 
-/// A launch with one attribute, which has to outlive it.
+fn cooperative() -> sys::CUlaunchAttribute {
+    // SAFETY: plain numbers, of which zeros are some.
+    let mut attribute: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
+    attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+    attribute.value.cooperative = 1;
+    attribute
+}
+
+/// A launch with attributes, which have to outlive it.
 fn config(
     stream: sys::CUstream,
     grid: &super::launch::Grid,
-    attribute: &mut sys::CUlaunchAttribute,
+    attributes: &mut [sys::CUlaunchAttribute],
 ) -> sys::CUlaunchConfig {
     sys::CUlaunchConfig {
         gridDimX: grid.blocks,
@@ -134,8 +144,8 @@ fn config(
         blockDimZ: 1,
         sharedMemBytes: grid.shared,
         hStream: stream,
-        attrs: attribute,
-        numAttrs: 1,
+        attrs: attributes.as_mut_ptr(),
+        numAttrs: attributes.len() as u32,
     }
 }
 
@@ -305,8 +315,13 @@ impl Handles {
                     result::launch_cooperative_kernel(function, blocks, block, shared, stream, &mut pointers)
                 }
                 Together::Clusters(size) => {
-                    let mut attribute = cluster(size);
-                    let config = config(stream, grid, &mut attribute);
+                    let mut attributes = [cluster(size)];
+                    let config = config(stream, grid, &mut attributes);
+                    sys::cuLaunchKernelEx(&config, function, pointers.as_mut_ptr(), std::ptr::null_mut()).result()
+                }
+                Together::AllInClusters(size) => {
+                    let mut attributes = [cluster(size), cooperative()];
+                    let config = config(stream, grid, &mut attributes);
                     sys::cuLaunchKernelEx(&config, function, pointers.as_mut_ptr(), std::ptr::null_mut()).result()
                 }
             }
@@ -335,8 +350,8 @@ impl Handles {
                 let more = Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
                 result::function::set_function_attribute(function, more, 1)?;
             }
-            let mut attribute = cluster(blocks);
-            let config = config(self.stream, &grid, &mut attribute);
+            let mut attributes = [cluster(blocks)];
+            let config = config(self.stream, &grid, &mut attributes);
             sys::cuOccupancyMaxActiveClusters(&mut clusters, function, &config).result()
         });
         match asked {

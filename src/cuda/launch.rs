@@ -190,7 +190,7 @@ impl Context {
         together: Together,
         parameters: &P,
     ) -> Result<()> {
-        if matches!(together, Together::Clusters(_)) && !self.handles.limits.clusters {
+        if matches!(together, Together::Clusters(_) | Together::AllInClusters(_)) && !self.handles.limits.clusters {
             let (major, minor) = self.handles.capability;
             let reason = format!("clusters of thread blocks need compute capability 9.0; it has {major}.{minor}");
             return Err(driver::unavailable(name, self.handles.ordinal, reason));

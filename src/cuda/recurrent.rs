@@ -20,7 +20,7 @@ pub use abi::{
     CELL_GRU, CELL_GRU_RESET_BEFORE, CELL_LSTM, CELL_LSTM_PEEPHOLE, CELL_RNN_RELU, CELL_RNN_TANH, InCluster,
     Parameters, PersistentBackward, PersistentExchange, PersistentForward, PersistentPass, RecurrentBias,
     RecurrentPeephole, RecurrentPrevious, RecurrentProjected, RecurrentRows, RecurrentStates, RecurrentStep,
-    RecurrentStepBackward, RecurrentSums, RecurrentTotals, Twice,
+    RecurrentStepBackward, RecurrentSums, RecurrentTotals, Split, Twice,
 };
 
 const OP: &str = "recurrent";

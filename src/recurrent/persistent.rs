@@ -21,6 +21,8 @@ const COLUMNS: usize = 8;
 const CLUSTERS: [usize; 5] = [1, 2, 4, 8, 16];
 /// Multiprocessors that a cluster is taken from: as many as the smallest group of an H100 or H200 has.
 const CLUSTER_ROOM: usize = 16;
+/// Blocks of a cluster that share out the depth of the product backward.
+const SPLITS: [usize; 3] = [1, 2, 4];
 /// Tiles side by side in one go through the weights.
 const TILES: [usize; 3] = [1, 2, 4];
 
@@ -37,8 +39,11 @@ const GO: usize = 4500;
 const ONCE_EXCHANGE: usize = 1100;
 const ONCE_GO: usize = 900;
 const ONCE_L2_BYTES: usize = 20;
-/// Tiles side by side there.
-const ONCE_TILES: usize = 2;
+/// Tiles side by side there, and what it costs that blocks share out the depth.
+const ONCE_TILES: usize = 4;
+const ONCE_SPLIT: usize = 400;
+/// One multiprocessor in so many is in no cluster of four: an H200 has room for 30 such clusters, of two for 66.
+const CLUSTER_LOST: usize = 11;
 /// The same in a cluster, which took 2.2 µs a step with nothing to do where the way through memory took 1.2; and what a multiprocessor
 /// sends in a cycle (3.3 TB/s were measured of all together).
 const CLUSTER_EXCHANGE: usize = 900;
@@ -67,6 +72,9 @@ pub enum Exchange {
     Cluster,
 }
 
+/// Units of a block, sequences of a tile, and blocks that share out the depth: what a pass through memory is divided by.
+pub type Division = [usize; 3];
+
 /// One pass over the steps, forward or backward, in blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tiling {
@@ -78,6 +86,9 @@ pub struct Tiling {
     pub members: usize,
     /// Groups of sequences, which do not wait for each other.
     pub groups: usize,
+    /// Blocks of a cluster, each of which has a part of the depth of the product for the units of all: 1 without. Backward only, and
+    /// through memory.
+    pub split: usize,
     /// Sequences of a group, the last of which may have fewer.
     pub group: usize,
     /// Sequences in one go through the weights: 8, 16 or 32.
@@ -116,6 +127,11 @@ impl Tiling {
         self.layers * self.blocks()
     }
 
+    /// What it is divided by.
+    fn division(&self) -> Division {
+        [self.units, self.tile, self.split]
+    }
+
     /// Threads of a block.
     pub const fn threads(&self) -> usize {
         THREADS
@@ -148,7 +164,11 @@ impl fmt::Display for Tiling {
             self.group,
             self.tiles,
             self.tile,
-            if self.exchanges == 2 { ", two exchanges a step" } else { "" },
+            match (self.exchanges, self.split) {
+                (2, _) => ", two exchanges a step".into(),
+                (_, 1) => String::new(),
+                (_, split) => format!(", clusters of {split} that share out the depth"),
+            },
             self.shared,
         )?;
         match self.layers {
@@ -182,6 +202,8 @@ struct Product {
     batch: usize,
     /// The only exchange that may be, where there is one.
     exchange: Option<Exchange>,
+    /// The only divisions that may be, forward and backward, likewise.
+    divisions: [Option<Division>; 2],
 }
 
 impl Product {
@@ -201,13 +223,18 @@ impl Product {
     fn beside(&self, device: &DeviceProperties, layers: usize) -> Option<Tiling> {
         let share = &DeviceProperties { multiprocessors: device.multiprocessors / layers, ..*device };
         let all = (1..=MOST_UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
-        let memory = all.filter_map(|(units, tiles)| match self.second {
-            Second::Nothing => self.once_tiling(share, units, tiles),
-            _ => self.tiling(share, units, tiles),
+        let memory = all.flat_map(|(units, tiles)| match self.second {
+            Second::Nothing => SPLITS.map(|split| self.once_tiling(share, units, tiles, split)),
+            _ => [self.tiling(share, units, tiles), None, None],
         });
+        // Launches of clusters that run side by side could keep each other's groups of multiprocessors.
+        let memory = memory.flatten().filter(|t| layers == 1 || t.split == 1);
         let all = CLUSTERS.into_iter().rev().flat_map(|blocks| TILES.map(|tiles| (blocks, tiles)));
         let cluster = all.filter_map(|(blocks, tiles)| self.cluster_tiling(share, blocks, tiles));
-        let may = |t: &Tiling| self.exchange.is_none_or(|exchange| exchange == t.exchange);
+        let may = |t: &Tiling| {
+            self.exchange.is_none_or(|exchange| exchange == t.exchange)
+                && self.divisions[usize::from(self.backward)].is_none_or(|division| division == t.division())
+        };
         let best = memory.chain(cluster).filter(may).min_by_key(|t| (t.cycles, t.blocks()))?;
         Some(Tiling { layers, stepwise_cycles: self.stepwise(device), ..best })
     }
@@ -246,6 +273,7 @@ impl Product {
             units,
             members,
             groups: self.batch.div_ceil(group),
+            split: 1,
             group,
             tile,
             tiles: group.div_ceil(tile),
@@ -261,45 +289,70 @@ impl Product {
         }
     }
 
-    /// With one product a step, of whole octets of units: as `kernels/persistent_once.cuh` lays shared memory out.
-    fn once_tiling(&self, device: &DeviceProperties, units: usize, side: usize) -> Option<Tiling> {
+    /// With one product a step, of whole octets of units: as `kernels/persistent_once.cuh` and `persistent_backward_once.cuh` lay shared
+    /// memory out. `split` blocks share out the depth.
+    fn once_tiling(&self, device: &DeviceProperties, units: usize, side: usize, split: usize) -> Option<Tiling> {
         let wide = units > UNITS;
         if !units.is_multiple_of(COLUMNS) || side > ONCE_TILES || wide && (side > 1 || !self.backward) {
             return None;
         }
-        let (members, tile) = (self.hidden.div_ceil(units), side * COLUMNS);
-        let room = device.multiprocessors / (members * self.directions);
+        if side == 4 && (self.backward || self.size != 2) {
+            return None;
+        }
+        if split > 1 && (!self.backward || self.size != 2 || split > device.cluster_blocks) {
+            return None;
+        }
+        // Clusters are whole, be there units for all of their blocks or not.
+        let (members, tile) = (self.hidden.div_ceil(units).next_multiple_of(split), side * COLUMNS);
+        if units * (members - split) >= self.hidden {
+            return None;
+        }
+        let places = match split {
+            1 | 2 => device.multiprocessors / split,
+            _ => (device.multiprocessors - device.multiprocessors / CLUSTER_LOST) / split,
+        };
+        let room = places * split / (members * self.directions);
         if room == 0 {
             return None;
         }
-        let divided = self.divide(Exchange::Memory, units, members, tile, room);
+        let divided = Tiling { split, ..self.divide(Exchange::Memory, units, members, tile, room) };
         let chunk = 64 / self.size;
         let padded = self.hidden.next_multiple_of(chunk);
-        // Rows by eights, the depth, and floats of a cell's sum.
-        let (eights, depth, values) = match self.backward {
-            false => (self.gates * units / COLUMNS, padded, if self.gates == 1 { 1 } else { 4 }),
-            true => (units / COLUMNS, self.gates * padded, 1),
+        // Rows by eights, the depth in chunks, and floats of a cell's sum.
+        let (eights, chunks, values) = match self.backward {
+            false => (self.gates * units / COLUMNS, padded / chunk, if self.gates == 1 { 1 } else { 4 }),
+            true => (split * units / COLUMNS, (self.gates * padded / chunk).div_ceil(split), split),
         };
         let held = match (self.size, self.backward) {
             (4, _) => 0,
-            (_, false) => 4,
+            (_, false) => {
+                if side == 4 {
+                    2
+                } else {
+                    4
+                }
+            }
+            (_, true) if split > 1 => 16 / (if wide { 2 } else { 1 }) / split,
             (_, true) if self.gates == 1 => 4,
             (_, true) if wide => 8,
             (_, true) if side == 2 && self.gates == 4 => 12,
             (_, true) => 4 * self.gates,
         };
-        let each = (depth / chunk).div_ceil(WARPS);
-        let rest = WARPS * each.saturating_sub(held) * eights * 512;
+        let each = chunks.div_ceil(WARPS);
+        let rest = WARPS * each.saturating_sub(held) * eights.next_multiple_of(2) * 512;
         let cells = 8 * COLUMNS * side * units / COLUMNS;
-        let shared = rest + 2 * WARPS * cells * values * 4 + divided.tiles * THREADS * 4;
+        let received = if split > 1 { 2 * split * THREADS * 4 + 2 * 8 } else { 0 };
+        let shared = rest + 2 * WARPS * cells * values * 4 + divided.tiles * (side / 2).max(1) * THREADS * 4 + received;
         if shared > device.shared_per_block {
             return None;
         }
         let rows = eights * COLUMNS;
-        let tensor = self.tensor(device, depth / chunk, rows, side);
-        let parts = (depth / chunk).div_ceil(each);
-        let read = tile * depth * self.size / ONCE_L2_BYTES;
-        let go = ONCE_GO + tensor + read.max(rest / SHARED_BYTES) + 2 * parts * cells * values * 4 / SHARED_BYTES;
+        let tensor = self.tensor(device, chunks, rows, side);
+        let parts = chunks.div_ceil(each);
+        let read = tile * chunks * 64 / ONCE_L2_BYTES;
+        let sent = if split > 1 { ONCE_SPLIT } else { 0 };
+        let go =
+            ONCE_GO + sent + tensor + read.max(rest / SHARED_BYTES) + 2 * parts * cells * values * 4 / SHARED_BYTES;
         let cycles = (ONCE_EXCHANGE + go).max(divided.tiles * go) + ANOTHER * divided.tiles;
         Some(Tiling { shared, cycles, ..divided })
     }
@@ -578,6 +631,7 @@ impl PersistentPlan {
             seq: shape.seq,
             batch: shape.batch,
             exchange,
+            divisions: [None; 2],
         };
         if exchange == Some(Exchange::Cluster) && device.cluster_blocks == 0 {
             return refuse(format!(
@@ -639,6 +693,29 @@ impl PersistentPlan {
                     self.passes.device.multiprocessors
                 ),
             }),
+        }
+    }
+
+    /// The same network, one pass of which is divided so.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where no kernel divides it so or the device has no room for it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn divided(&self, backward: bool, division: Division) -> Result<Self> {
+        let mut passes = self.passes;
+        passes.product.divisions[usize::from(backward)] = Some(division);
+        match passes.tilings(passes.product.hidden) {
+            Some((forward, backward)) => Ok(PersistentPlan { forward, backward, passes }),
+            None => {
+                let [units, tile, split] = division;
+                Err(Error::Unavailable {
+                    op: OP,
+                    what: format!(
+                        "blocks of {units} units for tiles of {tile} sequences, {split} of which share out the depth"
+                    ),
+                    reason: "no kernel is divided so, or it does not fit".into(),
+                })
+            }
         }
     }
 

@@ -252,6 +252,26 @@ impl Plan {
         Ok(self)
     }
 
+    /// For measurements and tests: one pass of a persistent plan through memory is divided so (units of a block, sequences of a tile,
+    /// blocks that share out the depth) instead of as the model has it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a plan that is not persistent; [`Error::Unavailable`] where no kernel is divided so or the device has no
+    /// room for it.
+    #[doc(hidden)]
+    #[cfg(feature = "cuda")]
+    pub fn divided(mut self, backward: bool, division: [usize; 3]) -> Result<Self> {
+        let (Device::Cuda(ordinal), Choice::Persistent { plan, .. }) = (self.device, &mut self.choice) else {
+            return Err(Error::argument(
+                super::algorithm::OP,
+                format!("a division of {}", self.choice),
+                "a persistent plan",
+            ));
+        };
+        **plan = cuda::divided(plan, &self.descriptor, ordinal, backward, division)?;
+        Ok(self)
+    }
+
     /// How the steps are run, and why.
     pub fn choice(&self) -> &Choice {
         &self.choice

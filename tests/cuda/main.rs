@@ -153,11 +153,27 @@ fn agree_within(tolerance: impl Fn(DType) -> f64, what: &str, program: impl Fn(&
         assert_eq!(got_tensor.device(), GPU, "{what}");
         assert_eq!((got_tensor.dims(), got_tensor.dtype()), (want_tensor.dims(), want_tensor.dtype()), "{what}");
         let bound = tolerance(got_tensor.dtype());
-        for (j, (&got, &want)) in got_values[i].iter().zip(&want_values[i]).enumerate() {
-            let near = got == want
+        let near = |got: f64, want: f64| {
+            got == want
                 || (got.is_nan() && want.is_nan())
-                || (want.is_finite() && (got - want).abs() <= bound * want.abs().max(1.0));
-            assert!(near, "{what}: output {i}[{j}] {}: got {got}, want {want}", got_tensor.dtype());
+                || (want.is_finite() && (got - want).abs() <= bound * want.abs().max(1.0))
+        };
+        let wrong = |got: &[f64]| (0..got.len()).filter(|&j| !near(got[j], want_values[i][j])).collect::<Vec<_>>();
+        let places = wrong(&got_values[i]);
+        if let Some(&j) = places.first() {
+            // What happens once tells most by what else is wrong.
+            let later = got_tensor.to_f64_vec().map(|values| wrong(&values).len());
+            panic!(
+                "{what}: output {i}[{j}] {}: got {}, want {}; wrong at {} of {} places (the last is {:?}), at {later:?} read once more, at {} \
+                 when called again",
+                got_tensor.dtype(),
+                got_values[i][j],
+                want_values[i][j],
+                places.len(),
+                want_values[i].len(),
+                places.last(),
+                wrong(&again[i]).len(),
+            );
         }
         same_bits(&format!("{what}: output {i} of the same call twice"), &got_values[i], &again[i]);
     }

@@ -53,7 +53,7 @@ fn losses_of_an_epoch() {
     }
     let mnist = Mnist::load(folder).unwrap();
     let (want, got) = (losses(&mnist, &CPU).unwrap(), losses(&mnist, &GPU).unwrap());
-    assert_eq!(got, losses(&mnist, &GPU).unwrap(), "the same bits twice");
+    assert_eq!(got, losses(&mnist, &GPU).unwrap(), "the same bits twice; on the CPU {want:?}");
     assert_eq!(want.len(), IMAGES / BATCH);
     for (got, want) in got.iter().zip(&want) {
         assert!((got - want).abs() <= TOLERANCE * want.abs(), "losses {got:?}, want {want:?}");

@@ -83,6 +83,43 @@ fn as_step_by_step() {
     check(40, cases(&CELLS, 72, 70), through_memory);
 }
 
+/// The divisions forward and backward that kernels have, whatever the model prefers.
+const FORWARD: [[usize; 3]; 6] = [[8, 8, 1], [8, 16, 1], [8, 32, 1], [16, 8, 1], [16, 16, 1], [16, 32, 1]];
+const BACKWARD: [[usize; 3]; 15] = [
+    [8, 8, 1],
+    [8, 16, 1],
+    [16, 8, 1],
+    [16, 16, 1],
+    [24, 8, 1],
+    [32, 8, 1],
+    [8, 16, 2],
+    [16, 8, 2],
+    [16, 16, 2],
+    [32, 8, 2],
+    [8, 8, 4],
+    [16, 8, 4],
+    [16, 16, 4],
+    [24, 8, 4],
+    [32, 8, 4],
+];
+
+#[test]
+fn however_they_are_divided() {
+    if !clusters() {
+        return;
+    }
+    let divisions = (select(&FORWARD[..]), select(&BACKWARD[..]), select(&[DType::F16, DType::BF16][..]));
+    check(40, (cases(&CELLS, 150, 70), divisions), |(mut case, (forward, backward, dtype))| {
+        case.options.dtype = dtype;
+        let on = |place| run(&case, Given::ALL, place);
+        let place = Place::by(MEMORY, MEMORY).divided(forward, backward);
+        let got = on(place);
+        compare(&case, &on(Place::of(CPU)), &got, &on(place));
+        let steps = on(Place::by(STEPWISE, STEPWISE));
+        compare(&case, &got, &steps, &steps);
+    });
+}
+
 #[test]
 fn two_products_a_step() {
     if !capable() {
@@ -498,6 +535,31 @@ fn the_same_bits_in_any_order() {
             }
         }
     }
+    for (place, case) in divided() {
+        let mut first = None;
+        for order in ORDERS {
+            softgpu::schedule(order);
+            let got = Bits(run(&case, Given::ALL, place));
+            same(&format!("{:?} in the order {order}", case.options), &got, first.get_or_insert_with(|| got.clone()));
+        }
+    }
+}
+
+/// Cases whose depth clusters share out, backward, and one of several wide tiles forward; none without clusters.
+fn divided() -> Vec<(Place, Case)> {
+    let all = [
+        (Kind::Lstm, 100, 21, [16, 8, 1], [16, 8, 4]),
+        (Kind::Gru, 39, 20, [16, 16, 1], [16, 16, 2]),
+        (Kind::Tanh, 130, 40, [16, 32, 1], [32, 8, 2]),
+    ];
+    let of = |(kind, hidden, sequences, forward, backward)| {
+        let options = Options { dtype: DType::BF16, ..Options::new(kind, 3, hidden) };
+        // Two groups and several tiles of sequences that end at different steps.
+        let lengths: Vec<usize> = (0..sequences).map(|n| 1 + n % 3).collect();
+        let case = Case { options, steps: 3, lengths, form: Form::Lengths, given: true, seed: 3 };
+        (Place::by(MEMORY, MEMORY).divided(forward, backward), case)
+    };
+    if clusters() { all.map(of).to_vec() } else { Vec::new() }
 }
 
 /// What is told where each block of `plan` may be waiting: `all` of them where it is known who waits.
@@ -529,6 +591,22 @@ fn a_lost_release_is_a_deadlock() {
     every_lost_word();
     for case in two(24, 9, false) {
         lost_releases(&Case { steps: 3, lengths: vec![3; 9], ..case });
+    }
+    // A part of a sum that does not come to a cluster's block, or a word: nobody waits for a sequence's last ones forward.
+    for (place, case) in divided() {
+        let run = || Bits(run(&case, Given::ALL, place));
+        let want = run();
+        let all = releases(&want, run);
+        let last = case.batch() * words(&case.options);
+        let mut unnoticed = 0;
+        for n in (0..all).step_by(all / 60) {
+            match lost(n as u64, &want, run) {
+                Some(said) => assert!(said.contains("deadlock") && said.contains("_once.cuh"), "{said}"),
+                None => unnoticed += 1,
+            }
+        }
+        assert!(unnoticed <= 60 * last / all + 20, "{unnoticed} of 60, {last} of {all} are nobody's");
+        same("and then it goes on", &run(), &want);
     }
 }
 
@@ -748,6 +826,18 @@ fn a_missing_wait_shows() {
     for case in two(40, 9, false) {
         a_missing_wait(&case, Place::by(MEMORY, MEMORY));
     }
+    // Of clusters too, which may come to a barrier too often then.
+    for (place, case) in divided() {
+        let run = || std::panic::catch_unwind(|| Bits(run(&case, Given::ALL, place))).ok();
+        softgpu::schedule("forward");
+        let want = run();
+        assert!(want.is_some());
+        softgpu::plant(Fault::NoWait);
+        let got = run();
+        softgpu::plant(Fault::None);
+        softgpu::forgive();
+        assert!(got != want, "{:?}, without any wait", case.options);
+    }
 }
 
 /// As few sequences as are divided into tiles of sixteen.
@@ -792,7 +882,8 @@ fn nan_is_not_taken_for_unwritten() {
     if !capable() {
         return;
     }
-    let all_bits = f64::from_bits(u64::MAX);
+    // The processor's conversions keep a NaN's bits; the compiler's own, of what it knows, need not.
+    let all_bits = std::hint::black_box(f64::from_bits(u64::MAX));
     assert_eq!((all_bits as f32).to_bits(), u32::MAX);
     assert_eq!(gatefold::dtype::f16::from_f64(all_bits).to_bits(), u16::MAX);
     assert_eq!(gatefold::dtype::bf16::from_f64(all_bits).to_bits(), u16::MAX);
@@ -909,38 +1000,40 @@ fn model_once(t: &Tiling, options: &Options, batch: usize, steps: usize, backwar
     let depth = hidden.div_ceil(64 / size) * if backward { products } else { 1 };
     // Rows of weights by eights, of which those that are there lie in memory; the chunks of a warp that are in registers; and numbers of
     // a cell's sum.
-    let (octets, side, wide) = (t.units / 8, t.tile / 8, t.units > 16);
-    let eights = if !backward {
-        2 * products
-    } else if wide {
-        4
-    } else {
-        2
-    };
-    let there = octets * if backward { 1 } else { products };
+    let (octets, side, wide, split) = (t.units / 8, t.tile / 8, t.units > 16, t.split);
+    let there = octets * if backward { split } else { products };
+    let eights = if backward { split * if wide { 4 } else { 2 } } else { 2 * products };
     let held = match (size, backward) {
         (4, _) => 0,
+        (_, false) if side == 4 => 2,
         (_, false) => 4,
+        (_, true) if split > 1 => 32 / eights,
         (_, true) if products == 1 => 4,
         (_, true) if wide => 8,
         (_, true) if side == 2 && products == 4 => 12,
         (_, true) => 4 * products,
     };
-    let values = if backward || products == 1 { 1 } else { 4 };
-    let sixteens = if eights <= 4 { octets.div_ceil(2) } else { 2 * octets };
-    let each = depth.div_ceil(8);
-    let warps = (0..8).map(|w| each.min(depth.saturating_sub(w * each))).filter(|&chunks| chunks > 0);
-    let warps: Vec<usize> = warps.collect();
-    // Chunks that are waited for together, of those in registers and of the rest.
-    let first = 4 / side;
-    let rest = match side * eights {
-        _ if held == 0 => first,
-        ..12 => 2,
-        _ => 1,
+    let values = match products {
+        _ if backward => split,
+        1 => 1,
+        _ => 4,
     };
+    let sixteens = there.div_ceil(2);
+    // Of each block of a cluster, in turn, the chunks of each warp.
+    let (part, mut warps) = (depth.div_ceil(split), Vec::new());
+    for rank in 0..split {
+        let there = part.min(depth.saturating_sub(rank * part));
+        let each = part.div_ceil(8);
+        warps.extend((0..8).map(|w| each.min(there.saturating_sub(w * each))).filter(|&chunks| chunks > 0));
+    }
+    // Chunks that are waited for together, of those in registers and of the rest.
+    let first = if held == 0 { 4 / side } else { held.min(4 / side) };
+    let rest = if side * eights < 16 || held == 0 || side == 4 { first } else { 1 };
     let settled = |&chunks: &usize| chunks.min(held).div_ceil(first) + chunks.saturating_sub(held).div_ceil(rest);
     let tiles: usize = (0..t.groups).map(|g| t.group.min(batch - g * t.group).div_ceil(t.tile)).sum();
-    let (goes, cells) = (steps * t.members * tiles, steps * batch * hidden);
+    // Of a cluster's blocks together.
+    let (goes, cells) = (steps * t.members / split * tiles, steps * batch * hidden);
+    let sent = if split > 1 { goes * split * split * 64 * octets * side } else { 0 };
     let sums = 64 * octets * side * values * 4;
     // Pre-activations; or activations, dy, and two cell states or the state before.
     let own = match backward {
@@ -965,14 +1058,18 @@ fn model_once(t: &Tiling, options: &Options, batch: usize, steps: usize, backwar
         global_in: bytes(goes * depth * t.tile * 64 + cells * own),
         global_out: bytes(cells * out),
         shared_in: bytes(
-            // Every cell of a tile adds all warps' sums.
-            goes * (warps.iter().map(|chunks| chunks.saturating_sub(held)).sum::<usize>() * there * 512 + 8 * sums),
+            // Every cell of a tile adds all warps' sums, and then the blocks' of a cluster.
+            goes * (warps.iter().map(|chunks| chunks.saturating_sub(held)).sum::<usize>()
+                * there.next_multiple_of(2)
+                * 512
+                + split * 8 * sums)
+                + sent * 4,
         ),
         shared_out: bytes(goes * warps.len() * sums),
         acquires: bytes(goes * warps.iter().map(settled).sum::<usize>() * 32),
-        releases: bytes(steps * batch * told * words(options)),
+        releases: bytes(steps * batch * told * words(options) + sent),
         mma: bytes(goes * depth * sixteens * side * if size == 4 { 6 } else { 2 }),
-        cluster_out: 0,
+        cluster_out: bytes(sent * 4),
     }
 }
 
@@ -1162,14 +1259,38 @@ fn what_a_step_moves() {
     ] {
         let options = Options { dtype, proj, ..Options::new(kind, 3, hidden) };
         let case = Case { options, steps, lengths: vec![steps; sequences], form: Form::Full, given: false, seed: 3 };
-        let plan = plan(&case, MEMORY).unwrap().choice().persistent().expect("it was asked for").clone();
-        let model = if plan.forward.exchanges == 2 { model } else { model_once };
-        let forward = model(&plan.forward, &options, sequences, steps, false);
-        let backward = model(&plan.backward, &options, sequences, steps, true);
-        let got = softgpu::traffic(|| drop(persistent(&case)));
-        println!(
-            "{kind:?} of {hidden} units to {proj} in {dtype}, {sequences} sequences, {steps} steps\n{plan}\n{forward:?}\n{backward:?}"
-        );
-        assert_eq!(got, sum(&forward, &backward), "{plan}");
+        what_it_moves(&case, Place::by(MEMORY, MEMORY), [None; 2]);
     }
+    // As they are divided if it is asked for.
+    for (forward, backward, kind, dtype, hidden, sequences) in [
+        ([16, 32, 1], [16, 8, 2], Kind::Lstm, DType::BF16, 1100, 70),
+        ([16, 32, 1], [16, 16, 2], Kind::Gru, DType::F16, 200, 33),
+        ([8, 32, 1], [32, 8, 2], Kind::Lstm, DType::F16, 300, 20),
+        ([16, 32, 1], [16, 8, 4], Kind::Gru, DType::BF16, 520, 9),
+        ([8, 8, 1], [16, 16, 4], Kind::Lstm, DType::BF16, 750, 40),
+        ([16, 16, 1], [32, 8, 4], Kind::Peephole, DType::F16, 600, 25),
+        ([16, 32, 1], [8, 16, 4], Kind::Relu, DType::BF16, 72, 33),
+    ] {
+        let options = Options { dtype, ..Options::new(kind, 3, hidden) };
+        let case = Case { options, steps: 2, lengths: vec![2; sequences], form: Form::Full, given: false, seed: 3 };
+        if backward[2] > 1 && !clusters() {
+            continue;
+        }
+        what_it_moves(&case, Place::by(MEMORY, MEMORY).divided(forward, backward), [Some(forward), Some(backward)]);
+    }
+}
+
+fn what_it_moves(case: &Case, place: Place, divisions: [Option<[usize; 3]>; 2]) {
+    let Case { options, steps, .. } = case;
+    let mut plan = plan(case, MEMORY).unwrap();
+    for (backward, division) in divisions.into_iter().enumerate() {
+        plan = division.map_or(Ok(plan.clone()), |division| plan.divided(backward == 1, division)).unwrap();
+    }
+    let plan = plan.choice().persistent().expect("it was asked for").clone();
+    let model = if plan.forward.exchanges == 2 { model } else { model_once };
+    let forward = model(&plan.forward, options, case.batch(), *steps, false);
+    let backward = model(&plan.backward, options, case.batch(), *steps, true);
+    let got = softgpu::traffic(|| drop(run(case, Given::ALL, place)));
+    println!("{options:?}, {} sequences, {steps} steps\n{plan}\n{forward:?}\n{backward:?}", case.batch());
+    assert_eq!(got, sum(&forward, &backward), "{plan}");
 }

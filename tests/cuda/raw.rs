@@ -81,11 +81,13 @@ pub struct Place {
     algorithms: [Algorithm; 2],
     /// Of persistent plans: layers side by side, and stretches. Then there is a pass of inference too.
     waves: Option<(usize, usize)>,
+    /// Of persistent plans through memory: how they are divided, forward and backward.
+    divisions: Option<[[usize; 3]; 2]>,
 }
 
 impl Place {
     pub fn of(device: Device) -> Place {
-        Place { device, theirs: std::ptr::null_mut(), algorithms: [Algorithm::Auto; 2], waves: None }
+        Place { device, theirs: std::ptr::null_mut(), algorithms: [Algorithm::Auto; 2], waves: None, divisions: None }
     }
 
     /// On the GPU.
@@ -96,6 +98,11 @@ impl Place {
     /// The same, so many layers side by side in that many stretches.
     pub fn in_waves(self, layers: usize, stretches: usize) -> Place {
         Place { waves: Some((layers, stretches)), ..self }
+    }
+
+    /// The same, divided so: units of a block, sequences of a tile, blocks that share out the depth.
+    pub fn divided(self, forward: [usize; 3], backward: [usize; 3]) -> Place {
+        Place { divisions: Some([forward, backward]), ..self }
     }
 
     /// A stream of the caller's, which does not wait for the default one.
@@ -261,8 +268,12 @@ pub fn run_with(case: &Case, given: Given, place: Place, change: &dyn Fn(&str, &
     let layout = if o.batch_first { Layout::BatchMajor } else { Layout::TimeMajor };
     let plan = |algorithm| {
         let plan = Plan::new(&d, shape, device).unwrap().layout(layout).algorithm(algorithm).unwrap();
-        match place.waves {
+        let plan = match place.waves {
             Some((layers, stretches)) => plan.wavefront(layers, stretches).unwrap(),
+            None => plan,
+        };
+        match place.divisions {
+            Some([forward, backward]) => plan.divided(false, forward).unwrap().divided(true, backward).unwrap(),
             None => plan,
         }
     };

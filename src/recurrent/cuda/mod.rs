@@ -28,7 +28,7 @@ use std::ops::Range;
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 use order::Order;
-pub(super) use persistent::{chosen, wavefront};
+pub(super) use persistent::{chosen, divided, wavefront};
 pub(super) use space::{reserve_len, workspace_len};
 
 use super::{
@@ -255,6 +255,7 @@ impl<'a> Run<'a> {
         key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
         key.push(self.plan.has_products().into());
         key.push(net.persistent.map_or(0, |tiling| 1 + tiling.exchange as u64));
+        key.extend(net.persistent.map_or([0; 3], |t| [t.units, t.tile, t.split].map(|n| n as u64)));
         key.extend([net.stretches as u64, net.persistent.map_or(0, |tiling| tiling.layers as u64)]);
         let strides = order.strides.map_or([0; 2], |(step, sequence)| [step as u64, sequence as u64]);
         key.extend(strides.into_iter().chain([order.offsets, order.sequences]));

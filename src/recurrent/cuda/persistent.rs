@@ -17,7 +17,7 @@ use crate::{
         Cuda,
         recurrent::{
             InCluster, Lane, Parameters, PersistentBackward, PersistentExchange, PersistentForward, PersistentPass,
-            Together, Twice,
+            Split, Together, Twice,
         },
     },
     dtype::DType,
@@ -51,8 +51,15 @@ pub(in super::super) fn chosen(
         };
         let Some(plan) = choice.persistent() else { return Ok(choice) };
         if let Some(members) = without_room(cuda, (descriptor.cell, descriptor.dtype), plan)? {
-            // Sixteen blocks are more than every such device has room for; without eight it goes through memory.
-            device.cluster_blocks = if members > 8 { 8 } else { 0 };
+            // Sixteen blocks are more than every such device has room for; without eight it goes through memory. Where as many as that
+            // share out the depth, so may half as many.
+            device.cluster_blocks = if members > 8 {
+                8
+            } else if members == 4 {
+                2
+            } else {
+                0
+            };
             continue;
         }
         return match (crowded(cuda, (descriptor.cell, descriptor.dtype), plan)?, algorithm) {
@@ -73,8 +80,28 @@ pub(in super::super) fn wavefront(
     ordinal: usize,
     (layers, stretches): (usize, usize),
 ) -> Result<PersistentPlan> {
+    fits(
+        ordinal,
+        descriptor,
+        plan.wavefront(layers, stretches)?,
+        format!("{layers} layers side by side of {descriptor}"),
+    )
+}
+
+/// The plan with one pass divided so, if the driver has room for it.
+pub(in super::super) fn divided(
+    plan: &PersistentPlan,
+    descriptor: &Descriptor,
+    ordinal: usize,
+    backward: bool,
+    division: [usize; 3],
+) -> Result<PersistentPlan> {
+    fits(ordinal, descriptor, plan.divided(backward, division)?, format!("a division of {descriptor}"))
+}
+
+/// A plan, if the driver has room for it.
+fn fits(ordinal: usize, descriptor: &Descriptor, plan: PersistentPlan, what: String) -> Result<PersistentPlan> {
     let cuda = Cuda::open(OP, ordinal)?;
-    let plan = plan.wavefront(layers, stretches)?;
     let network = (descriptor.cell, descriptor.dtype);
     let reason = match without_room(cuda, network, &plan)? {
         Some(members) => Some(format!("the driver has no room at once for all clusters of {members} blocks")),
@@ -82,10 +109,7 @@ pub(in super::super) fn wavefront(
     };
     match reason {
         None => Ok(plan),
-        Some(reason) => {
-            let what = format!("{layers} layers side by side of {descriptor}");
-            Err(Error::Unavailable { op: OP, what, reason })
-        }
+        Some(reason) => Err(Error::Unavailable { op: OP, what, reason }),
     }
 }
 
@@ -104,7 +128,7 @@ fn properties(cuda: Cuda) -> DeviceProperties {
 /// Why the device has no room at once for all blocks of the launches through memory that may run side by side, by the driver's account. Of
 /// clusters none waits for another.
 fn crowded(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan) -> Result<Option<String>> {
-    let of = |pass: &Tiling| (pass.exchange == Exchange::Memory).then_some(*pass);
+    let of = |pass: &Tiling| (pass.exchange == Exchange::Memory && pass.split == 1).then_some(*pass);
     let room = [
         of(&plan.forward).map(|t| Ok((room::<PersistentForward>(cuda, dtype, name(FORWARD, cell, &t), &t)?, t))),
         of(&plan.backward).map(|t| Ok((room::<PersistentBackward>(cuda, dtype, name(BACKWARD, cell, &t), &t)?, t))),
@@ -126,7 +150,8 @@ where
     ask(cuda, name, dtype, tiling.threads(), tiling.shared)
 }
 
-/// The blocks of clusters of which not all of a pass run at once by the driver's account, as the model has it.
+/// The blocks of clusters of which not all of a pass run at once by the driver's account, as the model has it: the groups', or those that
+/// share out the depth.
 fn without_room(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan) -> Result<Option<usize>> {
     type Ask = fn(Cuda, &'static str, DType, usize, usize, usize) -> Result<usize>;
     let passes: [(_, _, Ask); 2] = [
@@ -141,23 +166,33 @@ fn without_room(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan)
             largest = largest.max(Some(t.members));
         }
     }
+    let t = &plan.backward;
+    if t.split > 1 {
+        let ask = Cuda::clusters::<Split<PersistentBackward>>;
+        let room = ask(cuda, name(BACKWARD, cell, t), dtype, t.threads(), t.shared, t.split)?;
+        if room * t.split < t.blocks_at_once() {
+            largest = largest.max(Some(t.split));
+        }
+    }
     Ok(largest)
 }
 
 /// The kernels by the sequences of their tiles: through memory once a step, of the RNN, the LSTM and the GRU (the last with more units to a
-/// block), and twice a step; and in clusters.
+/// block), the same where two or four blocks share out the depth, and twice a step; and in clusters.
 struct Names {
     once: [&'static [&'static str]; 3],
+    split: [&'static [&'static str]; 3],
     twice: [&'static str; 3],
     clusters: [&'static str; 3],
 }
 
 const FORWARD: Names = Names {
     once: [
-        &["persistent_forward_rnn8", "persistent_forward_rnn16"],
-        &["persistent_forward_lstm8", "persistent_forward_lstm16"],
-        &["persistent_forward_gru8", "persistent_forward_gru16"],
+        &["persistent_forward_rnn8", "persistent_forward_rnn16", "persistent_forward_rnn32"],
+        &["persistent_forward_lstm8", "persistent_forward_lstm16", "persistent_forward_lstm32"],
+        &["persistent_forward_gru8", "persistent_forward_gru16", "persistent_forward_gru32"],
     ],
+    split: [&[], &[], &[]],
     twice: ["persistent_forward_two8", "persistent_forward_two16", "persistent_forward_two32"],
     clusters: ["persistent_forward_cluster8", "persistent_forward_cluster16", "persistent_forward_cluster32"],
 };
@@ -167,6 +202,32 @@ const BACKWARD: Names = Names {
         &["persistent_backward_lstm8x16", "persistent_backward_lstm16x16", "persistent_backward_lstm8x32"],
         &["persistent_backward_gru8x16", "persistent_backward_gru16x16", "persistent_backward_gru8x32"],
     ],
+    split: [
+        &[
+            "persistent_backward_rnn8x16x2",
+            "persistent_backward_rnn16x16x2",
+            "persistent_backward_rnn8x32x2",
+            "persistent_backward_rnn8x16x4",
+            "persistent_backward_rnn16x16x4",
+            "persistent_backward_rnn8x32x4",
+        ],
+        &[
+            "persistent_backward_lstm8x16x2",
+            "persistent_backward_lstm16x16x2",
+            "persistent_backward_lstm8x32x2",
+            "persistent_backward_lstm8x16x4",
+            "persistent_backward_lstm16x16x4",
+            "persistent_backward_lstm8x32x4",
+        ],
+        &[
+            "persistent_backward_gru8x16x2",
+            "persistent_backward_gru16x16x2",
+            "persistent_backward_gru8x32x2",
+            "persistent_backward_gru8x16x4",
+            "persistent_backward_gru16x16x4",
+            "persistent_backward_gru8x32x4",
+        ],
+    ],
     twice: ["persistent_backward_two8", "persistent_backward_two16", "persistent_backward_two32"],
     clusters: ["persistent_backward_cluster8", "persistent_backward_cluster16", "persistent_backward_cluster32"],
 };
@@ -175,11 +236,18 @@ fn name(names: Names, cell: Cell, tiling: &Tiling) -> &'static str {
     let of = match tiling.exchange {
         Exchange::Cluster => &names.clusters[..],
         Exchange::Memory if tiling.exchanges == 2 => &names.twice,
-        Exchange::Memory => match cell {
-            Cell::Rnn(_) => names.once[0],
-            Cell::Lstm | Cell::LstmPeephole => names.once[1],
-            _ => names.once[2],
-        },
+        Exchange::Memory => {
+            let kind = match cell {
+                Cell::Rnn(_) => 0,
+                Cell::Lstm | Cell::LstmPeephole => 1,
+                _ => 2,
+            };
+            match tiling.split {
+                1 => names.once[kind],
+                2 => &names.split[kind][..3],
+                _ => &names.split[kind][3..],
+            }
+        }
     };
     match tiling.tile {
         8 if tiling.units > 16 && tiling.exchange == Exchange::Memory => of[2],
@@ -430,5 +498,10 @@ pub(super) fn backward(
         exact: (!run.cuda.tf32()).into(),
         vector: vectors(&rows, both.iter().flat_map(|p| [p.gates, p.kept])),
     };
+    if tiling.split > 1 {
+        let grid = (tiling.blocks(), tiling.threads(), tiling.shared);
+        let together = Together::AllInClusters(tiling.split as u32);
+        return lane.launch_together(name(BACKWARD, net.cell, tiling), net.dtype, grid, together, &Split(p));
+    }
     launch(lane, net, BACKWARD, tiling, p)
 }
