@@ -141,6 +141,51 @@ fn products() {
     }
 }
 
+/// A linear layer forward and back on many threads at once, over fresh memory: what each computes is what it computes alone. Where it is
+/// not, it is told what of it: the numbers that came to the device, or a product of them.
+#[test]
+fn products_of_many_threads() {
+    if !gpu() {
+        return;
+    }
+    let rounds = if crate::softgpu::present() { 3 } else { 400 };
+    let compute = |seed: u64| -> Result<Vec<Vec<f64>>> {
+        let of = |shape: &[usize], n: u64| numbers(shape, -0.5, 0.5, DType::F32, 10 * seed + n).to_device(&GPU);
+        let (tape, inputs) = (Tape::new(), [of(&[19, 4, 10], 0)?, of(&[19, 10], 1)?, of(&[19], 2)?]);
+        let [x, w, b] = inputs.each_ref().map(|input| tape.variable(input.clone()));
+        let y = x.linear(&w, Some(&b))?;
+        let dy = of(y.dims(), 3)?;
+        y.mul(&tape.constant(dy.clone()))?.sum()?.backward()?;
+        let results = [y.tensor().clone(), x.grad().unwrap(), w.grad().unwrap(), b.grad().unwrap()];
+        inputs.iter().chain([&dy]).chain(&results).map(Tensor::to_f64_vec).collect()
+    };
+    const WHAT: [&str; 8] = ["x", "w", "b", "dy", "y", "dx", "dw", "db"];
+    let want: Vec<_> = (0..8).map(|seed| compute(seed).unwrap()).collect();
+    let wrong = |seed: usize| {
+        let got = compute(seed as u64).unwrap();
+        let of = WHAT.iter().zip(got.iter().zip(&want[seed]));
+        let of = of.filter_map(|(what, (got, want))| {
+            let places: Vec<usize> = (0..want.len()).filter(|&i| got[i].to_bits() != want[i].to_bits()).collect();
+            let &first = places.first()?;
+            Some(format!(
+                "{what}: {} of {}, [{first}] {:e} not {:e}",
+                places.len(),
+                want.len(),
+                got[first],
+                want[first]
+            ))
+        });
+        of.collect::<Vec<_>>()
+    };
+    let found = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|seed| scope.spawn(move || (0..rounds).map(|round| (round, wrong(seed))).find(|(_, w)| !w.is_empty())))
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(found.is_empty(), "in rounds of threads: {found:?}");
+}
+
 #[test]
 fn indices() {
     if !gpu() {
