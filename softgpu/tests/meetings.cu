@@ -214,11 +214,14 @@ TEST(clusters_are_refused_where_they_do_not_fit) {
     set_up();
     launch_cluster("neighbours", 8, 32, 3, {}, 128, 912);
     launch_cluster("neighbours", 32, 32, 16, {}, 128, 912);
-    int clusters;
-    Attribute attribute{4, 0, {8, 1, 1}};
-    Config config{{8, 1, 1}, {1024, 1, 1}, 0, nullptr, &attribute, 1};
-    DO(cuOccupancyMaxActiveClusters(&clusters, function("neighbours"), &config));
-    SAME(clusters, 32);
+    // Two such blocks to an SM; a group has fewer than the others.
+    for (auto [size, room] : {std::pair{2u, 132}, {8u, 30}}) {
+        int clusters;
+        Attribute attribute{4, 0, {size, 1, 1}};
+        Config config{{size, 1, 1}, {1024, 1, 1}, 0, nullptr, &attribute, 1};
+        DO(cuOccupancyMaxActiveClusters(&clusters, function("neighbours"), &config));
+        SAME(clusters, room);
+    }
 }
 KERNEL(neighbours_left, Out) {
     float* shared = dynamic_shared<float>();
