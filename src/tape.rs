@@ -293,12 +293,27 @@ impl Tape {
     /// [`Error::Shape`] for a loss that has not exactly one element; [`Error::Tape`] for one of another tape, one that needs no gradient, or a
     /// consumed tape; the first error of an operation's backward.
     pub fn backward(&self, loss: &Var) -> Result<()> {
-        const OP: &str = "backward";
+        if loss.value.numel() != 1 {
+            let want =
+                "a loss of one element; reduce it with sum() or mean(), or give its gradient with backward_with()";
+            return Err(Error::shape(OP, loss.value.shape(), want));
+        }
+        self.replay(loss, || Tensor::ones(loss.value.shape(), loss.value.dtype(), &loss.value.device()))
+    }
+
+    /// The same from a value of any shape, whose gradient is given: PyTorch's `backward(gradient)`.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`], but for the number of elements; [`Error::Shape`], [`Error::DType`] or [`Error::Device`] for a gradient that is not like
+    /// the value.
+    pub fn backward_with(&self, value: &Var, gradient: &Tensor) -> Result<()> {
+        value.value.expect_like(OP, gradient)?;
+        self.replay(value, || Ok(gradient.clone()))
+    }
+
+    fn replay(&self, loss: &Var, gradient: impl FnOnce() -> Result<Tensor>) -> Result<()> {
         if !Rc::ptr_eq(&loss.tape.0, &self.0) {
             return Err(Error::tape(OP, "the loss lies on another tape"));
-        }
-        if loss.value.numel() != 1 {
-            return Err(Error::shape(OP, loss.value.shape(), "a loss of one element; reduce it with sum() or mean()"));
         }
         let (mut entries, mut inputs, mut gradients) = {
             let mut record = self.0.record.borrow_mut();
@@ -317,7 +332,7 @@ impl Tape {
             (std::mem::take(&mut record.entries), std::mem::take(&mut record.inputs), gradients)
         };
         if let Some(node) = loss.node {
-            gradients[node] = Some(Tensor::ones(loss.value.shape(), loss.value.dtype(), &loss.value.device())?);
+            gradients[node] = Some(gradient()?);
         }
         for Entry { inputs: read, outputs, replay } in entries.drain(..).rev() {
             let nodes = &inputs[read];
@@ -351,6 +366,8 @@ impl Tape {
         Ok(())
     }
 }
+
+const OP: &str = "backward";
 
 /// Adds gradients into those of the nodes that they belong to.
 fn flow(
@@ -446,6 +463,11 @@ impl Var {
     /// [`Tape::backward`] from this var.
     pub fn backward(&self) -> Result<()> {
         self.tape.backward(self)
+    }
+
+    /// [`Tape::backward_with`] from this var.
+    pub fn backward_with(&self, gradient: &Tensor) -> Result<()> {
+        self.tape.backward_with(self, gradient)
     }
 
     /// The extents.

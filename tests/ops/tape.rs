@@ -295,3 +295,39 @@ fn tapes_beside_and_inside_of_each_other() {
     y.backward().unwrap();
     assert_eq!([x, z, u].map(|x| f64s(x.grad())), [vec![6.0], vec![8.0], vec![10.0]]);
 }
+
+/// A gradient that is given flows as that of the sum of the products with it does, and stays as it is.
+#[test]
+fn backward_with_a_gradient() {
+    let gradient = |given: bool| {
+        let tape = Tape::new();
+        let x = tape.variable(Tensor::new([[1f32, -2.0], [3.0, 0.5]], &Device::Cpu).unwrap());
+        let weights = Tensor::new([[2f32, 0.25], [-1.0, 7.0]], &Device::Cpu).unwrap();
+        let y = x.mul(&x).unwrap();
+        if given {
+            y.backward_with(&weights).unwrap();
+        } else {
+            y.mul(&tape.constant(weights.clone())).unwrap().sum().unwrap().backward().unwrap();
+        }
+        assert_eq!(weights.to_vec::<f32>().unwrap(), [2.0, 0.25, -1.0, 7.0]);
+        x.grad().unwrap().to_vec::<f32>().unwrap()
+    };
+    assert_eq!(gradient(true), [4.0, -1.0, -6.0, 7.0]);
+    assert_eq!(gradient(true), gradient(false));
+
+    let tape = Tape::new();
+    let x = tape.variable(Tensor::ones([2, 3], DType::F32, &Device::Cpu).unwrap());
+    let y = x.neg().unwrap();
+    for wrong in
+        [Tensor::ones(6, DType::F32, &Device::Cpu).unwrap(), Tensor::ones([2, 3], DType::F64, &Device::Cpu).unwrap()]
+    {
+        let refused = y.backward_with(&wrong).unwrap_err().to_string();
+        assert!(refused.contains("backward"), "{refused}");
+    }
+    // Nothing was consumed; where it leads nowhere it says so.
+    let right = Tensor::ones([2, 3], DType::F32, &Device::Cpu).unwrap();
+    assert!(tape.constant(right.clone()).backward_with(&right).is_err());
+    y.backward_with(&right).unwrap();
+    assert_eq!(x.grad().unwrap().to_vec::<f32>().unwrap(), [-1.0; 6]);
+    assert!(y.backward_with(&right).is_err(), "a second time");
+}
