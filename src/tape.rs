@@ -37,6 +37,8 @@ use crate::{
     tensor::Tensor,
 };
 
+const OP: &str = "backward";
+
 /// The gradients of an entry's outputs, in order (`None` where nothing flowed back) → those of its inputs, in order.
 pub type Backward = Box<dyn FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>>>;
 
@@ -311,6 +313,7 @@ impl Tape {
         self.replay(value, || Ok(gradient.clone()))
     }
 
+    /// From a value whose gradient is asked for once nothing is wrong with the tape.
     fn replay(&self, loss: &Var, gradient: impl FnOnce() -> Result<Tensor>) -> Result<()> {
         if !Rc::ptr_eq(&loss.tape.0, &self.0) {
             return Err(Error::tape(OP, "the loss lies on another tape"));
@@ -367,8 +370,6 @@ impl Tape {
     }
 }
 
-const OP: &str = "backward";
-
 /// Adds gradients into those of the nodes that they belong to.
 fn flow(
     gradients: &mut [Option<Tensor>],
@@ -378,7 +379,7 @@ fn flow(
     let outgoing = outgoing.into_iter();
     if outgoing.len() != nodes.len() {
         return Err(Error::tape(
-            "backward",
+            OP,
             format!(
                 "an operation of {} inputs returned {} gradients; return one, or None, per input",
                 nodes.len(),

@@ -9,10 +9,10 @@ namespace softgpu {
 std::vector<Device> devices;
 
 namespace {
-// SMs, memory, shared memory (opt-in per block; per SM), blocks and threads per SM, L2, clocks, bus, SMs of a GPC (for
-// clusters), and the ratio of f32 to f64 throughput.
+// SMs, memory, shared memory (opt-in per block; per SM), blocks and threads per SM, L2, clocks, bus, whether there are
+// clusters, and the ratio of f32 to f64 throughput.
 const Model models[] = {
-    {"h200", "NVIDIA H200", 9, 0, 132, size_t(143771) << 20, 227 << 10, 228 << 10, 32, 2048, 50 << 20, 1980000, 3201000, 6144, 16, 2},
+    {"h200", "NVIDIA H200", 9, 0, 132, size_t(143771) << 20, 227 << 10, 228 << 10, 32, 2048, 50 << 20, 1980000, 3201000, 6144, 1, 2},
     {"a100", "NVIDIA A100-SXM4-80GB", 8, 0, 108, size_t(80) << 30, 163 << 10, 164 << 10, 32, 2048, 40 << 20, 1410000, 1593000, 5120, 0, 2},
     {"t4", "Tesla T4", 7, 5, 40, size_t(15) << 30, 64 << 10, 64 << 10, 16, 1024, 4 << 20, 1590000, 5001000, 256, 0, 32},
 };

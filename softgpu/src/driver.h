@@ -102,7 +102,7 @@ struct Model {
     const char *key, *name;
     int major, minor, sms;
     size_t memory;
-    int shared_optin, shared_sm, blocks_sm, threads_sm, l2, clock_khz, memory_clock_khz, bus_bits, sms_per_gpc, double_ratio;
+    int shared_optin, shared_sm, blocks_sm, threads_sm, l2, clock_khz, memory_clock_khz, bus_bits, clusters, double_ratio;
 };
 struct Device {
     const Model* model;

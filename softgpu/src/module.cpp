@@ -59,14 +59,12 @@ int blocks_per_sm(const Device& device, const Function& function, uint64_t threa
     return int(std::min({uint64_t(m.threads_sm) / 32 / warps, uint64_t(m.shared_sm) / shared, uint64_t(m.blocks_sm)}));
 }
 
-// A cluster lies within one group of SMs. Those of a large Hopper are not all of one size: an H200 said that it has room for 66 clusters of
+// A cluster lies within one group of SMs. They are not all of one size: an H200, the one model with clusters, said that it has room for 66 clusters of
 // two blocks that have an SM each, for 30 of four, 15 of eight and 7 of sixteen.
 int clusters_on_device(const Device& device, const Function& function, uint64_t threads, size_t shared_bytes, unsigned size) {
     static const int hopper[] = {18, 18, 18, 18, 18, 16, 16, 10};
-    const Model& m = *device.model;
-    if (!m.sms_per_gpc || !size || size > unsigned(std::atoi(setting("SOFTGPU_CLUSTER", "16").c_str()))) return 0;
+    if (!device.model->clusters || !size || size > unsigned(std::atoi(setting("SOFTGPU_CLUSTER", "16").c_str()))) return 0;
     const int each = blocks_per_sm(device, function, threads, shared_bytes);
-    if (m.sms != 132) return each * m.sms_per_gpc / int(size) * (m.sms / m.sms_per_gpc);
     int all = 0;
     for (int sms : hopper) all += each * sms / int(size);
     return all;

@@ -38,7 +38,7 @@ const ONCE_EXCHANGE: usize = 1100;
 const ONCE_GO: usize = 900;
 const ONCE_L2_BYTES: usize = 20;
 /// Tiles side by side there, and what one more go forward costs where they are not: an H200 took 2.5 µs a step for 512 units and 64 sequences in
-/// one go of sixteen to a group, 2.9 in two of eight (LSTM in bf16; a GRU 2.3 and 3.0).
+/// one go of sixteen to a group, 2.9 in two of eight (LSTM in bf16; a GRU 2.3 and 2.9).
 const ONCE_TILES: usize = 2;
 const ONCE_NARROW: usize = 300;
 /// The same in a cluster, which took 2.2 µs a step with nothing to do where the way through memory took 1.2; and what a multiprocessor

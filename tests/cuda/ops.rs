@@ -141,8 +141,8 @@ fn products() {
     }
 }
 
-/// A linear layer forward and back on many threads at once, over fresh memory: what each computes is what it computes alone. Where it is
-/// not, it is told what of it: the numbers that came to the device, or a product of them.
+/// A linear layer forward and back on many threads at once: what each computes is what it computes alone. Where it is not, it is told what
+/// of it: the numbers that came to the device, or a product of them.
 #[test]
 fn products_of_many_threads() {
     if !gpu() {
