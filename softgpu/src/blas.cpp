@@ -1,14 +1,20 @@
-// libcublas.so: handles and the matrix products. A product is a piece of work on its handle's stream, like a kernel.
+// libcublas.so: handles and the matrix products. A product is work on its handle's stream: one kernel, or where the sums have room in
+// the handle's workspace two, the second of which takes them from there. The card does likewise where it divides the depth.
 #include "driver.h"
 #include "gemm.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <thread>
 
 using namespace softgpu;
 
 namespace {
 // Results of cuBLAS.
 enum : int { OK = 0, BLAS_NOT_INITIALIZED = 1, BLAS_INVALID_VALUE = 7, EXECUTION_FAILED = 13, BLAS_NOT_SUPPORTED = 15 };
+
+// The most bytes of sums that go through the workspace: larger products only take longer.
+constexpr int64_t most_handed_on = 1 << 16;
 
 constexpr uint32_t magic = 0xb1a5b1a5;
 struct Handle {
@@ -82,35 +88,58 @@ int run(Handle* handle, const Gemm& g) {
     Gemm copy = g;
     void* workspace = handle->workspace;
     size_t workspace_bytes = handle->workspace_bytes;
+    int64_t sums_bytes = g.m * g.n * (wide ? 8 : 4);
+    bool hands_on = workspace && g.batch * sums_bytes <= std::min<int64_t>(most_handed_on, int64_t(workspace_bytes));
+    auto scalars = [=](double& al, double& be) -> std::string {
+        al = alpha, be = beta;
+        std::string trouble = operand_trouble(workspace, workspace_bytes);
+        if (!trouble.empty()) return "the workspace: " + trouble;
+        if (on_host) return {};
+        for (const void* at : {copy.alpha, copy.beta})
+            if (!(trouble = operand_trouble(at, wide ? 8 : half ? 2 : 4)).empty()) return "a scalar on the device: " + trouble;
+        al = scalar(copy.alpha, wide, half), be = scalar(copy.beta, wide, half);
+        return {};
+    };
+    auto extent = [](int64_t rows, int64_t columns, int64_t stride, Type type) {
+        return rows && columns ? size_t(((columns - 1) * stride + rows) * size_of(type)) : 0;
+    };
     auto work = [=]() -> std::string {
-        double al = alpha, be = beta;
-        std::string workspace_trouble = operand_trouble(workspace, workspace_bytes);
-        if (!workspace_trouble.empty()) return "the workspace: " + workspace_trouble;
-        if (!on_host) {
-            for (const void* at : {copy.alpha, copy.beta}) {
-                std::string trouble = operand_trouble(at, wide ? 8 : half ? 2 : 4);
-                if (!trouble.empty()) return "a scalar on the device: " + trouble;
-            }
-            al = scalar(copy.alpha, wide, half), be = scalar(copy.beta, wide, half);
-        }
-        auto extent = [&](int64_t rows, int64_t columns, int64_t stride, Type type) {
-            return rows && columns ? size_t(((columns - 1) * stride + rows) * size_of(type)) : 0;
-        };
+        double al, be;
+        std::string trouble = scalars(al, be);
+        if (!trouble.empty()) return trouble;
         for (int64_t i = 0; i < copy.batch; ++i) {
             const char* a = static_cast<const char*>(copy.a) + i * copy.stride_a * size_of(type_a);
             const char* b = static_cast<const char*>(copy.b) + i * copy.stride_b * size_of(type_b);
             char* c = static_cast<char*>(copy.c) + i * copy.stride_c * size_of(type_c);
-            std::string trouble;
             bool multiplies = al != 0 && copy.k;
             if (multiplies && !(trouble = operand_trouble(a, extent(rows_a, columns_a, copy.lda, type_a))).empty()) return "A: " + trouble;
             if (multiplies && !(trouble = operand_trouble(b, extent(rows_b, columns_b, copy.ldb, type_b))).empty()) return "B: " + trouble;
             if (!(trouble = operand_trouble(c, extent(copy.m, copy.n, copy.ldc, type_c))).empty()) return "C: " + trouble;
-            multiply(copy.m, copy.n, al != 0 ? copy.k : 0, al, {a, type_a, rows_a, columns_a, copy.lda, copy.op_a != 0},
-                     {b, type_b, rows_b, columns_b, copy.ldb, copy.op_b != 0}, be, c, type_c, copy.ldc, wide, tf32);
+            Matrix of_a{a, type_a, rows_a, columns_a, copy.lda, copy.op_a != 0}, of_b{b, type_b, rows_b, columns_b, copy.ldb, copy.op_b != 0};
+            int64_t depth = al != 0 ? copy.k : 0;
+            if (hands_on)
+                multiply(copy.m, copy.n, depth, 1, of_a, of_b, 0, static_cast<char*>(workspace) + i * sums_bytes,
+                         wide ? Type::f64 : Type::f32, copy.m, wide, tf32);
+            else multiply(copy.m, copy.n, depth, al, of_a, of_b, be, c, type_c, copy.ldc, wide, tf32);
         }
         return {};
     };
-    return enqueue_gemm(handle->stream, g.call, uint64_t(2 * g.m * g.n * g.k * g.batch), work) ? EXECUTION_FAILED : OK;
+    if (enqueue_gemm(handle->stream, g.call, uint64_t(2 * g.m * g.n * g.k * g.batch), work)) return EXECUTION_FAILED;
+    if (!hands_on) return OK;
+    auto rest = [=]() -> std::string {
+        double al, be;
+        std::string trouble = scalars(al, be);
+        if (!trouble.empty()) return trouble;
+        for (int64_t i = 0; i < copy.batch; ++i) {
+            char* c = static_cast<char*>(copy.c) + i * copy.stride_c * size_of(type_c);
+            if (!(trouble = operand_trouble(c, extent(copy.m, copy.n, copy.ldc, type_c))).empty()) return "C: " + trouble;
+            finish(copy.m, copy.n, al, static_cast<const char*>(workspace) + i * sums_bytes, be, c, type_c, copy.ldc, wide);
+        }
+        return {};
+    };
+    // Between two launches other threads may come, and do.
+    std::this_thread::yield();
+    return enqueue_call(handle->stream, g.call, rest) ? EXECUTION_FAILED : OK;
 }
 }  // namespace
 
@@ -139,7 +168,7 @@ API cublasGetStream_v2(Handle* handle, void** stream) {
     *stream = handle->stream;
     return OK;
 }
-// Not used, but it must be real now, and there when the stream comes to a product.
+// It must be real now, and there when the stream comes to a product.
 API cublasSetWorkspace_v2(Handle* handle, void* workspace, size_t bytes) {
     HANDLE(handle);
     if (reinterpret_cast<uintptr_t>(workspace) % 256) return BLAS_INVALID_VALUE;

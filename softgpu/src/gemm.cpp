@@ -108,6 +108,13 @@ template <class T>
 std::unique_ptr<T, Free> buffer(size_t n) { return std::unique_ptr<T, Free>(static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) + 63) / 64 * 64))); }
 
 template <class T>
+void finish_one(double alpha, T sum, double beta, void* c, Type type_c, int64_t at) {
+    T value = T(alpha) * sum;
+    if (beta != 0) value += T(beta) * read<T>(c, type_c, at, false);  // with beta 0, C is not read
+    write(c, type_c, at, value);
+}
+
+template <class T>
 void product(int64_t m, int64_t n, int64_t k, double alpha, const Matrix& a, const Matrix& b, double beta, void* c, Type type_c, int64_t stride_c, bool tf32) {
     constexpr int mc = mr<T> * mc_tiles, nc = nr * nc_tiles;
     auto packed_a = buffer<T>(size_t(mc) * kc), packed_b = buffer<T>(size_t(nc) * kc), sums = buffer<T>(size_t(mc) * nc);
@@ -127,10 +134,7 @@ void product(int64_t m, int64_t n, int64_t k, double alpha, const Matrix& a, con
             }
             for (int64_t j = 0; j < columns; ++j)
                 for (int64_t i = 0; i < rows; ++i) {
-                    int64_t at = (j0 + j) * stride_c + i0 + i;
-                    T value = T(alpha) * sums.get()[j * mc + i];
-                    if (beta != 0) value += T(beta) * read<T>(c, type_c, at, false);  // with beta 0, C is not read
-                    write(c, type_c, at, value);
+                    finish_one(alpha, sums.get()[j * mc + i], beta, c, type_c, (j0 + j) * stride_c + i0 + i);
                 }
         }
     }
@@ -141,6 +145,14 @@ void multiply(int64_t m, int64_t n, int64_t k, double alpha, const Matrix& a, co
               int64_t stride_c, bool wide, bool tf32) {
     if (wide) product<double>(m, n, k, alpha, a, b, beta, c, type_c, stride_c, false);
     else product<float>(m, n, k, alpha, a, b, beta, c, type_c, stride_c, tf32);
+}
+
+void finish(int64_t m, int64_t n, double alpha, const void* sums, double beta, void* c, Type type_c, int64_t stride_c, bool wide) {
+    for (int64_t j = 0; j < n; ++j)
+        for (int64_t i = 0; i < m; ++i) {
+            if (wide) finish_one(alpha, static_cast<const double*>(sums)[j * m + i], beta, c, type_c, j * stride_c + i);
+            else finish_one(alpha, static_cast<const float*>(sums)[j * m + i], beta, c, type_c, j * stride_c + i);
+        }
 }
 
 double half_value(unsigned short bits) { return double(widen(f16{bits})); }

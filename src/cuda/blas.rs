@@ -1,10 +1,7 @@
 //! cuBLAS: matrix products. It counts columns first, so row-major matrices are handed to it as their transposes, and the two
 //! factors change places.
 
-use std::{
-    ffi::c_void,
-    sync::{Mutex, MutexGuard, atomic::Ordering},
-};
+use std::{ffi::c_void, sync::atomic::Ordering};
 
 use cudarc::{
     cublas::{result, sys},
@@ -32,14 +29,6 @@ pub struct Blas {
     _workspace: Buffer,
 }
 
-/// Held by every call of cuBLAS, whichever its handle: products of several threads have been wrong on a card (docs/decisions.md), and a
-/// call takes microseconds.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner())
-}
-
 // SAFETY: a handle may move between threads; the context's lock sees that one at a time uses it.
 unsafe impl Send for Blas {}
 
@@ -56,7 +45,6 @@ impl Blas {
         let bytes = if context.handles.capability.0 >= 9 { 32 << 20 } else { 4 << 20 };
         let workspace = Buffer::new(context, OP, DType::U32, bytes / 4)?;
         let made = || -> Result<_, result::CublasError> {
-            let _one = one_at_a_time();
             let handle = result::create_handle()?;
             // SAFETY: handle and stream live as long as the process, and the workspace as long as the handle. Halves are summed
             // in f32 throughout.
@@ -162,7 +150,6 @@ pub fn product(
     // The device's gate comes before the handle's lock.
     let call = || {
         let blas = blas.lock().unwrap_or_else(|e| e.into_inner());
-        let _one = one_at_a_time();
         call(blas.handle)
     };
     context.handles.with(OP, || Ok(call()))?.map_err(|e| error(context, e))

@@ -82,8 +82,12 @@ impl Graph {
 
     /// Queues all of it on a lane.
     pub fn launch(&self, context: &Context, op: &'static str, lane: &Lane) -> Result<()> {
-        // SAFETY: graph and stream live.
-        context.handles.with(op, || unsafe { result::graph::launch(self.exec, lane.stream) })
+        // The gate comes before the handle's lock.
+        context.handles.with(op, || {
+            let _products = lane.products();
+            // SAFETY: graph and stream live.
+            unsafe { result::graph::launch(self.exec, lane.stream) }
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //! on which everything else runs; whoever uses another makes it wait for lane 0 first and lane 0 wait for it at the end, so
 //! that memory may be handed out again in the order of lane 0.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use cudarc::driver::{result, sys};
 
@@ -60,6 +60,12 @@ impl Lane {
                 Ok(self.blas.get_or_init(|| Mutex::new(blas)))
             }
         }
+    }
+
+    /// Held while a product is queued, which may be several kernels that hand on what they have in the handle's workspace: none of
+    /// another product's may come between, nor a graph's that was captured of this lane. `None`: there has been no product.
+    pub fn products(&self) -> Option<MutexGuard<'_, Blas>> {
+        Some(self.blas.get()?.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     /// What is queued on this lane from here on waits for what is on `other` now.

@@ -1,5 +1,7 @@
 //! Elementwise functions, reductions, softmax, products, indices, random numbers.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var};
 
 use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, extents, gpu, numbers, same_bits};
@@ -141,16 +143,18 @@ fn products() {
     }
 }
 
-/// A linear layer forward and back on many threads at once: what each computes is what it computes alone. Where it is not, it is told what
-/// of it: the numbers that came to the device, or a product of them.
+/// A linear layer forward and back on many threads at once, with captured steps replayed beside them: what each computes is what it computes
+/// alone. cuBLAS makes a product of several kernels, which hand on sums in the handle's workspace, and a replay has products too. Where
+/// something differs, it is told what: the numbers that came to the device, or a product of them.
 #[test]
 fn products_of_many_threads() {
     if !gpu() {
         return;
     }
-    let rounds = if crate::softgpu::present() { 3 } else { 400 };
+    let rounds = if crate::softgpu::present() { 12 } else { 400 };
     let compute = |seed: u64| -> Result<Vec<Vec<f64>>> {
-        let of = |shape: &[usize], n: u64| numbers(shape, -0.5, 0.5, DType::F32, 10 * seed + n).to_device(&GPU);
+        let dtype = if seed % 2 == 0 { DType::F32 } else { DType::F64 };
+        let of = |shape: &[usize], n: u64| numbers(shape, -0.5, 0.5, dtype, 10 * seed + n).to_device(&GPU);
         let (tape, inputs) = (Tape::new(), [of(&[19, 4, 10], 0)?, of(&[19, 10], 1)?, of(&[19], 2)?]);
         let [x, w, b] = inputs.each_ref().map(|input| tape.variable(input.clone()));
         let y = x.linear(&w, Some(&b))?;
@@ -177,13 +181,32 @@ fn products_of_many_threads() {
         });
         of.collect::<Vec<_>>()
     };
+    let left = AtomicUsize::new(8);
     let found = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| crate::captured::replay_while(|| left.load(Relaxed) > 0).unwrap());
+        }
         let threads: Vec<_> = (0..8)
-            .map(|seed| scope.spawn(move || (0..rounds).map(|round| (round, wrong(seed))).find(|(_, w)| !w.is_empty())))
+            .map(|seed| {
+                let left = &left;
+                scope.spawn(move || {
+                    let _done = Done(left);
+                    (0..rounds).map(|round| (round, wrong(seed))).find(|(_, w)| !w.is_empty())
+                })
+            })
             .collect();
         threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     assert!(found.is_empty(), "in rounds of threads: {found:?}");
+}
+
+/// Counts down, also where its thread panics.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 #[test]
