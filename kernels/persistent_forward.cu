@@ -46,8 +46,9 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
     const SharedPlace states = SharedPlace(of_sums + sums.floats(cells)) + threadIdx.x * 4;
 
     // Who has no cell does as if it had the last, and stores nothing.
-    const bool busy = warp_in_block() * 32 < cells;
-    const Cell cell(threadIdx.x, octets);
+    const unsigned thread = kept(threadIdx.x), lane = thread % 32;
+    const bool busy = thread < cells;
+    const Cell cell(thread, octets);
     const bool mine = busy && cell.unit < me.units;
     const unsigned unit = me.first_unit + min(cell.unit, me.units - 1);
     const bool variant = p.cell == CELL_RNN_RELU || p.cell == CELL_LSTM_PEEPHOLE;
@@ -58,20 +59,61 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
 #pragma unroll
         for (unsigned k = 0; k < 3; ++k) peephole[k] = widen(at<const T>(pass.peephole)[k * hidden + unit]);
     const float* pre_of = at<const float>(pass.pre) + unit;
-    T* exchange = at<T>(pass.exchange);
-    const unsigned part = stretch.begin * CHUNK<T> + lane_in_warp() % 4 * EACH<T>;
-    const unsigned char* own = reinterpret_cast<const unsigned char*>(exchange + part);
-    const unsigned char* initial = reinterpret_cast<const unsigned char*>(at<const T>(pass.initial) + part);
+    T* exchange = at<T>(pass.exchange) + unit;
+    auto part_of = [&](uint64_t rows) { return reinterpret_cast<const unsigned char*>(at<const T>(rows) + (stretch.begin * CHUNK<T> + lane % 4 * EACH<T>)); };
+    const unsigned char* own = part_of(pass.exchange);
+    // Registers allow it.
+    if (TILES == 1) pre_of = kept(pre_of), exchange = kept(exchange), own = kept(own);
     auto from_input = [](unsigned g) { return KIND != GRU || g != 2; };
     __syncthreads();
 
     const int forth = pass.reverse ? -1 : 1;
     int t = pass.reverse ? int(p.steps) - 1 : 0;
-    StepRows before(p, -1), now(p, t), next(p, -1);
+    StepRows before(p, -1), now(p, t), next(p, t + forth);
+    // Found of a turn, a tile's part of a step, while the one before waits: `from` are the rows of the exchange that a lane's columns
+    // read, or with INITIAL those of the initial states; the others are of the thread's own cell.
+    constexpr unsigned INITIAL = 1u << 31;
+    struct Ahead {
+        bool there, due, goes_on, had;
+        unsigned from[TILES], tile, n, row;
+    } ahead;
+    unsigned s = 0, tile = 0;
+    auto look_ahead = [&] {
+        ahead.there = false;
+#pragma unroll 1
+        for (; s < unsigned(p.steps); ++s, tile = 0, t += forth, before = now, now = next, next = StepRows(p, t + forth)) {
+            const unsigned begin = me.first + tile * columns;
+            const unsigned count = tile < tiles && begin < me.last ? now.in(begin, min(columns, me.last - begin)) : 0;
+            // Where a tile has no sequences those behind it have none.
+            if (!count) continue;
+            const unsigned earlier = min(before.in(begin, columns), count), column = min(cell.column, count - 1);
+            ahead.there = true, ahead.tile = tile++;
+            // Columns beyond the last are like it, and nobody's.
+#pragma unroll
+            for (unsigned i = 0; i < TILES; ++i) {
+                const unsigned column = min(i * COLUMNS + lane / 4, count - 1);
+                ahead.from[i] = begin + column + (column < earlier ? before.first : INITIAL);
+            }
+            ahead.due = mine && cell.column < count, ahead.had = column < earlier;
+            ahead.n = begin + column, ahead.row = now.first + ahead.n, ahead.goes_on = ahead.n < next.count;
+            if (ahead.due && ahead.goes_on) {
+                const unsigned row = next.first + ahead.n;
+                const float* pre = pre_of + uint64_t(row) * (GATES<KIND> * hidden);
+#pragma unroll
+                for (unsigned g = 0; g < GATES<KIND>; ++g)
+                    if (from_input(g)) prefetch_l2(pre + g * hidden);
+                // Where it will be written, and then read by all: lest they wait for memory beyond L2.
+                prefetch_l2(exchange + uint64_t(row) * length);
+            }
+            return;
+        }
+    };
+    look_ahead();
+    const bool late = looks_late<T, KIND>(tiles, hidden);
     unsigned turn = 0;
     // What is left to do of a turn once the others have what they wait for; done while the next turn waits.
     float a[4] = {}, h = 0, carried = 0;
-    unsigned row = 0, n = 0, row_next = 0;
+    unsigned row = 0, n = 0;
     bool due = false, goes_on = false;
     auto finish = [&] {
         if (!due) return;
@@ -89,76 +131,55 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
             at<float>(pass.cells)[uint64_t(p.training ? row : n) * hidden + unit] = carried;
             MOVED(global_out, 4);
         }
-        if (goes_on) {
-            const float* pre = pre_of + uint64_t(row_next) * (GATES<KIND> * hidden);
-#pragma unroll
-            for (unsigned g = 0; g < GATES<KIND>; ++g)
-                if (from_input(g)) prefetch_l2(pre + g * hidden);
-            // Where it will be written, and then read by all: lest they wait for memory beyond L2.
-            prefetch_l2(exchange + uint64_t(row_next) * length + unit);
-        }
     };
 #pragma unroll 1
-    for (unsigned s = 0; s < unsigned(p.steps); ++s) {
-#pragma unroll 1
-        for (unsigned tile = 0; tile < tiles; ++tile) {
-            const unsigned begin = me.first + tile * columns, count = begin < me.last ? now.in(begin, min(columns, me.last - begin)) : 0;
-            if (!count) {
-                if (tile == 0) next = StepRows(p, t + forth);
-                break;
-            }
-            const unsigned earlier = min(before.in(begin, columns), count);
-            // Columns beyond the last are like it, and nobody's.
-            const unsigned char* from[TILES];
+    while (ahead.there) {
+        if (busy) finish();
+        const unsigned char* from[TILES];
 #pragma unroll
-            for (unsigned i = 0; i < TILES; ++i) {
-                const unsigned column = min(i * COLUMNS + lane_in_warp() / 4, count - 1), place = begin + column;
-                from[i] = column < earlier ? own + uint64_t(before.first + place) * row_bytes : initial + uint64_t(place) * row_bytes;
-            }
-            if (busy) finish();
-            if (tile == 0) next = StepRows(p, t + forth);
-            // What is the thread's own comes while it waits for the others.
-            const unsigned column = min(cell.column, count - 1);
-            due = mine && cell.column < count;
-            n = begin + column, row = now.first + n, row_next = next.first + n, goes_on = n < next.count;
-            if (busy) {
-                const float* pre = pre_of + uint64_t(row) * (GATES<KIND> * hidden);
+        for (unsigned i = 0; i < TILES; ++i)
+            from[i] = (ahead.from[i] & INITIAL ? part_of(pass.initial) : own) + uint64_t(ahead.from[i] & ~INITIAL) * row_bytes;
+        const unsigned state = ahead.tile * THREADS * 4;
+        const bool had = ahead.had;
+        due = ahead.due, n = ahead.n, row = ahead.row, goes_on = ahead.goes_on;
+        if (late) look_ahead();
+        Batches<HELD, TILES> rows;
+        begin_stretch<HELD, TILES>(rows, from, stretch.count);
+        // What is the thread's own comes while it waits for the others.
+        if (busy) {
+            const float* pre = pre_of + uint64_t(row) * (GATES<KIND> * hidden);
 #pragma unroll
-                for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] = from_input(g) ? pre[g * hidden] : 0.0f;
-                if (due) MOVED(global_in, GATES<KIND> * 4 - (KIND == GRU ? 4 : 0));
-                if (KIND != RNN && column < earlier) {
-                    float state[1];
-                    states.load(state, tile * THREADS * 4);
-                    carried = state[0];
-                } else if (KIND == LSTM) {
-                    carried = pass.c_first ? at<const float>(pass.c_first)[uint64_t(n) * hidden + unit] : 0.0f;
-                } else if (KIND == GRU) {
-                    carried = pass.h_first ? widen(at<const T>(pass.h_first)[uint64_t(n) * hidden + unit]) : 0.0f;
-                }
+            for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] = from_input(g) ? pre[g * hidden] : 0.0f;
+            if (due) MOVED(global_in, GATES<KIND> * 4 - (KIND == GRU ? 4 : 0));
+            if (KIND != RNN && had) {
+                float value[1];
+                states.load(value, state);
+                carried = value[0];
+            } else if (KIND == LSTM) {
+                carried = pass.c_first ? at<const float>(pass.c_first)[uint64_t(n) * hidden + unit] : 0.0f;
+            } else if (KIND == GRU) {
+                carried = pass.h_first ? widen(at<const T>(pass.h_first)[uint64_t(n) * hidden + unit]) : 0.0f;
             }
-            if (stretch.count) {
-                Batches<HELD, TILES> rows;
-                begin_stretch<HELD, TILES>(rows, from, stretch.count);
-                float products[Sixteens<EIGHTS>::count][TILES][4] = {};
-                multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
-                sums.store(turn, products, octets);
-            }
-            __syncthreads();
-            if (busy) {
-                float total[V] = {};
-                sums.total(total, turn, threadIdx.x);
-#pragma unroll
-                for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] += bias[g];
-#pragma unroll
-                for (unsigned g = 0; g < PRODUCTS<KIND>; ++g) a[g] += total[g % V];
-                h = cell_forward<T, KIND>(a, carried, peephole, variant);
-                tell(exchange + uint64_t(row) * length + unit, h, cell.unit, due);
-                if (KIND != RNN) states.store(tile * THREADS * 4, carried);
-            }
-            ++turn;
         }
-        t += forth;
-        before = now, now = next;
+        if (!late) look_ahead();
+        if (stretch.count) {
+            float products[Sixteens<EIGHTS>::count][TILES][4];
+            multiply_stretch<T, EIGHTS, HELD, TILES>(products, stretch, rows, from, octets, p.exact);
+            sums.store(turn, products, octets);
+        }
+        __syncthreads();
+        if (busy) {
+            float total[V] = {};
+            sums.total(total, turn);
+#pragma unroll
+            for (unsigned g = 0; g < GATES<KIND>; ++g) a[g] += bias[g];
+#pragma unroll
+            for (unsigned g = 0; g < PRODUCTS<KIND>; ++g) a[g] += total[g % V];
+            h = cell_forward<T, KIND>(a, carried, peephole, variant);
+            tell(exchange + uint64_t(row) * length, h, cell.unit, due);
+            if (KIND != RNN) states.store(state, carried);
+        }
+        ++turn;
     }
     if (busy) finish();
 }

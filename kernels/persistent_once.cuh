@@ -35,6 +35,7 @@ struct Sixteens {
 template <class T, unsigned EIGHTS, unsigned HELD>
 struct Stretch {
     unsigned begin, count;  // chunks
+    unsigned each;          // of the warps that have most
     unsigned used;          // of the eights: the others are zeros
     uint4 held[HELD ? HELD : 1][EIGHTS];
     SharedPlace rest;
@@ -44,8 +45,9 @@ struct Stretch {
     template <class F, class V>
     __device__ __forceinline__ Stretch(unsigned chunks, unsigned used, uint4* shared, uint64_t stride, bool vector, F element, V valid)
         : used(used), rest(shared) {
-        const unsigned each = (chunks + WARPS - 1) / WARPS, warp = warp_in_block(), lane = lane_in_warp();
-        begin = min(warp * each, chunks), count = min(each, chunks - begin);
+        const unsigned warp = warp_in_block(), lane = lane_in_warp();
+        each = (chunks + WARPS - 1) / WARPS;
+        begin = kept(min(warp * each, chunks)), count = kept(min(each, chunks - begin));
         uint4* mine = shared + warp * (each > HELD ? each - HELD : 0) * used * 32 + lane;
         rest = SharedPlace(mine);
         auto load = [&](unsigned chunk, unsigned eight) {
@@ -111,6 +113,12 @@ __device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned c
     }
 }
 
+// Whether a turn finds what the next one needs before it looks for what the others write, and not while it waits for that.
+template <class T, unsigned KIND>
+__device__ __forceinline__ bool looks_late(unsigned, unsigned) {
+    return true;
+}
+
 // Chunks that are loaded together, and how many such loads are under way at once: as many as there are and registers allow.
 template <unsigned TILES> constexpr unsigned BATCH = 4 / TILES;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
@@ -131,22 +139,36 @@ __device__ __forceinline__ void begin_stretch(Batches<HELD, TILES>& rows, const 
     for (unsigned b = 0; b < UNDER_WAY<HELD, TILES>; ++b) load_rows(rows[b], from, b * BATCH<TILES>, count);
 }
 
+// Sums that grow side by side, for a tensor core takes long for each, and are added at the end.
+template <unsigned EIGHTS, unsigned TILES>
+constexpr unsigned CHAINS = Sixteens<EIGHTS>::count * TILES >= 4 ? 1 : 4 / (Sixteens<EIGHTS>::count * TILES);
+
 // This warp's sums of its stretch's weights × rows. octets: how many eights of units there are.
 template <class T, unsigned EIGHTS, unsigned HELD, unsigned TILES>
-__device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
+__device__ __forceinline__ void multiply_stretch(float (&to)[Sixteens<EIGHTS>::count][TILES][4], const Stretch<T, EIGHTS, HELD>& stretch,
                                                  Batches<HELD, TILES>& rows, const unsigned char* const (&from)[TILES], unsigned octets,
                                                  bool exact) {
     using S = Sixteens<EIGHTS>;
-    constexpr unsigned EACH_BATCH = BATCH<TILES>, BATCHES = HELD / EACH_BATCH, WAY = UNDER_WAY<HELD, TILES>;
+    constexpr unsigned EACH_BATCH = BATCH<TILES>, BATCHES = HELD / EACH_BATCH, WAY = UNDER_WAY<HELD, TILES>, ALL = CHAINS<EIGHTS, TILES>;
     static_assert(HELD % EACH_BATCH == 0);
-    auto chunk = [&](const uint4 (&weights)[EIGHTS], const uint4 (&rows)[TILES]) {
+    float sums[ALL][S::count][TILES][4] = {};
+    auto chunk = [&](unsigned chain, const uint4 (&weights)[EIGHTS], const uint4 (&rows)[TILES]) {
         constexpr uint4 zero{0, 0, 0, 0};
 #pragma unroll
         for (unsigned m = 0; m < S::count; ++m) {
-            if (S::octet(m) >= octets) break;
+            if (S::octet(m) > 0 && S::octet(m) >= octets) break;
+            const uint4 &low = weights[S::low(m)], &high = S::high(m) == NONE ? zero : weights[S::high(m) % EIGHTS];
 #pragma unroll
-            for (unsigned tile = 0; tile < TILES; ++tile)
-                multiply<T>(sums[m][tile], weights[S::low(m)], S::high(m) == NONE ? zero : weights[S::high(m) % EIGHTS], rows[tile], exact);
+            for (unsigned tile = 0; tile < TILES; ++tile) {
+                const uint4& x = rows[tile];
+                if constexpr (ALL == 1) {
+                    multiply<T>(sums[0][m][tile], low, high, x, exact);
+                } else {
+                    Mma<T> first(sums[2 * chain % ALL][m][tile]), second(sums[(2 * chain + 1) % ALL][m][tile]);
+                    multiply<T>(first, {low.x, high.x, low.y, high.y}, {x.x, x.y}, exact);
+                    multiply<T>(second, {low.z, high.z, low.w, high.w}, {x.z, x.w}, exact);
+                }
+            }
         }
     };
     [[maybe_unused]] auto from_shared = [&](unsigned first, unsigned i, const uint4 (&rows)[TILES]) {
@@ -155,51 +177,64 @@ __device__ __forceinline__ void multiply_stretch(float (&sums)[Sixteens<EIGHTS>:
         for (unsigned e = 0; e < EIGHTS; ++e)
             weights[e] = e < stretch.used ? stretch.rest.load(((first + i - HELD) * stretch.used + e) * 512) : uint4{0, 0, 0, 0};
         MOVED(shared_in, stretch.used * 16);
-        chunk(weights, rows);
+        chunk(i, weights, rows);
     };
     if constexpr (HELD > 0) {
+        // A shorter warp multiplies zeros with the others: branches that all warps take alike cost least.
 #pragma unroll
         for (unsigned b = 0; b < BATCHES; ++b) {
-            if (b * EACH_BATCH >= stretch.count) break;
+            if (b * EACH_BATCH >= stretch.each) break;
             settle(rows[b % WAY], from, b * EACH_BATCH);
-            MOVED(global_in, min(EACH_BATCH, stretch.count - b * EACH_BATCH) * TILES * 16);
+            MOVED(global_in, (stretch.count > b * EACH_BATCH ? min(EACH_BATCH, stretch.count - b * EACH_BATCH) : 0) * TILES * 16);
 #pragma unroll
             for (unsigned i = 0; i < EACH_BATCH; ++i) {
-                if (b * EACH_BATCH + i >= stretch.count) break;
-                chunk(stretch.held[b * EACH_BATCH + i], rows[b % WAY][i]);
+                if (b * EACH_BATCH + i >= stretch.each) break;
+                chunk(b * EACH_BATCH + i, stretch.held[b * EACH_BATCH + i], rows[b % WAY][i]);
             }
             if (b + WAY < BATCHES) load_rows(rows[b % WAY], from, (b + WAY) * EACH_BATCH, stretch.count);
         }
     }
-    if (stretch.count <= HELD) return;
-    if constexpr (HELD == 0) {
+    if (stretch.each > HELD) {
+        if constexpr (HELD == 0) {
 #pragma unroll 1
-        for (unsigned first = 0; first < stretch.count; first += EACH_BATCH) {
-            settle(rows[0], from, first);
-            MOVED(global_in, min(EACH_BATCH, stretch.count - first) * TILES * 16);
+            for (unsigned first = 0; first < stretch.count; first += EACH_BATCH) {
+                settle(rows[0], from, first);
+                MOVED(global_in, min(EACH_BATCH, stretch.count - first) * TILES * 16);
 #pragma unroll
-            for (unsigned i = 0; i < EACH_BATCH; ++i) {
-                if (first + i >= stretch.count) break;
-                from_shared(first, i, rows[0][i]);
+                for (unsigned i = 0; i < EACH_BATCH; ++i) {
+                    if (first + i >= stretch.count) break;
+                    from_shared(first, i, rows[0][i]);
+                }
+                memcpy(rows[0], rows[1], sizeof rows[0]);
+                load_rows(rows[1], from, first + 2 * EACH_BATCH, stretch.count);
             }
-            memcpy(rows[0], rows[1], sizeof rows[0]);
-            load_rows(rows[1], from, first + 2 * EACH_BATCH, stretch.count);
-        }
-    } else {
-        constexpr unsigned REST = TILES * EIGHTS < 12 ? 2 : 1;
-        uint4 few[REST][TILES];
+        } else {
+            constexpr unsigned REST = TILES * EIGHTS < 12 ? 2 : 1;
+            uint4 few[REST][TILES];
 #pragma unroll 1
-        for (unsigned first = HELD; first < stretch.count; first += REST) {
-            load_rows(few, from, first, stretch.count);
-            settle(few, from, first);
-            MOVED(global_in, min(REST, stretch.count - first) * TILES * 16);
+            for (unsigned first = HELD; first < stretch.count; first += REST) {
+                load_rows(few, from, first, stretch.count);
+                settle(few, from, first);
+                MOVED(global_in, min(REST, stretch.count - first) * TILES * 16);
 #pragma unroll
-            for (unsigned i = 0; i < REST; ++i) {
-                if (first + i >= stretch.count) break;
-                from_shared(first, i, few[i]);
+                for (unsigned i = 0; i < REST; ++i) {
+                    if (first + i >= stretch.count) break;
+                    from_shared(first, i, few[i]);
+                }
             }
         }
     }
+#pragma unroll
+    for (unsigned m = 0; m < S::count; ++m)
+#pragma unroll
+        for (unsigned tile = 0; tile < TILES; ++tile)
+#pragma unroll
+            for (unsigned i = 0; i < 4; ++i) {
+                float sum = sums[0][m][tile][i];
+#pragma unroll
+                for (unsigned chain = 1; chain < ALL; ++chain) sum += sums[chain][m][tile][i];
+                to[m][tile][i] = sum;
+            }
 }
 
 // The rows of a step, as Rows, where 32 bits count all.
@@ -234,19 +269,21 @@ struct Cell {
 // Where the warps' sums meet: V numbers to a cell (the gates of a unit, or one). Those of warps without a stretch are zeros.
 template <unsigned V>
 struct Sums {
-    SharedPlace at;  // [2, WARPS, cells, V]
+    // In [2, WARPS, cells, V] this lane's place among its warp's, and this thread's cell.
+    SharedPlace lane, cell;
     unsigned bytes;  // of a warp's
 
     // Called by all threads, and then the block meets.
-    __device__ __forceinline__ Sums(float* place, unsigned cells) : at(place), bytes(cells * V * 4) {
+    __device__ __forceinline__ Sums(float* place, unsigned cells)
+        : lane(place + (warp_in_block() * cells + lane_in_warp()) * V), cell(place + threadIdx.x * V), bytes(kept(cells * V * 4)) {
         for (unsigned i = threadIdx.x; i < floats(cells); i += THREADS) place[i] = 0;
     }
     static __device__ __forceinline__ unsigned floats(unsigned cells) { return 2 * WARPS * cells * V; }
-    __device__ __forceinline__ SharedPlace of(unsigned turn) const { return at + turn % 2 * WARPS * bytes; }
+    __device__ __forceinline__ unsigned of(unsigned turn) const { return turn % 2 ? WARPS * bytes : 0; }
 
     template <unsigned SIXTEENS, unsigned TILES>
     __device__ __forceinline__ void store(unsigned turn, const float (&sums)[SIXTEENS][TILES][4], unsigned octets) const {
-        const SharedPlace to = of(turn) + (warp_in_block() * bytes + lane_in_warp() * V * 4);
+        const SharedPlace to = lane + of(turn);
 #pragma unroll
         for (unsigned tile = 0; tile < TILES; ++tile)
 #pragma unroll
@@ -265,8 +302,8 @@ struct Sums {
                 }
             }
     }
-    __device__ __forceinline__ void total(float (&sum)[V], unsigned turn, unsigned cell) const {
-        const SharedPlace from = of(turn) + cell * V * 4;
+    __device__ __forceinline__ void total(float (&sum)[V], unsigned turn) const {
+        const SharedPlace from = cell + of(turn);
         float values[WARPS][V];
 #pragma unroll
         for (unsigned i = 0; i < WARPS; ++i) from.load(values[i], i * bytes);

@@ -37,6 +37,16 @@ __device__ __forceinline__ unsigned threads_in_block() { return blockDim.x * blo
 __device__ __forceinline__ unsigned lane_in_warp() { return thread_in_block() % 32; }
 __device__ __forceinline__ unsigned warp_in_block() { return thread_in_block() / 32; }
 
+// A number to be kept in a register: nvcc computes what follows from threadIdx or from parameters anew at each use otherwise (ptxas may still).
+template <class X>
+__device__ __forceinline__ X kept(X x) {
+#ifndef SOFTGPU
+    if constexpr (sizeof(X) == 8) asm volatile("" : "+l"(x));
+    else asm volatile("" : "+r"(x));
+#endif
+    return x;
+}
+
 // ------------------------------------------------------------------------------------------------------- shared memory
 
 // The block's dynamic shared memory, sized by the launch: every kernel lays it out by one struct.

@@ -104,7 +104,8 @@ fn alone(test: &str) -> bool {
         .output()
         .unwrap();
     let said = [child.stdout, child.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(child.status.success(), "{said}");
+    // One that the driver ends has not said why.
+    assert!(child.status.success(), "{}: {said}", child.status);
     print!("{said}");
     // What it had to leave out counts here too.
     said.lines().filter_map(|line| line.strip_prefix("skipped: ")?.split_once(": ")).for_each(|(_, why)| skipped(why));

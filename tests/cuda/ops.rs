@@ -153,7 +153,7 @@ fn products_of_many_threads() {
     }
     let rounds = if crate::softgpu::present() { 12 } else { 400 };
     let compute = |seed: u64| -> Result<Vec<Vec<f64>>> {
-        let dtype = if seed % 2 == 0 { DType::F32 } else { DType::F64 };
+        let dtype = if seed.is_multiple_of(2) { DType::F32 } else { DType::F64 };
         let of = |shape: &[usize], n: u64| numbers(shape, -0.5, 0.5, dtype, 10 * seed + n).to_device(&GPU);
         let (tape, inputs) = (Tape::new(), [of(&[19, 4, 10], 0)?, of(&[19, 10], 1)?, of(&[19], 2)?]);
         let [x, w, b] = inputs.each_ref().map(|input| tape.variable(input.clone()));

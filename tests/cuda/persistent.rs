@@ -939,7 +939,9 @@ fn model_once(t: &Tiling, options: &Options, batch: usize, steps: usize, backwar
         ..12 => 2,
         _ => 1,
     };
-    let settled = |&chunks: &usize| chunks.min(held).div_ceil(first) + chunks.saturating_sub(held).div_ceil(rest);
+    // In registers a warp has as many as the others, of which some may be zeros.
+    let settled = |&chunks: &usize| each.min(held).div_ceil(first) + chunks.saturating_sub(held).div_ceil(rest);
+    let multiplied: usize = warps.iter().map(|&chunks| each.min(held) + chunks.saturating_sub(held)).sum();
     let tiles: usize = (0..t.groups).map(|g| t.group.min(batch - g * t.group).div_ceil(t.tile)).sum();
     let (goes, cells) = (steps * t.members * tiles, steps * batch * hidden);
     let sums = 64 * octets * side * values * 4;
@@ -972,7 +974,7 @@ fn model_once(t: &Tiling, options: &Options, batch: usize, steps: usize, backwar
         shared_out: bytes(goes * warps.len() * sums),
         acquires: bytes(goes * warps.iter().map(settled).sum::<usize>() * 32),
         releases: bytes(steps * batch * told * words(options)),
-        mma: bytes(goes * depth * sixteens * side * if size == 4 { 6 } else { 2 }),
+        mma: bytes(goes * multiplied * sixteens * side * if size == 4 { 6 } else { 2 }),
         cluster_out: 0,
     }
 }
