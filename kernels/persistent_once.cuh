@@ -113,10 +113,12 @@ __device__ __forceinline__ void settle(uint4 (&rows)[N][TILES], const unsigned c
     }
 }
 
-// Whether a turn finds what the next one needs before it looks for what the others write, and not while it waits for that.
+// Whether a turn finds what the next one needs before it looks for what the others write, and not while it waits for that. A look takes
+// about as long as it takes the others' words to be there, so one in vain costs as much again (measured on an H200: docs/decisions.md):
+// of tiles in turn, or where a warp reads a single chunk of a row, it is soon enough at once. The Elman network has little else to do.
 template <class T, unsigned KIND>
-__device__ __forceinline__ bool looks_late(unsigned, unsigned) {
-    return true;
+__device__ __forceinline__ bool looks_late(unsigned tiles, unsigned hidden) {
+    return KIND == RNN || (tiles == 1 && hidden > WARPS * CHUNK<T>);
 }
 
 // Chunks that are loaded together, and how many such loads are under way at once: as many as there are and registers allow.
