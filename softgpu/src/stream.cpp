@@ -153,6 +153,8 @@ int enqueue(Stream& stream, TaskPtr task, std::vector<MarkPtr> after, MarkPtr ma
     if (stream.capture) {
         Capture& capture = *stream.capture;
         if (capture.invalid) return CAPTURE_INVALIDATED;
+        if (capture.thread != this_thread())
+            return fault(CAPTURE_WRONG_THREAD, format("%s: another thread captures this stream, and would take this along", current_call ? current_call : "?"));
         if (task) stream.frontier = {capture.graph->add(std::move(task), stream.frontier)};
         return SUCCESS;
     }

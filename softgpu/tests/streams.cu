@@ -228,6 +228,21 @@ TEST(a_graph_can_be_updated) {
     DO(cuGraphExecDestroy(exec)), DO(cuGraphDestroy(graph)), DO(cuStreamDestroy_v2(s));
     release(a), release(b);
 }
+// The card takes it: it does not run now, and runs in every replay.
+FAULT(work_in_another_threads_capture, "another thread captures this stream") {
+    set_up();
+    void *s = stream(), *graph, *context;
+    DO(cuDevicePrimaryCtxRetain(&context, 0));
+    float* a = device(std::vector<float>(32, 1.f));
+    DO(cuStreamBeginCapture_v2(s, 2));
+    std::thread([=] {
+        DO(cuCtxSetCurrent(context));
+        SAME(cuMemsetD32Async(uintptr_t(a), 0, 32, s), 908);
+    }).join();
+    DO(cuStreamEndCapture(s, &graph));
+    DO(cuGraphDestroy(graph)), DO(cuStreamDestroy_v2(s));
+    release(a);
+}
 TEST(what_a_capture_forbids) {
     set_up();
     void *s = stream(), *side = stream(), *before = event(), *inside = event(), *graph;

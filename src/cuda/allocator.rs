@@ -160,16 +160,20 @@ impl Allocator {
 
     /// Takes memory back; what is queued may still use it.
     pub fn release(&self, handles: &Handles, stretch: Stretch) {
-        let mut lists = self.lists();
-        lists.stats.allocated_bytes -= stretch.class;
-        if !self.caching {
+        if self.caching {
+            let mut lists = self.lists();
+            lists.stats.allocated_bytes -= stretch.class;
+            return lists.let_go(stretch);
+        }
+        // Through the gate, for another thread's capture would take it along.
+        handles.entered(|| {
+            let mut lists = self.lists();
+            lists.stats.allocated_bytes -= stretch.class;
             // An error belongs to earlier work, and whoever waits for that is told.
             if handles.free_in_order(stretch.address).is_ok() {
                 lists.stats.reserved_bytes -= stretch.class;
             }
-            return;
-        }
-        lists.let_go(stretch);
+        });
     }
 
     /// Gives everything that is kept back to the driver.

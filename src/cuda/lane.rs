@@ -57,6 +57,8 @@ impl Lane {
             Some(blas) => Ok(blas),
             None => {
                 let blas = Blas::new(context, self.stream)?;
+                // What its memory was used for before may still be queued.
+                self.wait_for(context, Lane::of(context, 0)?)?;
                 Ok(self.blas.get_or_init(|| Mutex::new(blas)))
             }
         }
