@@ -54,7 +54,7 @@ __device__ __forceinline__ void backward(const PersistentBackward& p) {
     const Sums<1> sums(of_sums, cells);
     const SharedPlace states = SharedPlace(of_sums + sums.floats(cells)) + threadIdx.x * 4;  // [tiles, THREADS]
 
-    // Who has no cell does as if it had the last, and stores nothing.
+    // Who has no cell reads and stores nothing.
     const unsigned thread = kept(threadIdx.x), lane = thread % 32;
     const bool busy = thread < cells;
     const Cell cell(thread, octets);

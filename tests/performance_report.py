@@ -162,6 +162,34 @@ class Report(unittest.TestCase):
         self.assertIn("- burn, LSTM training: burn has none.", page)
         self.assertIn("On the CPU, burn is not in the comparison yet.", page)
 
+    def test_calls_of_a_few_steps(self):
+        data = invented_cpu(peers=("torch", "onnxruntime"))
+        few = {"cell": "GRU", "t": 1, "b": 1, "i": 8, "h": 16, "layers": 1, "bi": False, "mode": "steps"}
+        # The better of the two: 3 and 12 times as long with one thread, half as long with two.
+        data["cases"] += [
+            {**few, "threads": 1, "gatefold_seconds": [2e-6], "torch_seconds": [9e-6], "onnxruntime_seconds": [6e-6]},
+            {**few, "threads": 1, "t": 8, "gatefold_seconds": [1e-6], "torch_seconds": [12e-6], "onnxruntime_seconds": [14e-6]},
+            {**few, "threads": 2, "gatefold_seconds": [4e-6], "torch_seconds": [9e-6], "onnxruntime_seconds": [2e-6]},
+        ]
+        self.write(data, "cpu-2001-02-03.json")
+        page = self.page()
+        section = page[page.index("### One step, or a few, in a call") :]
+        self.assertIn("PyTorch and ONNX Runtime: 6.00 with 1 thread (lowest 3.00) and 0.50 with 2 threads (lowest 0.50).", section)
+        self.assertEqual(self.line(section, "| GRU | 1, 1"), "| GRU | 1, 1, 8, 16, 1, 1 | 2 | 9 | 6 | 3.00 | 4 | 9 | 2 | 0.50 |")
+        self.assertEqual(self.line(section, "| GRU | 8, 1"), "| GRU | 8, 1, 8, 16, 1, 1 | 1 | 12 | 14 | 12.00 | – | – | – | – |")
+        # They count nowhere else.
+        self.assertEqual(self.line(page, "| LSTM inference | 1"), "| LSTM inference | 1 | 1.00 | 0.50 | 2.00 | 2.00 |")
+        self.assertNotIn("| GRU inference", page)
+
+    def test_candle_and_burn_of_an_earlier_file(self):
+        self.write({**invented_cpu(), "date": "2001-02-02", "commit": "0123456"}, "cpu-2001-02-02.json")
+        self.write(invented_cpu(peers=("torch", "onnxruntime")), "cpu-2001-02-03.json")
+        page = self.page()
+        section = page[page.index("### Beside candle and burn") :]
+        self.assertIn("Of an earlier run (2001-02-02, commit 0123456, `benches/results/cpu-2001-02-02.json`): candle 9.8.5 (layers,", section)
+        self.assertEqual(self.line(section, "| LSTM training | 1"), "| LSTM training | 1 | 5.00 | 7.00 |")
+        self.assertIn("commit abcdef0; medians", page[: page.index("### Beside candle and burn")])
+
     def test_plots_have_every_peer(self):
         self.write(invented_cpu(), "cpu-2001-02-03.json")
         self.page()

@@ -70,6 +70,9 @@ impl Graph {
             let graph = result::stream::end_capture(lane.stream).inspect_err(|e| {
                 invalid = e.0 == CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
             })?;
+            if graph.is_null() {
+                return Err(DriverError(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
+            }
             let made = instantiate(graph);
             result::graph::destroy(graph).and(made)
         });
@@ -107,9 +110,6 @@ fn invalidated(op: &'static str, ordinal: usize, met: Option<Error>) -> Error {
 /// # Safety
 /// A graph that lives.
 unsafe fn instantiate(graph: sys::CUgraph) -> Result<Graph, DriverError> {
-    if graph.is_null() {
-        return Err(DriverError(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED));
-    }
     let mut nodes = 0;
     // SAFETY: the caller's promise; without a list the driver only counts.
     unsafe {
