@@ -171,7 +171,13 @@ impl Tensor {
         if !(low.is_finite() && high.is_finite() && low <= high) {
             return Err(Error::argument("Tensor::uniform", format!("[{low}, {high})"), "finite bounds, low ≤ high"));
         }
-        Tensor::random(shape.into(), Distribution::Uniform { low, high }, dtype, device, rng)
+        // As in PyTorch: numbers are made of the distance; those of halves in f32.
+        let apart = high - low;
+        if !(if dtype == DType::F64 { apart.is_finite() } else { (apart as f32).is_finite() }) {
+            let want = format!("bounds that are no farther apart than the largest {}", dtype.wide());
+            return Err(Error::argument("Tensor::uniform", format!("[{low}, {high})"), want));
+        }
+        Tensor::random("Tensor::uniform", shape.into(), Distribution::Uniform { low, high }, dtype, device, rng)
     }
 
     /// Normal numbers of the given mean and standard deviation.
@@ -186,10 +192,11 @@ impl Tensor {
         if !(mean.is_finite() && std.is_finite() && std >= 0.0) {
             return Err(Error::argument("Tensor::normal", format!("mean {mean}, std {std}"), "finite, std ≥ 0"));
         }
-        Tensor::random(shape.into(), Distribution::Normal { mean, std }, dtype, device, rng)
+        Tensor::random("Tensor::normal", shape.into(), Distribution::Normal { mean, std }, dtype, device, rng)
     }
 
     fn random(
+        op: &'static str,
         shape: Shape,
         distribution: Distribution,
         dtype: DType,
@@ -197,7 +204,7 @@ impl Tensor {
         rng: &mut Philox,
     ) -> Result<Self> {
         if !dtype.is_float() {
-            return Err(Error::dtype("random tensor", dtype, "a floating-point dtype"));
+            return Err(Error::dtype(op, dtype, "a floating-point dtype"));
         }
         let mut tensor = Tensor::uninit(shape, dtype, *device)?;
         storage::random(distribution, rng.split(), 0, tensor.storage_mut()?)?;

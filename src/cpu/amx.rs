@@ -291,15 +291,30 @@ pub unsafe fn unpack(
     (to, apart): (*mut f32, usize),
 ) -> (usize, usize) {
     let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
-    for (p, j) in (0..k).flat_map(|p| (0..PANEL).map(move |j| (p, j))) {
+    let number =
+        |[first, second, third]: [u32; PARTS]| f32::from_bits(first) + (f32::from_bits(second) + f32::from_bits(third));
+    for (step, tile) in (0..steps).flat_map(|step| [(step, 0), (step, 1)]) {
         // SAFETY: inside both; columns that b lacks are zero.
         unsafe {
-            let step = b.cast_mut().add(place(p / STEP, steps, panel, panels));
-            let part = |part| f32::from_bits(u32::from(*half(step, (p, j), part)) << 16);
-            *to.add(p * apart + j) = part(0) + (part(1) + part(2));
+            let from = b.add(place(step, steps, panel, panels) + tile * SIZE).cast::<[u32; TILE]>();
+            for row in 0..TILE.min(k - step * STEP) {
+                let pairs: [[u32; TILE]; PARTS] = std::array::from_fn(|part| *from.add(part * 2 * TILE + row));
+                let p = step * STEP + row;
+                let low = to.add(p * apart + tile * TILE).cast::<[f32; TILE]>();
+                *low = std::array::from_fn(|j| number(pairs.map(|pairs| pairs[j] << 16)));
+                if p + TILE < k {
+                    let high = to.add((p + TILE) * apart + tile * TILE).cast::<[f32; TILE]>();
+                    *high = std::array::from_fn(|j| number(pairs.map(|pairs| pairs[j] & 0xffff_0000)));
+                }
+            }
         }
     }
     panel_columns(panel, columns)
+}
+
+/// Whether a number has parts: it is neither NaN nor infinite, nor so large that its first part were.
+pub fn has_parts(x: f32) -> bool {
+    x.to_bits() & 0x7fff_ffff < 0x7f7f_8000
 }
 
 /// Rows of c that belong to one tile.

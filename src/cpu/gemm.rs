@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{
     Buffer,
-    real::{Real, Store},
+    real::{Real, Store, narrow, widen},
     simd::vectorize,
     split,
 };
@@ -31,6 +31,8 @@ use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
 
 pub use self::micro::GemmReal;
 use self::micro::Tile;
+#[cfg(target_arch = "x86_64")]
+use self::rows::WithoutParts;
 pub use self::rows::{Rows, Second, gemm_rows};
 
 /// Extent of k in one pass. A block of b and the next one, which it fetches, are 48 KiB of f32 with AVX-512, the first cache of processors that
@@ -464,6 +466,7 @@ thread_local! {
     /// Packing space, kept between calls: a steady state allocates nothing.
     static PANELS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
     static ROWS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
     static TRANSPOSED: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -545,8 +548,8 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
     }
 }
 
-/// `c = a × b`, or `c += a × b` with `accumulate`, with b packed into tiles for it; rows of a lie along k. Where all is finite a row
-/// has the bits that it has among any others. The processor has AMX and T is f32, as an answer of [`GemmReal::form`] says.
+/// `c = a × b`, or `c += a × b` with `accumulate`, with b packed into tiles for it; rows of a lie along k. A row has the bits that
+/// it has among any others. The processor has AMX and T is f32, as an answer of [`GemmReal::form`] says.
 pub fn product_in_tiles<T: GemmReal>(
     (m, n, k): (usize, usize, usize),
     a: Mat<T>,
@@ -614,7 +617,7 @@ fn tiled<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, o: &Output<T>, alpha: T
 /// The blocks along k of products whose columns are few enough to be packed at a time.
 fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], alpha: T) {
     let n: usize = outputs.iter().map(|o| o.n).sum();
-    let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
+    let threads = if m.saturating_mul(n).saturating_mul(k) < PARALLEL { 1 } else { rayon::current_num_threads() };
     let simple = |o: &Output<T>| (o.b.rs == 1 || o.b.cs == 1) && (o.beta == T::ZERO || o.beta == T::ONE);
     if alpha == T::ONE && outputs.iter().all(simple) {
         if given::reads::<T>(m) {
@@ -715,42 +718,28 @@ unsafe fn tile_rows_of(
     packed: &[f32],
 ) {
     let rough = ROUGH.load(Ordering::Relaxed);
-    let mut each = MC;
-    let mut i = i0;
-    while i < i1 {
-        let height = each.min(i1 - i);
+    for i in (i0..i1).step_by(MC) {
+        let height = MC.min(i1 - i);
         // SAFETY: inside a and c, as promised, and inside the scratch.
-        let infinite = with_space(&ROWS, |space| unsafe {
-            let a = Mat { ptr: a.at(i, k0), ..a };
-            let rows = |c: MatMut<f32>| [Rows { m: height, a, c: MatMut { ptr: c.at(i, 0), ..c } }];
+        with_space(&ROWS, |space| unsafe {
+            let a_block = Mat { ptr: a.at(i, k0), ..a };
+            let rows = |c: MatMut<f32>| [Rows { m: height, a: a_block, c: MatMut { ptr: c.at(i, 0), ..c } }];
             let packed_a = scratch::<f32>(space, amx::packed_rows_len(MC, depth)).as_mut_ptr();
-            if amx::pack_rows(&rows(outputs[0].c), depth, packed_a) {
-                return true;
-            }
+            let infinite = amx::pack_rows(&rows(outputs[0].c), depth, packed_a);
             let mut b = packed;
             for o in outputs {
                 let (columns, add) = (Columns::all(o.n), k0 > 0 || o.beta != 0.0);
-                amx::block((depth, rough), columns, &rows(o.c), packed_a, b.as_ptr(), add);
+                let rows = rows(o.c);
+                let without = infinite.then(|| WithoutParts::new(depth, &rows, columns, add));
+                amx::block((depth, rough), columns, &rows, packed_a, b.as_ptr(), add);
                 b = &b[amx::packed_len(depth, columns)..];
+                for r in without.into_iter().flat_map(|without| without.put_back(columns)) {
+                    let at = r.c.ptr.offset_from_unsigned(o.c.ptr) / o.c.ld;
+                    let again = Output { c: r.c, ..*o };
+                    panels_block(r.m, (k0, depth), Mat { ptr: a.at(at, 0), ..a }, &[again], 1.0, 1);
+                }
             }
-            false
         });
-        if infinite && each > amx::PANEL {
-            // The rest, a pair of strips at a time: which rows are multiplied as what may not depend on tasks.
-            each = amx::PANEL;
-            continue;
-        }
-        if infinite {
-            let few = outputs.iter().map(|o| {
-                // SAFETY: as above.
-                let ptr = unsafe { o.c.at(i, 0) };
-                Output { c: MatMut { ptr, ..o.c }, ..*o }
-            });
-            // SAFETY: as above.
-            let a = Mat { ptr: unsafe { a.at(i, 0) }, ..a };
-            panels_block(height, (k0, depth), a, &few.collect::<Outputs>(), 1.0, 1);
-        }
-        i += height;
     }
 }
 
@@ -834,13 +823,27 @@ fn batched<S: Store<Real: GemmReal>>(g: &Gemm, a: &[S], b: &[S], c: &mut [S]) {
         if S::DTYPE == <S::Real as crate::dtype::Element>::DTYPE {
             run(bytemuck::cast_slice(a), bytemuck::cast_slice(b), bytemuck::cast_slice_mut(c));
         } else {
-            let wide = |x: &[S]| x.iter().map(|&v| v.widen()).collect::<Vec<_>>();
-            let mut out = wide(c);
-            run(&wide(a), &wide(b), &mut out);
-            c.iter_mut().zip(out).for_each(|(c, v)| *c = S::narrow(v));
+            with_space(&WIDE, |space| {
+                let (x, rest) = scratch::<S::Real>(space, a.len() + b.len() + c.len()).split_at_mut(a.len());
+                let (y, z) = rest.split_at_mut(b.len());
+                widen(a, x);
+                widen(b, y);
+                if beta != S::Real::ZERO {
+                    widen(c, z);
+                }
+                run(x, y, z);
+                narrow(z, c);
+            });
         }
     };
-    if m * n > 0 {
-        c.chunks_mut(m * n).take(g.batch).enumerate().for_each(|(i, c)| one(i, c));
+    if m * n * g.batch == 0 {
+        return;
     }
+    // Threads share a product, or many products.
+    let work = m.saturating_mul(n).saturating_mul(k);
+    let shared = work >= PARALLEL || work.saturating_mul(g.batch) < PARALLEL;
+    let each = if shared { g.batch } else { g.batch.div_ceil(4 * rayon::current_num_threads()) };
+    split::chunks(&mut c[..g.batch * m * n], each * m * n, |task, c| {
+        c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(task * each + i, c));
+    });
 }

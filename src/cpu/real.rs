@@ -2,6 +2,7 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use super::{simd::vectorize, split};
 use crate::dtype::{Float, bf16, f16};
 
 /// A stored floating-point type and the type it is computed in.
@@ -12,6 +13,26 @@ pub trait Store: Float {
     fn widen(self) -> Self::Real;
     /// Rounded to nearest even.
     fn narrow(real: Self::Real) -> Self;
+}
+
+/// Numbers in the type that is computed in.
+pub fn widen<S: Store>(from: &[S], to: &mut [S::Real]) {
+    split::over(to, |start, to| {
+        vectorize(
+            #[inline(always)]
+            || to.iter_mut().zip(&from[start..]).for_each(|(to, from)| *to = from.widen()),
+        );
+    });
+}
+
+/// The same back.
+pub fn narrow<S: Store>(from: &[S::Real], to: &mut [S]) {
+    split::over(to, |start, to| {
+        vectorize(
+            #[inline(always)]
+            || to.iter_mut().zip(&from[start..]).for_each(|(to, &from)| *to = S::narrow(from)),
+        );
+    });
 }
 
 /// A type that kernels compute in: f32 or f64.
@@ -349,6 +370,9 @@ mod tests {
         let nearest = want as f32;
         if got.to_bits() == nearest.to_bits() || got == nearest {
             return 0.0;
+        }
+        if got.is_nan() {
+            return f64::INFINITY;
         }
         let ulp = f32::from_bits(nearest.abs().to_bits() + 1) - nearest.abs();
         (got as f64 - want).abs() / ulp as f64

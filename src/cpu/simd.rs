@@ -35,7 +35,8 @@ pub fn isa() -> Isa {
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Isa {
     use std::arch::is_x86_feature_detected as has;
-    if !(has!("avx2") && has!("fma") && has!("f16c")) {
+    // All that `avx2` below lets the compiler use.
+    if !(has!("avx2") && has!("fma") && has!("f16c") && has!("bmi2")) {
         Isa::Portable
     } else if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
         if super::amx::available() { Isa::Amx } else { Isa::Avx512 }

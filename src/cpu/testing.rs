@@ -1,5 +1,7 @@
 //! What the tests of the kernels share: numbers, buffers of any dtype, comparison, pools of threads.
 
+use std::io::Write;
+
 use super::{Buffer, Cpu, split::PARALLEL};
 use crate::{
     dtype::{DType, Element, with_dtype},
@@ -10,6 +12,13 @@ use crate::{
 pub const FLOATS: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 /// Around the widths of vectors, lanes, leaves and pieces.
 pub const LENGTHS: [usize; 14] = [0, 1, 7, 15, 16, 17, 63, 65, 255, 257, 1025, 5000, PARALLEL - 1, PARALLEL + 17];
+
+/// Says that the calling test cannot run, in a line of its own. Not by println!, which the harness holds back where a test passes.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("\nskipped: {}: {why}\n", thread.name().unwrap_or("a test"));
+    std::io::stdout().write_all(line.as_bytes()).expect("standard output");
+}
 
 /// `n` numbers in [−2, 2).
 pub fn numbers(n: usize, seed: u64) -> Vec<f64> {

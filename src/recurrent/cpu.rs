@@ -7,7 +7,7 @@ use crate::cpu::{
     Buffer,
     gemm::GemmReal,
     random::dropout_slice,
-    real::{Real, Store},
+    real::{Real, Store, widen},
     recurrent::{
         self as layer, Extents, Gradients, Kept, LINE, Steps, Weights, fill_bias, input_gradient, pack_weights,
         parameter_gradients, stretch,
@@ -325,7 +325,7 @@ impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
             let mut at = 0;
             for buf in given {
                 let from = buf.host::<S>();
-                all[at..][..from.len()].iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
+                widen(from, &mut all[at..][..from.len()]);
                 at += from.len();
             }
             staged = all;

@@ -125,25 +125,104 @@ pub(super) unsafe fn in_tiles<T: GemmReal>(
         let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(r.m, k)).sum());
         // SAFETY: the caller's; the scratch has the room.
         unsafe {
-            let some = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
-            if !some && amx::finite(b.as_ptr(), k, columns) {
-                return amx::block((k, rough), columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+            let infinite = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
+            if !amx::finite(b.as_ptr(), k, columns) {
+                return by_vectors(k, columns, f32_rows, b, accumulate);
             }
+            let block = || amx::block((k, rough), columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+            if !infinite {
+                return block();
+            }
+            let without = WithoutParts::new(k, f32_rows, columns, accumulate);
+            block();
+            by_vectors(k, columns, &without.put_back(columns), b, accumulate);
         }
-        // Sums of parts of an infinity would be NaN.
-        with_space(&PANELS, |space| {
-            let unpacked = scratch::<f32>(space, packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL)));
-            let to = (unpacked.as_mut_ptr(), f32::set().nr);
-            for (panel, r) in (0..columns.panels(amx::PANEL)).flat_map(|panel| f32_rows.iter().map(move |r| (panel, r)))
-            {
-                // SAFETY: as above.
-                unsafe {
-                    let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, to);
-                    let r = Rows { c: MatMut { ptr: r.c.ptr.add(first), ..r.c }, ..*r };
-                    gemm_rows(k, Columns::all(some), &[r], Second::Packed(Form::Panels, unpacked), accumulate, false);
-                }
-            }
-        });
     });
     let _ = (k, rough, columns, rows, b, accumulate);
+}
+
+/// Rows of which some number has no parts: sums of parts of an infinity would be NaN. A row of a product in tiles has nothing but its own
+/// row of a, so the others take their way, and which one a row takes depends on no other.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct WithoutParts {
+    rows: Vec<Rows<f32>>,
+    /// What their rows of c held, where it is added to.
+    before: Vec<f32>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl WithoutParts {
+    /// Before the product in tiles.
+    ///
+    /// # Safety
+    /// The rows are there, k long.
+    pub unsafe fn new(k: usize, rows: &[Rows<f32>], columns: Columns, keep: bool) -> Self {
+        // SAFETY: the caller's.
+        let bad = |r: &Rows<f32>, i: usize| (0..k).any(|p| !amx::has_parts(unsafe { *r.a.at(i, p) }));
+        let mut all = WithoutParts { rows: Vec::new(), before: Vec::new() };
+        for r in rows {
+            let mut i = 0;
+            while i < r.m {
+                let m = (i..r.m).take_while(|&i| bad(r, i)).count();
+                if m > 0 {
+                    // SAFETY: as above.
+                    let (a, c) = unsafe { (r.a.at(i, 0), r.c.at(i, 0)) };
+                    all.rows.push(Rows { m, a: Mat { ptr: a, ..r.a }, c: MatMut { ptr: c, ..r.c } });
+                }
+                i += m + 1;
+            }
+        }
+        if keep {
+            for c in all.runs(columns) {
+                // SAFETY: as above.
+                all.before.extend_from_slice(unsafe { std::slice::from_raw_parts(c, columns.width) });
+            }
+        }
+        all
+    }
+
+    /// Where each run of columns of each row begins.
+    fn runs(&self, columns: Columns) -> Vec<*mut f32> {
+        let rows = self.rows.iter().flat_map(|r| (0..r.m).map(|i| r.c.ptr.wrapping_add(i * r.c.ld)));
+        rows.flat_map(|c| (0..columns.count).map(move |run| c.wrapping_add(run * columns.apart))).collect()
+    }
+
+    /// Behind it: the rows, their c as it was.
+    ///
+    /// # Safety
+    /// They are still there.
+    pub unsafe fn put_back(self, columns: Columns) -> Vec<Rows<f32>> {
+        for (c, before) in self.runs(columns).into_iter().zip(self.before.chunks_exact(columns.width)) {
+            // SAFETY: the caller's.
+            unsafe { std::ptr::copy_nonoverlapping(before.as_ptr(), c, before.len()) };
+        }
+        self.rows
+    }
+}
+
+/// A product of b in tiles by the vectors.
+///
+/// # Safety
+/// As [`gemm_rows`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn by_vectors(k: usize, columns: Columns, rows: &[Rows<f32>], b: &[f32], accumulate: bool) {
+    let (beta, count) = (if accumulate { 1.0 } else { 0.0 }, rows.iter().map(|r| r.m).sum());
+    with_space(&PANELS, |space| {
+        let panel_len = packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL));
+        let space = scratch::<f32>(space, panel_len + packed_rows_len(count, k));
+        let (unpacked, packed) = space.split_at_mut(panel_len);
+        let mut at = 0;
+        for r in rows {
+            // SAFETY: the caller's; the scratch has the room.
+            unsafe { pack_rows((r.m, k), r.a, packed[at..].as_mut_ptr()) };
+            at += r.m * k;
+        }
+        for panel in 0..columns.panels(amx::PANEL) {
+            // SAFETY: as above; the panel's columns are inside c.
+            unsafe {
+                let (first, some) = amx::unpack(b.as_ptr(), k, columns, panel, (unpacked.as_mut_ptr(), f32::set().nr));
+                block((some, k), first, rows, packed.as_ptr(), unpacked.as_ptr(), 1.0, beta);
+            }
+        }
+    });
 }

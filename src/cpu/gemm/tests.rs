@@ -1,6 +1,9 @@
 use super::{rows::in_tiles, *};
 use crate::{
-    cpu::simd::{Isa, isa},
+    cpu::{
+        simd::{Isa, isa},
+        testing::skipped,
+    },
     rng::Philox,
 };
 
@@ -96,7 +99,7 @@ fn packed_operands() {
 #[test]
 fn rough_tiles() {
     if isa() != Isa::Amx {
-        return println!("skipped: no AMX");
+        return skipped("no AMX");
     }
     let mut rng = Philox::seed(11);
     let mut worst = 0f64;
@@ -185,8 +188,8 @@ fn infinities_and_nan() {
     }
 }
 
-/// The same where both operands are packed for one product over rows, as for a weight's gradient: rows and columns with nothing but finite
-/// numbers have the bits of always, if in their block of k all of b is, and of a all in 32 rows.
+/// The same where both operands are packed for one product over rows, as for a weight's gradient: rows with nothing but finite numbers
+/// have the bits of always, if in their block of k all of b is finite.
 #[test]
 fn infinities_in_sums_over_rows() {
     let mut rng = Philox::seed(12);
@@ -222,8 +225,45 @@ fn infinities_in_sums_over_rows() {
             assert!(close || got == want || got.is_nan() && want.is_nan(), "{x} in a: {in_a}, {i}, {j}: {got}, {want}");
         }
         if in_a {
-            let far = if i < 100 { 64 * n..m * n } else { 0..100 * n };
-            assert!(got[far.clone()] == finite[far], "{x}: rows of other strips");
+            for row in (0..m).filter(|&row| row != i) {
+                assert!(got[row * n..][..n] == finite[row * n..][..n], "{x} in {i}: {row}");
+            }
+        }
+    }
+}
+
+/// Rows of finite numbers have the bits that they have beside finite rows only, whatever is in others, and whether or not all are added to
+/// something; the others have those that they have alone.
+#[test]
+fn rows_keep_their_bits_beside_infinities() {
+    let mut rng = Philox::seed(13);
+    let (k, columns, ld) = (70, Columns { width: 40, count: 3, apart: 50 }, 160);
+    let (spans, m) = ([(0, 3), (3, 20), (23, 1), (24, 33)], 57);
+    let b = random::<f32>(k * 160, &mut rng);
+    let form = f32::form(m, k, columns.width * columns.count);
+    let mut packed = vec![0.0; packed_len::<f32>(form, k, columns)];
+    // SAFETY: b is k rows of the columns.
+    unsafe { pack(form, Mat::new(&b, k, 160, 160, 1), k, columns, &mut packed) };
+    let (a, c) = (random::<f32>(m * k, &mut rng), random::<f32>(m * ld, &mut rng));
+    let run = |a: &[f32], spans: &[(usize, usize)], add: bool| {
+        let mut got = c.clone();
+        let of = |&(first, len): &(usize, usize)| {
+            Rows::raw(len, (a[first * k..].as_ptr(), k), (got[first * ld..].as_mut_ptr(), ld))
+        };
+        let rows: Vec<_> = spans.iter().map(of).collect();
+        // SAFETY: the rows of each.
+        unsafe { gemm_rows(k, columns, &rows, Second::Packed(form, &packed), add, false) };
+        got.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    for (add, x) in [f32::INFINITY, f32::NAN, 3.4e38].into_iter().flat_map(|x| [(false, x), (true, x)]) {
+        let finite = run(&a, &spans, add);
+        let (bad, mut a) = ([2, 5, 6, 23, 56], a.clone());
+        bad.iter().for_each(|&i| a[i * k + i] = x);
+        let got = run(&a, &spans, add);
+        for i in 0..m {
+            let at = i * ld..(i + 1) * ld;
+            let want = if bad.contains(&i) { run(&a, &[(i, 1)], add) } else { finite.clone() };
+            assert!(got[at.clone()] == want[at], "{x}, added: {add}: row {i}");
         }
     }
 }
