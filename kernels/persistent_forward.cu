@@ -176,7 +176,8 @@ __device__ __forceinline__ void forward(const PersistentForward& p) {
 #pragma unroll
             for (unsigned g = 0; g < PRODUCTS<KIND>; ++g) a[g] += total[g % V];
             h = cell_forward<T, KIND>(a, carried, peephole, variant);
-            tell(exchange + uint64_t(row) * length, h, cell.unit, due);
+            // Beside the last of an odd number of units lies one that is not there: what it were without its weights need not be finite.
+            tell(exchange + uint64_t(row) * length, KIND == RNN && !mine ? 0.0f : h, cell.unit, due);
             if (KIND != RNN) states.store(state, carried);
         }
         ++turn;

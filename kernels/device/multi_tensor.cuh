@@ -16,7 +16,7 @@ __device__ __forceinline__ Chunk chunk_of_block(const P& p) {
         unsigned middle = (tensor + behind) / 2;
         (p.first[middle] <= blockIdx.x ? tensor : behind) = middle;
     }
-    uint64_t begin = (blockIdx.x - p.first[tensor]) * CHUNK_SIZE;
+    uint64_t begin = uint64_t(blockIdx.x - p.first[tensor]) * CHUNK_SIZE;
     return {tensor, begin, min(begin + CHUNK_SIZE, p.count[tensor])};
 }
 

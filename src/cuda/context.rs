@@ -51,8 +51,8 @@ pub fn open(op: &'static str, ordinal: usize) -> Result<&'static Context> {
     let unavailable = |reason: String| driver::unavailable(op, ordinal, reason);
     if MODULES.is_empty() {
         return Err(unavailable(
-            "gatefold was built without nvcc and has no CUDA kernels: run scripts/install-cuda or set NVCC or CUDA_HOME, \
-             and build again"
+            "gatefold was built without nvcc and has no CUDA kernels: set NVCC or CUDA_HOME, or in a checkout run \
+             scripts/install-cuda, and build again"
                 .into(),
         ));
     }

@@ -180,13 +180,14 @@ impl Cache {
 }
 
 /// Runs a call: by its graph where there is one, capturing it when it comes the second time, plainly else, and plainly too where the
-/// capture fails.
+/// capture fails or what the key was made of holds no more (`fits`).
 pub fn replay(
     context: &'static Context,
     op: &'static str,
     key: Vec<u64>,
     launches: usize,
     work: impl Fn() -> Result<()>,
+    fits: impl Fn() -> bool,
 ) -> Result<()> {
     // Inside of a capture the call becomes a part of that.
     if launches > LONGEST || context.handles.is_alone() {
@@ -212,7 +213,11 @@ pub fn replay(
         drop(cache);
         return work();
     }
-    match Graph::capture(context, op, &work) {
+    let captured = Graph::capture(context, op, || match fits() {
+        true => work(),
+        false => Err(Error::argument(op, "other modes than at first", "the modes of the key")),
+    });
+    match captured {
         Ok(graph) => {
             cache.pause.succeeded();
             cache.seen.remove(&key);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use cudarc::driver::{result, sys};
 
 use super::{blas::Blas, context::Context, driver::DriverError};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many a device has.
 pub const LANES: usize = 4;
@@ -80,11 +80,18 @@ impl Lane {
         context.handles.with("stream", || unsafe { order(other.stream, other.event, self.stream) })
     }
 
-    /// The same for a stream of the caller's.
+    /// The same for a stream of the caller's, which must not be capturing: what waits for it would be captured too, whoever's it is.
     ///
     /// # Safety
     /// It is a stream of this device.
     pub unsafe fn wait_for_callers(&self, context: &Context, stream: sys::CUstream) -> Result<()> {
+        // SAFETY: the caller's promise.
+        let status = context.handles.with("stream", || unsafe { result::stream::is_capturing(stream) })?;
+        if status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+            return Err(Error::argument("stream", "one that is being captured", {
+                "a stream outside of captures: a program's step is captured by CapturedStep"
+            }));
+        }
         // SAFETY: the caller's promise.
         context.handles.with("stream", || unsafe { order_once(stream, self.stream) })
     }

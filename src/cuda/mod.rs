@@ -117,7 +117,8 @@ impl Cuda {
 
     /// Whether f32 products may use TF32.
     pub fn allow_tf32(self, allow: bool) {
-        self.0.tf32.store(allow, Ordering::Relaxed);
+        // Not in the middle of a capture by another thread.
+        self.0.handles.entered(|| self.0.tf32.store(allow, Ordering::Relaxed));
     }
 }
 

@@ -81,7 +81,7 @@ pub fn launches<'a, T, K: PartialEq>(
 mod tests {
     use super::*;
     use crate::{
-        cpu::testing::{FLOATS, numbers},
+        cpu::testing::{FLOATS, numbers, skipped},
         cuda::Cuda,
         dtype::{DType, Element, with_dtype},
         kernel::{Kernels, Step, Update},
@@ -90,7 +90,11 @@ mod tests {
     /// Where an address is not that of a whole vector elements are moved one by one: to the same bits.
     #[test]
     fn addresses_of_any_alignment() {
-        let Ok(cuda) = Cuda::open("test", 0) else { return println!("skipped: no GPU") };
+        let cuda = match Cuda::open("test", 0) {
+            Ok(cuda) => cuda,
+            Err(why) if std::env::var_os("GATEFOLD_TESTS_NEED_GPU").is_some() => panic!("{why}"),
+            Err(why) => return skipped(&why.to_string()),
+        };
         const LEN: usize = 5001;
         let update = Update::Adam {
             lr: 0.1,

@@ -53,8 +53,9 @@ impl Cuda {
     }
 
     /// Runs what `work` queues, of about that many launches, or replays the graph of an equal call; see [`graph::replay`].
-    pub fn replay(self, key: Vec<u64>, launches: usize, work: impl Fn() -> Result<()>) -> Result<()> {
-        graph::replay(self.0, OP, key, launches, work)
+    pub fn replay(self, key: Vec<u64>, (launches, modes): (usize, u64), work: impl Fn() -> Result<()>) -> Result<()> {
+        // Another thread may have changed them since they went into the key.
+        graph::replay(self.0, OP, key, launches, work, || self.modes() == modes)
     }
 
     /// While this is held nobody else queues launches whose blocks wait for each other: see [`Context::together`].

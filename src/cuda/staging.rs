@@ -53,10 +53,7 @@ impl Staging {
         {
             // SAFETY: every event in the lists lives.
             let ready = unsafe {
-                if full {
-                    result::event::synchronize(first.done)?;
-                }
-                full || result::event::query(first.done).is_ok()
+                if full { result::event::synchronize(first.done) } else { result::event::query(first.done) }.is_ok()
             };
             if ready && let Some(block) = list.pop_front() {
                 return Ok(block);

@@ -57,8 +57,9 @@ pub enum Stream {
     /// The calling thread and the `rayon` pool it is in; on a GPU, the crate's stream.
     #[default]
     Host,
-    /// A GPU's stream of the caller's: the call's work comes behind what is on it, and what is put on it afterwards comes behind the
-    /// call. Nothing waits on the host.
+    /// A GPU's stream of the caller's, which is not being captured: the call's work comes behind what is on it, and what is put on it
+    /// afterwards comes behind the call. Nothing waits on the host. The device's primary context is current on the calling thread
+    /// afterwards, as after `cudaSetDevice`: who uses several devices sets theirs anew.
     #[cfg(feature = "cuda")]
     Cuda(CudaStream),
 }

@@ -1,12 +1,12 @@
 //! A training step that a GPU does again by itself.
 
-use std::sync::atomic::Ordering;
+use std::{fmt, sync::atomic::Ordering};
 
 use crate::{
     capture::{self, Draw, Notes},
     dtype::DType,
     error::{Error, Result},
-    optim::Optim,
+    optim::{Counts, Optim},
     shape::Shape,
     storage::{self, Captured},
     tape::Parameter,
@@ -74,6 +74,12 @@ pub struct CapturedStep {
     recorded: Option<Recorded>,
 }
 
+impl fmt::Debug for CapturedStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapturedStep").field("is_recorded", &self.is_recorded()).finish_non_exhaustive()
+    }
+}
+
 /// Calls before the one that is recorded: the first makes the optimizer's state, the second is like all others.
 const REHEARSALS: u32 = 2;
 
@@ -118,7 +124,13 @@ impl CapturedStep {
             None => {
                 // Where that fails, the next call runs as written.
                 self.rehearsed = REHEARSALS - 1;
-                Recorded::new(self.draws, inputs, optimizer, step)?
+                let counts = optimizer.counts();
+                let mut recorded = Recorded::new(self.draws, inputs, optimizer, step)?;
+                if let Err(e) = recorded.bring(&inputs) {
+                    recorded.undo(optimizer, counts);
+                    return Err(e);
+                }
+                (recorded, counts)
             }
             Some(recorded) if !recorded.takes(&inputs) => {
                 self.recorded = Some(recorded);
@@ -129,13 +141,22 @@ impl CapturedStep {
                     self.rehearsed = REHEARSALS - 1;
                     return self.rehearse(inputs, optimizer, step);
                 }
+                // As above; nothing is counted before all that can fail is done.
+                self.rehearsed = REHEARSALS - 1;
+                recorded.bring(&inputs)?;
+                let counts = optimizer.counts();
                 recorded.draw()?;
                 optimizer.replay();
-                recorded
+                (recorded, counts)
             }
         };
+        let (mut recorded, counts) = recorded;
+        if let Err(e) = recorded.launch() {
+            recorded.undo(optimizer, counts);
+            return Err(e);
+        }
+        self.rehearsed = REHEARSALS;
         let recorded = self.recorded.insert(recorded);
-        recorded.launch(&inputs)?;
         let results = recorded.results.iter().map(Tensor::copied).collect::<Result<Vec<_>>>()?;
         <[Tensor; R]>::try_from(results).map_err(|_| Error::argument(OP, "another step", "the step that was recorded"))
     }
@@ -342,10 +363,20 @@ impl Recorded {
         Ok(())
     }
 
-    fn launch(&mut self, inputs: &[&Tensor]) -> Result<()> {
-        for (own, input) in self.inputs.iter_mut().zip(inputs) {
-            own.copy_from(input)?;
+    /// Copies the inputs to where the step reads them.
+    fn bring(&mut self, inputs: &[&Tensor]) -> Result<()> {
+        self.inputs.iter_mut().zip(inputs).try_for_each(|(own, input)| own.copy_from(input))
+    }
+
+    /// Of a step that was counted and did not run.
+    fn undo<O: Optim + ?Sized>(&self, optimizer: &mut O, counts: Counts) {
+        for draw in &self.masks.draws {
+            draw.generator.calls.fetch_sub(1, Ordering::Relaxed);
         }
+        optimizer.recount(counts);
+    }
+
+    fn launch(&mut self) -> Result<()> {
         self.work.launch(OP)?;
         self.gradients.iter().try_for_each(|gradient| gradient.parameter.set_grad(gradient.after.clone()))
     }

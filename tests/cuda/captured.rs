@@ -160,6 +160,35 @@ fn replays_are_the_steps_themselves() {
     });
 }
 
+/// Dropout stands between layers: of one it draws nothing, recorded or not.
+#[test]
+fn one_layer_with_dropout() {
+    if !gpu() {
+        return;
+    }
+    let run = |captured: bool| {
+        let lstm = Lstm::new(3, 8).dropout(0.5).init(&GPU, &mut Philox::seed(3)).unwrap();
+        let (mut optimizer, mut step) = (Sgd::new(0.1).over([&lstm]).unwrap(), CapturedStep::new());
+        let body = |[x, _]: [&Tensor; 2], optimizer: &mut Optimizer<Sgd>| {
+            let loss = lstm.forward(&Tape::new().constant(x.clone()), None)?.0.sum()?;
+            optimizer.zero_grad();
+            loss.backward()?;
+            optimizer.step()?;
+            Ok([loss.into_tensor()])
+        };
+        for _ in 0..5 {
+            let [x, y] = batch(0, DType::F32);
+            match captured {
+                true => step.run([&x, &y], &mut optimizer, body).unwrap(),
+                false => body([&x, &y], &mut optimizer).unwrap(),
+            };
+        }
+        assert_eq!(step.is_recorded(), captured && crate::caching());
+        lstm.parameters().iter().map(|p| bits(&p.value())).collect::<Vec<_>>()
+    };
+    assert_eq!(run(true), run(false));
+}
+
 /// f16 with a scale so large that the first steps overflow and are skipped; inside of a replay too.
 #[test]
 fn scaled_steps() {

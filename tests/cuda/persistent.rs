@@ -859,6 +859,38 @@ fn nan_is_not_taken_for_unwritten() {
     }
 }
 
+/// A unit that is not there, beside the last of an odd number, has no part in anything: what it would be without its recurrent
+/// weights is more than a half holds.
+#[test]
+fn a_unit_that_is_not_there_is_zero() {
+    if !capable() {
+        return;
+    }
+    let (steps, hidden) = (2, 9);
+    let options = Options { dtype: DType::F16, bias: true, ..Options::new(Kind::Relu, 2, hidden) };
+    let case = Case { options, steps, lengths: vec![steps; 3], form: Form::Full, given: true, seed: 5 };
+    // The last unit is 60000 after a step: 70000 by its biases, 10000 less by itself, which was 1.
+    let change = |name: &str, values: &mut [f64]| match name {
+        "h0" => values.chunks_mut(hidden).for_each(|h| h[hidden - 1] = 1.0),
+        "weight_ih_l0" => values[(hidden - 1) * 2..].fill(0.0),
+        "weight_hh_l0" => {
+            values.iter_mut().skip(hidden - 1).step_by(hidden).for_each(|w| *w = 0.0);
+            values[(hidden - 1) * hidden..].fill(0.0);
+            values[hidden * hidden - 1] = -10000.0;
+        }
+        "bias_ih_l0" => values[hidden - 1] = 60000.0,
+        "bias_hh_l0" => values[hidden - 1] = 10000.0,
+        _ => {}
+    };
+    let find = |name: &str, all: Named| all.into_iter().find(|(other, _)| other == name).expect("an output").1;
+    let want = find("y", run_with(&case, Given::ALL, Place::of(CPU), &change));
+    let got = find("y", run_with(&case, Given::ALL, Place::by(MEMORY, STEPWISE), &change));
+    assert_eq!((want[hidden - 1], got[hidden - 1]), (60000.0, 60000.0));
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert!((got - want).abs() <= case.bound(false) * want.abs().max(1.0), "y[{i}]: {got}, want {want}");
+    }
+}
+
 /// Plans say why they are refused; what is not asked for runs step by step.
 #[test]
 fn refused() {

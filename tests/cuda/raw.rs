@@ -436,6 +436,46 @@ fn streams_of_other_devices() {
     }
 }
 
+/// What waits for a stream that is being captured is captured with it: such a stream is refused, and its capture goes on.
+#[test]
+fn streams_that_are_captured() {
+    if !gpu() {
+        return;
+    }
+    let (descriptor, place) = (Descriptor::new(Cell::Gru, 2, 3), Place::with_stream());
+    let plan = Plan::new(&descriptor, Shape { seq: 1, batch: 1 }, &GPU).unwrap();
+    let memory = |len| Memory::new(&vec![0.5; len], DType::F32, Place::of(GPU));
+    let parameters: Vec<Memory> = descriptor.parameters().iter().map(|spec| memory(spec.numel())).collect();
+    let parameters: Vec<Buf<'_>> = parameters.iter().map(Memory::buf).collect();
+    let (x, mut y, mut hn, mut workspace) = (memory(2), memory(3), memory(3), memory(plan.workspace_len()));
+    let mut forward = || {
+        let forward = Forward {
+            x: x.buf(),
+            h0: None,
+            c0: None,
+            parameters: &parameters,
+            sequence: Sequence::Full,
+            y: y.buf_mut(),
+            hn: hn.buf_mut(),
+            cn: None,
+            dropout_seed: 0,
+            workspace: workspace.buf_mut(),
+            reserve: None,
+        };
+        plan.forward(&place.stream(), forward)
+    };
+    forward().unwrap();
+    // SAFETY: the stream lives, and nobody else uses it.
+    unsafe {
+        result::stream::begin_capture(place.theirs, sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
+        let error = forward().unwrap_err().to_string();
+        assert!(error.contains("one that is being captured"), "{error}");
+        let graph = result::stream::end_capture(place.theirs).unwrap();
+        result::graph::destroy(graph).unwrap();
+    }
+    forward().unwrap();
+}
+
 /// What measures the pointwise kernels measures nothing else, and all of them.
 #[test]
 fn plans_without_products() {

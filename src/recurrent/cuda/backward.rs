@@ -41,8 +41,10 @@ pub(in super::super) fn backward(plan: &Plan, ordinal: usize, stream: &Stream, c
     addresses.extend(call.dparameters.iter().map(|b| own(b.as_ref().map(|b| b.address()))));
     let drops = run.net.dropout > 0.0;
     let seed_at = if drops { run.main.seed(space.common.seed, call.dropout_seed)? } else { 0 };
-    run.replay(addresses, || queue(&run, &space, &call, seed_at))?;
-    run.release(stream)
+    let queued = run.replay(addresses, || queue(&run, &space, &call, seed_at));
+    // Also behind an error: part of the work may be under way.
+    let released = run.release(stream);
+    queued.and(released)
 }
 
 /// Queues all of a call's work.

@@ -105,7 +105,8 @@ impl Net {
             gates: columns * d.hidden_size,
             lstm: d.cell.has_cell_state(),
             projected,
-            dropout: d.dropout,
+            // Between layers only.
+            dropout: if d.num_layers > 1 { d.dropout } else { 0.0 },
             kept: if projected || d.cell == Cell::GruResetBefore { d.hidden_size } else { 0 },
             dtype: d.dtype,
             real: plan.compute_dtype(),
@@ -252,7 +253,8 @@ impl<'a> Run<'a> {
         let mut key = Vec::with_capacity(16 + addresses.len() + order.steps());
         let sizes = [net.layers, net.directions, net.seq, net.batch, net.input, net.hidden, net.output];
         key.extend(sizes.map(|n| n as u64));
-        key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), self.cuda.modes()]);
+        let modes = self.cuda.modes();
+        key.extend([kind(d.cell), d.dtype as u64, u64::from(d.bias), net.dropout.to_bits(), modes]);
         key.push(self.plan.has_products().into());
         key.push(net.persistent.map_or(0, |tiling| 1 + tiling.exchange as u64));
         key.extend([net.stretches as u64, net.persistent.map_or(0, |tiling| tiling.layers as u64)]);
@@ -262,7 +264,7 @@ impl<'a> Run<'a> {
             key.extend((0..=order.steps()).map(|t| order.at(t) as u64));
         }
         key.extend(addresses);
-        self.cuda.replay(key, launches, work)
+        self.cuda.replay(key, (launches, modes), work)
     }
 
     /// The lane of a direction of the layer that comes `place`-th.
