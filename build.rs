@@ -50,8 +50,11 @@ fn main() {
     };
     let nvcc = if env::var_os("DOCS_RS").is_some() { None } else { find_nvcc() };
     let Some(nvcc) = nvcc else {
+        // Not in the published crate.
+        let script = Path::new("scripts/install-cuda").is_file();
         println!(
-            "cargo:warning=gatefold: no nvcc, so no CUDA kernels: set NVCC or CUDA_HOME, or run scripts/install-cuda"
+            "cargo:warning=gatefold: no nvcc, so no CUDA kernels: set NVCC or CUDA_HOME{}",
+            if script { ", or run scripts/install-cuda" } else { "" }
         );
         write_table(&out, &[], &[]);
         return;

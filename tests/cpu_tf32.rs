@@ -1,5 +1,7 @@
 //! `Device::allow_tf32` on the CPU: what it changes, and that it is taken back. It holds for the process, so this is a test of its own.
 
+use std::io::Write;
+
 use gatefold::{DType, Device, HasParameters, Philox, Result, Tape, Tensor, nn::Lstm};
 
 /// Outputs and all gradients of a step, as long as the weights are.
@@ -30,8 +32,13 @@ fn rounded_factors_by_choice() -> Result<()> {
     device.allow_tf32(false)?;
     assert_eq!(exact, step(&lstm, &x)?, "taken back");
     let largest = exact.iter().fold(0f32, |most, x| most.max(x.abs()));
-    let worst = exact.iter().zip(&rounded).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
-    assert!(worst <= 1e-3 * largest, "{worst} of {largest}");
-    println!("{worst:e} of {largest}{}", if worst == 0.0 { ": nothing is rounded on this processor" } else { "" });
+    for (a, b) in exact.iter().zip(&rounded) {
+        assert!((a - b).abs() <= 1e-3 * largest, "{a} and {b}, of at most {largest}");
+    }
+    if rounded == exact {
+        // Not by println!, which the harness holds back where a test passes.
+        writeln!(std::io::stdout(), "\nskipped: rounded_factors_by_choice: nothing is rounded on this processor")
+            .unwrap();
+    }
     Ok(())
 }

@@ -60,8 +60,9 @@ fn run(case: &Case) -> gatefold::Result<Outcome> {
 
 #[test]
 fn pytorch_parity() {
-    let folder = std::env::var_os("GATEFOLD_PARITY_CASES").filter(|folder| !folder.is_empty());
-    let folder = folder.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from);
+    let named = std::env::var_os("GATEFOLD_PARITY_CASES").filter(|folder| !folder.is_empty());
+    let folder =
+        named.as_ref().map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"), PathBuf::from);
     let mut paths = Vec::new();
     files(&folder, &mut paths).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     assert!(!paths.is_empty(), "no .safetensors file below {}", folder.display());
@@ -71,6 +72,8 @@ fn pytorch_parity() {
     let mut out = std::io::stdout();
     let mut say = |line: String| writeln!(out, "{line}").expect("standard output");
     let (devices, skipped) = devices();
+    let needed = std::env::var_os("GATEFOLD_TESTS_NEED_GPU").is_some();
+    assert!(!needed || skipped.is_none(), "{skipped:?}");
     skipped.into_iter().for_each(&mut say);
     say(format!("devices: {}", devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" ")));
     for path in &paths {
@@ -97,4 +100,7 @@ fn pytorch_parity() {
     }
     say(format!("parity: {passed} passed, {failed} failed, {unsupported} unsupported"));
     assert_eq!(failed, 0, "cases failed; see the lines above");
+    if named.is_none() {
+        assert_eq!((unsupported, passed), (0, paths.len() * devices.len()), "every fixture of the repository's is run");
+    }
 }
