@@ -68,14 +68,14 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
-    /// A state dict does not fit the module: every key at fault, in one error.
-    #[error(
-        "load_state_dict: the state does not fit the module: missing {missing:?}, unexpected {unexpected:?}, misshaped {misshaped:?}"
-    )]
+    /// A state does not fit the module, optimizer or schedule: every key at fault, in one error.
+    #[error("{op}: the state does not fit: missing {missing:?}, unexpected {unexpected:?}, misshaped {misshaped:?}")]
     StateDict {
-        /// Keys the module has and the state has not.
+        /// The operation that refused.
+        op: &'static str,
+        /// Keys that are wanted and that the state has not.
         missing: Vec<String>,
-        /// Keys the state has and the module has not.
+        /// Keys that the state has and nothing has a place for.
         unexpected: Vec<String>,
         /// Keys with another shape or dtype, as `name: got …, want …`.
         misshaped: Vec<String>,

@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     fs::{self, File},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -14,9 +14,18 @@ use crate::error::{Error, Result};
 /// file or the new one.
 pub(crate) fn write(op: &'static str, path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = |reason: &dyn Display| Error::file(op, path, reason);
-    let temporary = beside(path).ok_or_else(|| fail(&"not the name of a file"))?;
-    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if let Err(e) = written {
+    let (temporary, mut file) = loop {
+        let temporary = beside(path).ok_or_else(|| fail(&"not the name of a file"))?;
+        match File::create_new(&temporary) {
+            Ok(file) => break (temporary, file),
+            // Left by a process of the same number that was killed: in a container each is the first.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(fail(&e)),
+        }
+    };
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    drop(file);
+    if let Err(e) = written.and_then(|()| fs::rename(&temporary, path)) {
         let _ = fs::remove_file(&temporary);
         return Err(fail(&e));
     }
@@ -39,19 +48,13 @@ pub(crate) fn read(op: &'static str, path: &Path) -> Result<Vec<u8>> {
 /// What the names of files that are being written end in.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
-/// A name in the same folder that nobody else uses.
+/// A name in the same folder that nobody else of this process uses.
 fn beside(path: &Path) -> Option<PathBuf> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name()?.to_string_lossy().into_owned();
     let unique = format!(".{name}.{}-{}{TEMPORARY}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Some(folder.join(unique))
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// A line of a text file without its end.
@@ -95,4 +98,25 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = Result<Line<'_>, Strin
             Err(error) => Err(place(i + 1, &String::from_utf8_lossy(&line[..error.valid_up_to()]), "not UTF-8")),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a process of the same number left when it was killed is passed over.
+    #[test]
+    fn names_that_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let next = beside(&path).unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        let (start, end) = next.rsplit_once('-').unwrap();
+        let number: u64 = end.trim_end_matches(TEMPORARY).parse().unwrap();
+        // Other tests write files meanwhile.
+        for number in number..number + 100 {
+            fs::write(folder.path().join(format!("{start}-{number}{TEMPORARY}")), "left").unwrap();
+        }
+        write("test", &path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+    }
 }

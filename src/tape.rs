@@ -222,12 +222,42 @@ impl Tape {
 
     /// Appends an operation: how every differentiable operation of the crate comes about, and how your own can.
     ///
-    /// `backward` is called at most once, with a gradient (or `None`) per output, and returns one (or `None`) per input.
-    /// Nothing is recorded, and `backward` dropped, when no input needs a gradient.
+    /// `backward` is called at most once, with a gradient (or `None`) per output, and returns one (or `None`) per input, with its
+    /// shape, dtype and device. Nothing is recorded, and `backward` dropped, when no input needs a gradient.
     ///
     /// # Errors
-    /// [`Error::Tape`] when an input lies on another tape, or the tape was consumed by `backward`.
+    /// [`Error::Tape`] when an input lies on another tape, or the tape was consumed by `backward`. [`Tape::backward`] answers what
+    /// `backward` does, and [`Error::Shape`], [`Error::DType`] or [`Error::Device`] for a gradient that is not like its input.
     pub fn record(
+        &self,
+        op: &'static str,
+        inputs: &[&Var],
+        outputs: Vec<Tensor>,
+        backward: impl FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> + 'static,
+    ) -> Result<Vec<Var>> {
+        let wanted: Vec<_> =
+            inputs.iter().map(|v| v.node.map(|_| (v.shape().clone(), v.dtype(), v.device()))).collect();
+        let checked = move |gradients| {
+            let gradients = backward(gradients)?;
+            for (gradient, wanted) in gradients.iter().zip(wanted) {
+                let (Some(gradient), Some((shape, dtype, device))) = (gradient, wanted) else { continue };
+                if *gradient.shape() != shape {
+                    return Err(Error::shape(op, format!("a gradient of {}", gradient.shape()), shape));
+                }
+                if gradient.dtype() != dtype {
+                    return Err(Error::dtype(op, format!("a gradient of {}", gradient.dtype()), dtype));
+                }
+                if gradient.device() != device {
+                    return Err(Error::device(op, format!("a gradient on {}", gradient.device()), device));
+                }
+            }
+            Ok(gradients)
+        };
+        self.record_own(op, inputs, outputs, checked)
+    }
+
+    /// [`record`](Self::record) of the crate's own operations, whose gradients are like their inputs.
+    pub(crate) fn record_own(
         &self,
         op: &'static str,
         inputs: &[&Var],
@@ -440,6 +470,11 @@ impl Var {
     /// The same value without its history.
     pub fn detach(&self) -> Var {
         self.tape.constant(self.value.clone())
+    }
+
+    /// The same value without its history, on another tape: a state goes on so from one chunk of a sequence to the next.
+    pub fn detach_onto(&self, tape: &Tape) -> Var {
+        tape.constant(self.value.clone())
     }
 
     /// Whether both are one node of one tape, and have its value.

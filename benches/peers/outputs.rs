@@ -123,7 +123,7 @@ fn write(folder: PathBuf) -> Result<()> {
         ] {
             calls.metadata_mut().insert(key.into(), value);
         }
-        net.save(&folder.join(format!("{i:02}.model.safetensors")))?;
+        net.save(folder.join(format!("{i:02}.model.safetensors")))?;
         calls.save(folder.join(format!("{i:02}.calls.safetensors")))?;
     }
     Ok(())

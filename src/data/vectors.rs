@@ -146,6 +146,15 @@ fn read(
 }
 
 fn glove(bytes: &[u8]) -> Result<WordVectors, String> {
+    // A line of two numbers is also a word and one number to it, if the next line is so too.
+    if let Some((words, dim, rest)) = head(bytes) {
+        let next = lines(rest).next().transpose()?.map_or(0, |line| line.text.trim_end().split(' ').count());
+        if next > 2 {
+            return Err(format!(
+                "line 1, column 1: \"{words} {dim}\" is the head of word2vec's or fastText's form: read it as that"
+            ));
+        }
+    }
     let mut vectors: Option<WordVectors> = None;
     for line in lines(bytes) {
         let line = line?;
@@ -262,6 +271,15 @@ mod tests {
             assert_eq!(WordVectors::read(&path).unwrap(), want);
         }
         assert!(WordVectors::read(folder.path()).is_err());
+    }
+
+    #[test]
+    fn the_head_of_another_form_is_no_word() {
+        let error = glove(b"2 2\nthe 0.5 -0.25\ndog 1 2\n").unwrap_err();
+        assert_eq!(error, "line 1, column 1: \"2 2\" is the head of word2vec's or fastText's form: read it as that");
+        // Numbers are words, too.
+        let vectors = glove(b"7 2\nthe 0.5\n").unwrap();
+        assert_eq!((vectors.words().len(), vectors.vector("7")), (2, Some(&[2.0][..])));
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl NllLoss {
 
         let probabilities = smoothing.is_some().then_some(log);
         let shape = input.shape().clone();
-        let outputs = input.tape().record(op, &[input], vec![y.to_dtype(dtype)?], move |gradients| {
+        let outputs = input.tape().record_own(op, &[input], vec![y.to_dtype(dtype)?], move |gradients| {
             let mut dy = incoming(op, gradients)?.to_dtype(dtype.wide())?;
             if let Some(divisor) = divisor {
                 dy = ratio(&dy, &divisor)?;

@@ -327,7 +327,7 @@ impl Run<'_> {
         };
 
         let (for_input, for_target) = (input.requires_grad(), target.requires_grad());
-        let outputs = input.tape().record(op, &[input, target], vec![y.to_dtype(dtype)?], move |gradients| {
+        let outputs = input.tape().record_own(op, &[input, target], vec![y.to_dtype(dtype)?], move |gradients| {
             let mut dy = incoming(op, gradients)?.to_dtype(dtype.wide())?;
             if reduction != Reduced::None {
                 dy = scaled(scale, &dy)?;

@@ -45,6 +45,9 @@ impl EmbeddingConfig {
         if num_embeddings == 0 || embedding_dim == 0 {
             return Err(Error::argument(OP, format!("{num_embeddings} rows of {embedding_dim}"), "at least one"));
         }
+        if !dtype.is_float() {
+            return Err(Error::dtype("Embedding", dtype, "a floating-point dtype"));
+        }
         let mut weight = Tensor::normal([num_embeddings, embedding_dim], 0.0, 1.0, dtype, device, rng)?;
         let padding = padding_idx.map(|i| row(i, num_embeddings)).transpose()?;
         if let Some(i) = padding {

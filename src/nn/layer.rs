@@ -8,7 +8,7 @@ use crate::{
     device::Device,
     error::{Error, Result},
     nn::{MaskGenerator, PackedSequence, Training},
-    ops::recurrent::{Call, Steps, recurrent},
+    ops::recurrent::{Call, Steps, check_states, recurrent},
     recurrent::{Descriptor, KeptWeights, Layout, ParameterKind, ParameterSpec, Shape},
     rng::Philox,
     shape::Dims,
@@ -108,10 +108,12 @@ impl Layer {
             None => Ok(state.clone()),
         };
         let x = &packed.data;
+        let lead: Dims = smallvec![self.state_rows(), packed.batch()];
+        // Before states are put in order: of too many rows that would take some.
+        check_states(op, &self.descriptor, &lead, x, (h0, c0))?;
         let sorted = |state: Option<&Var>| state.map(|s| permute(s, &packed.sorted_indices)).transpose();
         let (h0, c0) = (sorted(h0)?, sorted(c0)?);
         let extents = Shape { seq: packed.batch_sizes.len(), batch: packed.batch() };
-        let lead: Dims = smallvec![self.state_rows(), extents.batch];
         let steps = Steps::Packed(packed.batch_sizes.clone());
         let (data, hn, cn) = self.run(op, x, extents, Layout::TimeMajor, lead, steps, (h0.as_ref(), c0.as_ref()))?;
         let hn = permute(&hn, &packed.unsorted_indices)?;
@@ -153,6 +155,7 @@ impl Layer {
         let dropout_seed = if training && self.drops() { self.masks.draw_seed() } else { 0 };
         let parameters: Vec<Var> = self.parameters.iter().map(|(_, p)| x.tape().parameter(p)).collect();
         let call = Call {
+            op,
             descriptor: &self.descriptor,
             extents,
             layout,

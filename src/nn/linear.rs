@@ -43,6 +43,9 @@ impl LinearConfig {
         if in_features == 0 || out_features == 0 {
             return Err(Error::argument("Linear", format!("{in_features} to {out_features}"), "at least one feature"));
         }
+        if !dtype.is_float() {
+            return Err(Error::dtype("Linear", dtype, "a floating-point dtype"));
+        }
         let bound = 1.0 / (in_features as f64).sqrt();
         let mut draw = |shape: &[usize]| Tensor::uniform(shape, -bound, bound, dtype, device, rng).map(Parameter::new);
         let weight = draw(&[out_features, in_features])?;

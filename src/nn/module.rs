@@ -1,7 +1,7 @@
 //! What every module can do.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{
         Arc,
@@ -84,15 +84,19 @@ pub trait Module: HasParameters + Send + Sync {
         set_training(self, false);
     }
 
-    /// Whether it is in training mode. A struct of modules is when any of them is.
+    /// Whether it is in training mode. A module that keeps no [`training`](Self::training) of its own is when any inside of it
+    /// that does is, and where none does.
     fn is_training(&self) -> bool {
-        match self.training() {
-            Some(training) => training.is_training(),
-            None => {
-                let children = self.children();
-                children.is_empty() || children.iter().any(|(_, child)| child.is_training())
-            }
+        if let Some(training) = self.training() {
+            return training.is_training();
         }
+        let (mut kept, mut any) = (false, false);
+        visit(self, "", &mut |_, own| {
+            if let Some(flag) = own.training {
+                (kept, any) = (true, any || flag.is_training());
+            }
+        });
+        any || !kept
     }
 
     /// Forgets every gradient.
@@ -106,16 +110,22 @@ pub trait Module: HasParameters + Send + Sync {
         self.parameters().iter().for_each(|p| p.set_requires_grad(requires));
     }
 
-    /// The present values by name. Unlike PyTorch's it does not change when training goes on.
+    /// The present values by name. Unlike PyTorch's it does not change when training goes on. Where two parameters have one name it
+    /// has the last of them, and can neither be saved nor loaded.
     fn state_dict(&self) -> StateDict {
-        all_parameters(self).into_iter().map(|(name, parameter)| (name, parameter.value())).collect()
+        let all = all_parameters(self);
+        let twice = named_twice(&all);
+        let mut state: StateDict = all.into_iter().map(|(name, parameter)| (name, parameter.value())).collect();
+        state.twice = twice;
+        state
     }
 
     /// Takes over values by name: every parameter must be there with its shape, and nothing else. Numbers of another dtype
     /// are converted, those on another device are copied to this module's, as PyTorch does.
     ///
     /// # Errors
-    /// [`Error::StateDict`] with every missing, unexpected and misshaped key; nothing has been changed then.
+    /// [`Error::StateDict`] with every missing, unexpected and misshaped key, [`Error::Argument`] where two parameters have one name;
+    /// nothing has been changed then.
     fn load_state_dict(&self, state: &StateDict) -> Result<()> {
         load_state_dict(self, state)
     }
@@ -130,19 +140,26 @@ pub trait Module: HasParameters + Send + Sync {
         parameters.iter().zip(moved).try_for_each(|(p, value)| p.set_value(value))
     }
 
-    /// Writes the [`state_dict`](Self::state_dict) as a `.safetensors` file that PyTorch reads too.
+    /// Writes the [`state_dict`](Self::state_dict) as a `.safetensors` file that PyTorch reads too. Of a `dyn Module`: `state_dict().save(path)`.
     ///
     /// # Errors
-    /// [`Error::File`].
-    fn save(&self, path: &Path) -> Result<()> {
+    /// [`Error::File`], also where two parameters have one name.
+    fn save(&self, path: impl AsRef<Path>) -> Result<()>
+    where
+        Self: Sized,
+    {
         self.state_dict().save(path)
     }
 
-    /// Reads what [`save`](Self::save), or PyTorch's `safetensors.torch.save_file`, wrote.
+    /// Reads what [`save`](Self::save), or PyTorch's `safetensors.torch.save_file`, wrote. Into a `dyn Module`:
+    /// `load_state_dict(&StateDict::load(path)?)`.
     ///
     /// # Errors
     /// [`Error::File`], or [`Error::StateDict`] when it is another module's; nothing has been changed then.
-    fn load(&self, path: &Path) -> Result<()> {
+    fn load(&self, path: impl AsRef<Path>) -> Result<()>
+    where
+        Self: Sized,
+    {
         self.load_state_dict(&StateDict::load(path)?)
     }
 
@@ -166,7 +183,7 @@ pub trait Module: HasParameters + Send + Sync {
         let missing: Vec<_> = own.iter().filter(|name| !given.contains(name)).cloned().collect();
         let unexpected: Vec<_> = given.iter().filter(|name| !own.contains(name)).map(|n| n.to_string()).collect();
         if !(missing.is_empty() && unexpected.is_empty()) {
-            return Err(Error::StateDict { missing, unexpected, misshaped: Vec::new() });
+            return Err(Error::StateDict { op: "set_generator_states", missing, unexpected, misshaped: Vec::new() });
         }
         visit(self, "", &mut |prefix, own| {
             let name = prefix.trim_end_matches('.');
@@ -211,6 +228,12 @@ fn all_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, Parameter)> {
     all
 }
 
+/// A name that two different parameters have.
+fn named_twice(all: &[(String, Parameter)]) -> Option<String> {
+    let mut ids = HashMap::new();
+    all.iter().find(|(name, p)| *ids.entry(name.as_str()).or_insert(p.id()) != p.id()).map(|(name, _)| name.clone())
+}
+
 fn set_training<M: Module + ?Sized>(module: &M, training: bool) {
     visit(module, "", &mut |_, own| {
         if let Some(flag) = own.training {
@@ -221,6 +244,10 @@ fn set_training<M: Module + ?Sized>(module: &M, training: bool) {
 
 fn load_state_dict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
     let all = all_parameters(module);
+    if let Some(name) = named_twice(&all) {
+        let got = format!("a module with two parameters of the name {name}");
+        return Err(Error::argument("load_state_dict", got, "a name of its own for each child and parameter"));
+    }
     let (mut missing, mut misshaped, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for (name, parameter) in &all {
         let present = parameter.value();
@@ -235,7 +262,7 @@ fn load_state_dict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<
     let known: HashSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
     let unexpected: Vec<_> = state.keys().filter(|name| !known.contains(name)).map(String::from).collect();
     if !(missing.is_empty() && unexpected.is_empty() && misshaped.is_empty()) {
-        return Err(Error::StateDict { missing, unexpected, misshaped });
+        return Err(Error::StateDict { op: "load_state_dict", missing, unexpected, misshaped });
     }
     values.into_iter().try_for_each(|(parameter, value)| parameter.set_value(value))
 }

@@ -178,6 +178,9 @@ pub fn pad_packed_sequence(
 /// No sequences, differing extents behind the first, dtypes, devices or tapes.
 pub fn pad_sequence(sequences: &[Var], batch_first: bool, padding_value: f64) -> Result<Var> {
     const OP: &str = "pad_sequence";
+    if sequences.is_empty() {
+        return Err(Error::shape(OP, "no sequences", "at least one"));
+    }
     let mut offsets = Vec::with_capacity(sequences.len());
     let mut rows = 0;
     for sequence in sequences {

@@ -34,7 +34,7 @@ impl LstmState {
 
     /// The same values without their history, on another tape: to go on from one chunk of a sequence to the next.
     pub fn detach_onto(&self, tape: &Tape) -> Self {
-        LstmState { h: tape.constant(self.h.tensor().clone()), c: tape.constant(self.c.tensor().clone()) }
+        LstmState { h: self.h.detach_onto(tape), c: self.c.detach_onto(tape) }
     }
 }
 

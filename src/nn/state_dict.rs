@@ -22,6 +22,8 @@ pub struct StateDict {
     entries: Vec<(String, Tensor)>,
     places: HashMap<String, usize>,
     metadata: BTreeMap<String, String>,
+    /// Of a module in which two parameters have one name: that.
+    pub(super) twice: Option<String>,
 }
 
 impl StateDict {
@@ -68,6 +70,12 @@ impl StateDict {
         self.entries.is_empty()
     }
 
+    /// Why the module that it is of cannot be had back from it.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let name = self.twice.as_ref()?;
+        Some(format!("two parameters of the module have the name {name}; give each child a name of its own"))
+    }
+
     /// Words that go with the tensors: the file's `__metadata__`.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
@@ -104,6 +112,9 @@ impl StateDict {
 
     /// What a `.safetensors` file of it holds, or why there is none.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
         let mut host = Vec::with_capacity(self.len());
         for (name, tensor) in self.iter() {
             host.push((

@@ -148,7 +148,7 @@ impl Var {
     pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Result<Var> {
         let (x, w) = (self.tensor(), weight.tensor());
         x.expect_float(LINEAR)?;
-        x.expect_kin(LINEAR, w)?;
+        w.expect_kin(LINEAR, x)?;
         let &[n, k] = w.dims() else {
             return Err(Error::shape(LINEAR, format!("a weight of shape {}", w.shape()), "[out, in]"));
         };
@@ -158,7 +158,7 @@ impl Var {
         let rows = Shape::checked_numel(lead, LINEAR)?;
         let mut value = x.like([lead, &[n]].concat())?;
         if let Some(b) = bias.map(Var::tensor) {
-            x.expect_kin(LINEAR, b)?;
+            w.expect_kin(LINEAR, b)?;
             if b.dims() != [n] {
                 return Err(Error::shape(LINEAR, format!("a bias of shape {}", b.shape()), Shape::from(n)));
             }

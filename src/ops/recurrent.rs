@@ -15,6 +15,7 @@ use crate::{
     tensor::Tensor,
 };
 
+/// Of memory that is on the wrong device, after all checks.
 const OP: &str = "recurrent";
 
 /// Which positions belong to a sequence: [`Sequence`], owned by the tape.
@@ -36,6 +37,8 @@ impl Steps {
 
 /// One call of the network: what its tensors do not say.
 pub(crate) struct Call<'a> {
+    /// What errors name.
+    pub op: &'static str,
     pub descriptor: &'a Descriptor,
     /// Steps and sequences.
     pub extents: recurrent::Shape,
@@ -62,7 +65,7 @@ pub(crate) fn recurrent(
     parameters: &[Var],
 ) -> Result<(Var, Var, Option<Var>)> {
     check(&call, x, h0, c0, parameters)?;
-    let tape = x.tape();
+    let (tape, op) = (x.tape(), call.op);
     let inputs: Vec<&Var> = [x].into_iter().chain(h0).chain(c0).chain(parameters).collect();
     let recorded = tape.is_recording() && inputs.iter().any(|v| v.requires_grad());
     let plan = plan(&call, x.device())?;
@@ -73,9 +76,9 @@ pub(crate) fn recurrent(
     let mut reserve = if recorded || drops { Some(scratch(plan.reserve_len())?) } else { None };
 
     let mut y = x.tensor().like(y_shape(&call, x))?;
-    let mut hn = x.tensor().like(state_shape(&call, descriptor.output_size()))?;
+    let mut hn = x.tensor().like(state_shape(&call.lead, descriptor.output_size()))?;
     let mut cn = if descriptor.cell.has_cell_state() {
-        Some(x.tensor().like(state_shape(&call, descriptor.hidden_size))?)
+        Some(x.tensor().like(state_shape(&call.lead, descriptor.hidden_size))?)
     } else {
         None
     };
@@ -104,6 +107,7 @@ pub(crate) fn recurrent(
     }
 
     let saved = Saved {
+        op,
         plan,
         steps,
         dropout_seed: call.dropout_seed,
@@ -116,10 +120,10 @@ pub(crate) fn recurrent(
         wanted: inputs.iter().map(|v| v.requires_grad()).collect(),
     };
     let outputs = [y, hn].into_iter().chain(cn).collect();
-    let mut vars = tape.record(OP, &inputs, outputs, move |gradients| saved.backward(gradients))?.into_iter();
+    let mut vars = tape.record_own(op, &inputs, outputs, move |gradients| saved.backward(gradients))?.into_iter();
     match (vars.next(), vars.next()) {
         (Some(y), Some(hn)) => Ok((y, hn, vars.next())),
-        _ => Err(Error::tape(OP, "the tape lost an output")),
+        _ => Err(Error::tape(op, "the tape lost an output")),
     }
 }
 
@@ -137,6 +141,7 @@ fn plan(call: &Call<'_>, device: Device) -> Result<Rc<Plan>> {
 
 /// What the backward call needs of the forward one.
 struct Saved {
+    op: &'static str,
     plan: Rc<Plan>,
     steps: Steps,
     dropout_seed: u64,
@@ -153,7 +158,7 @@ struct Saved {
 impl Saved {
     fn backward(mut self, gradients: Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> {
         let Some(mut reserve) = self.reserve.take() else {
-            return Err(Error::tape(OP, "nothing was kept for the backward call"));
+            return Err(Error::tape(self.op, "nothing was kept for the backward call"));
         };
         let mut gradients = gradients.into_iter();
         let (dy, dhn, dcn) = (gradients.next().flatten(), gradients.next().flatten(), gradients.next().flatten());
@@ -210,30 +215,42 @@ fn y_shape(call: &Call<'_>, x: &Var) -> Shape {
     x.shape().with(x.dims().len() - 1, call.descriptor.directions() * call.descriptor.output_size())
 }
 
-fn state_shape(call: &Call<'_>, features: usize) -> Shape {
-    let mut dims = Dims::from_slice(&call.lead);
+fn state_shape(lead: &[usize], features: usize) -> Shape {
+    let mut dims = Dims::from_slice(lead);
     dims.push(features);
     Shape::from(&dims[..])
 }
 
 /// Shapes, dtypes and devices, before anything is allocated.
 fn check(call: &Call<'_>, x: &Var, h0: Option<&Var>, c0: Option<&Var>, parameters: &[Var]) -> Result<()> {
-    let d = call.descriptor;
+    let Call { op, descriptor: d, .. } = *call;
     if x.dtype() != d.dtype {
-        return Err(Error::dtype(OP, x.dtype(), format!("the module's {}", d.dtype)));
+        return Err(Error::dtype(op, x.dtype(), format!("the module's {}", d.dtype)));
     }
+    check_states(op, d, &call.lead, x, (h0, c0))?;
+    parameters.iter().try_for_each(|p| p.tensor().expect_kin(op, x.tensor()))
+}
+
+/// Of states alone, in any order of the batch.
+pub(crate) fn check_states(
+    op: &'static str,
+    d: &Descriptor,
+    lead: &[usize],
+    x: &Var,
+    (h0, c0): (Option<&Var>, Option<&Var>),
+) -> Result<()> {
     for (name, state, features) in [("h0", h0, d.output_size()), ("c0", c0, d.hidden_size)] {
         let Some(state) = state else { continue };
-        let want = state_shape(call, features);
+        let want = state_shape(lead, features);
         if *state.shape() != want {
-            return Err(Error::shape(OP, format!("{name} {}", state.shape()), format!("{want:?}")));
+            return Err(Error::shape(op, format!("{name} {}", state.shape()), want));
         }
-        x.tensor().expect_kin(OP, state.tensor())?;
+        x.tensor().expect_kin(op, state.tensor())?;
     }
     if c0.is_some() && !d.cell.has_cell_state() {
-        return Err(Error::argument(OP, "c0", "a cell state with an LSTM only"));
+        return Err(Error::argument(op, "c0", "a cell state with an LSTM only"));
     }
-    parameters.iter().try_for_each(|p| x.tensor().expect_kin(OP, p.tensor()))
+    Ok(())
 }
 
 /// The memory of the parameters; in a list of their number from the first, which `collect` into a `Result` does not make.

@@ -241,7 +241,7 @@ impl Var {
             .map(|&(start, len)| slice(op, self.tensor(), axis, start, len, drop))
             .collect::<Result<Vec<_>>>()?;
         let (x, dtype, device) = (self.shape().clone(), self.dtype(), self.device());
-        self.tape().record(op, &[self], values, move |gradients| {
+        self.tape().record_own(op, &[self], values, move |gradients| {
             // A part that nothing flowed back to leaves zeros.
             let mut dx = if gradients.iter().any(Option::is_none) {
                 Tensor::zeros(x, dtype, &device)?

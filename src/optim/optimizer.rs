@@ -652,6 +652,6 @@ impl<'a> Reader<'a> {
         if missing.is_empty() && misshaped.is_empty() && unexpected.is_empty() {
             return Ok(());
         }
-        Err(Error::StateDict { missing, unexpected, misshaped })
+        Err(Error::StateDict { op: "Optimizer::load_state", missing, unexpected, misshaped })
     }
 }

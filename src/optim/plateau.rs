@@ -205,8 +205,9 @@ impl ReduceLrOnPlateau {
     /// # Errors
     /// [`Error::Argument`] for the state of another schedule, [`Error::StateDict`] for one that lacks a counter.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
-        state.expect_kind("ReduceLrOnPlateau::load_state", NAME)?;
-        let (bad, cooling) = (state.count("num_bad_epochs")?, state.count("cooldown_counter")?);
+        const OP: &str = "ReduceLrOnPlateau::load_state";
+        state.expect_kind(OP, NAME)?;
+        let (bad, cooling) = (state.count(OP, "num_bad_epochs")?, state.count(OP, "cooldown_counter")?);
         self.best = state.numbers.get("best").copied();
         (self.bad, self.cooling) = (bad, cooling);
         Ok(())

@@ -211,20 +211,21 @@ impl GradScaler {
     /// [`Error::Argument`] for the state of something else or settings out of range, [`Error::StateDict`] for one that lacks
     /// something; nothing is changed then.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
-        state.expect_kind("GradScaler::load_state", Self::KIND)?;
+        const OP: &str = "GradScaler::load_state";
+        state.expect_kind(OP, Self::KIND)?;
         let count = |key| {
-            let number = state.number(key)?;
+            let number = state.number(OP, key)?;
             let fits = whole(number).and_then(|n| u32::try_from(n).ok());
             fits.ok_or_else(|| Error::argument("GradScaler::load_state", format!("{key} {number}"), "a count"))
         };
         let loaded = GradScaler::new(&self.scale.device())?
-            .init_scale(state.number("scale")?)?
-            .growth_factor(state.number("growth_factor")?)?
-            .backoff_factor(state.number("backoff_factor")?)?
+            .init_scale(state.number(OP, "scale")?)?
+            .growth_factor(state.number(OP, "growth_factor")?)?
+            .backoff_factor(state.number(OP, "backoff_factor")?)?
             .growth_interval(count("growth_interval")?)?;
         let steady = count("growth_tracker")? as f32;
         // In the memory that captured steps know.
-        storage::write(&[state.number("scale")? as f32], self.scale.storage_mut()?)?;
+        storage::write(&[state.number(OP, "scale")? as f32], self.scale.storage_mut()?)?;
         storage::write(&[steady], self.steady.storage_mut()?)?;
         self.rule = loaded.rule;
         Ok(())

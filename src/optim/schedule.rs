@@ -128,10 +128,12 @@ impl<R: Rate> Schedule<R> {
     /// # Errors
     /// [`Error::Argument`] for the state of another schedule, [`Error::StateDict`] for one of fewer groups.
     pub fn load_state(&mut self, state: &State, optimizer: &mut dyn Optim) -> Result<()> {
-        state.expect_kind("Schedule::load_state", R::NAME)?;
-        let base = (0..self.base.len()).map(|group| state.number(&format!("base.{group}"))).collect::<Result<_>>()?;
+        const OP: &str = "Schedule::load_state";
+        state.expect_kind(OP, R::NAME)?;
+        let base =
+            (0..self.base.len()).map(|group| state.number(OP, &format!("base.{group}"))).collect::<Result<_>>()?;
         let loaded = std::mem::replace(&mut self.base, base);
-        let step = state.count("step");
+        let step = state.count(OP, "step");
         match step.and_then(|step| self.apply(step, optimizer).map(|()| step)) {
             Ok(step) => self.step = step,
             Err(error) => {

@@ -98,8 +98,9 @@ impl State {
     }
 
     /// A number that has to be there.
-    pub(super) fn number(&self, key: &str) -> Result<f64> {
+    pub(super) fn number(&self, op: &'static str, key: &str) -> Result<f64> {
         self.numbers.get(key).copied().ok_or_else(|| Error::StateDict {
+            op,
             missing: vec![key.to_string()],
             unexpected: Vec::new(),
             misshaped: Vec::new(),
@@ -107,9 +108,10 @@ impl State {
     }
 
     /// A number of steps that has to be there.
-    pub(super) fn count(&self, key: &str) -> Result<u64> {
-        let value = self.number(key)?;
+    pub(super) fn count(&self, op: &'static str, key: &str) -> Result<u64> {
+        let value = self.number(op, key)?;
         whole(value).ok_or_else(|| Error::StateDict {
+            op,
             missing: Vec::new(),
             unexpected: Vec::new(),
             misshaped: vec![format!("{key}: got {value}, want a count")],

@@ -124,7 +124,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::StateDict`] where there is none of this name.
     pub fn state(&self, name: &str) -> Result<&State> {
-        self.states.get(name).ok_or_else(|| missing(name))
+        self.states.get(name).ok_or_else(|| missing("Checkpoint::state", name))
     }
 
     /// The number that [`with_number`](Self::with_number) gave.
@@ -132,7 +132,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::StateDict`] where there is none of this name.
     pub fn number(&self, name: &str) -> Result<f64> {
-        self.numbers.get(name).copied().ok_or_else(|| missing(name))
+        self.numbers.get(name).copied().ok_or_else(|| missing("Checkpoint::number", name))
     }
 
     /// Puts model, dropout generators and optimizer where they were. The rest is for the caller: [`rng`](Self::rng),
@@ -161,6 +161,9 @@ impl Checkpoint {
     /// [`Error::Argument`] for a state whose name has a `/`; [`Error::File`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let (op, path) = ("Checkpoint::save", path.as_ref());
+        if let Some(fault) = self.model.fault() {
+            return Err(Error::file(op, path, fault));
+        }
         let mut dict = StateDict::new();
         for (name, tensor) in self.model.iter() {
             dict.insert(format!("model/{name}"), tensor.clone());
@@ -201,8 +204,8 @@ impl Checkpoint {
     }
 }
 
-fn missing(name: &str) -> Error {
-    Error::StateDict { missing: vec![name.into()], unexpected: Vec::new(), misshaped: Vec::new() }
+fn missing(op: &'static str, name: &str) -> Error {
+    Error::StateDict { op, missing: vec![name.into()], unexpected: Vec::new(), misshaped: Vec::new() }
 }
 
 /// Where the eight digits of the checksum are in the header of the file.

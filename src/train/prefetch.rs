@@ -1,5 +1,7 @@
 //! Batches that are on the device when they are wanted.
 
+use std::fmt;
+
 use crate::{device::Device, error::Result, storage, tensor::Tensor};
 
 /// An iterator over batches that brings the next one to the device while the present one is worked on: on a GPU out of pinned memory,
@@ -22,6 +24,12 @@ pub struct Prefetch<I, const N: usize> {
     batches: I,
     device: Device,
     next: Option<Result<[Tensor; N]>>,
+}
+
+impl<I, const N: usize> fmt::Debug for Prefetch<I, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prefetch").field("device", &self.device).field("next", &self.next).finish_non_exhaustive()
+    }
 }
 
 impl<I: Iterator<Item = Result<[Tensor; N]>>, const N: usize> Prefetch<I, N> {

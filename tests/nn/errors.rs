@@ -19,6 +19,13 @@ fn var(tape: &Tape, shape: &[usize]) -> Var {
 }
 
 macro_rules! refused {
+    // By its text.
+    ($call:expr, $text:literal) => {
+        match $call {
+            Err(error) => assert_eq!(error.to_string(), $text),
+            Ok(_) => panic!("accepted: {}", stringify!($call)),
+        }
+    };
     ($call:expr, $variant:ident) => {
         match $call {
             Err(Error::$variant { .. }) => {}
@@ -78,7 +85,27 @@ fn inputs_and_states() -> Result<()> {
     let state = LstmState::new(var(&tape, &[2, 3]), var(&tape, &[2, 3]));
     refused!(cell.forward(&var(&tape, &[3, 4]), Some(&state)), Shape);
 
-    refused!(Linear::new(4, 3).init(&DEVICE, &mut rng())?.forward(&var(&tape, &[2, 5])), Shape);
+    // What is given is got, and what the module has is wanted.
+    let linear = Linear::new(4, 3).init(&DEVICE, &mut rng())?;
+    refused!(linear.forward(&var(&tape, &[2, 5])), Shape);
+    refused!(
+        linear.forward(&tape.constant(uniform(&[2, 4], DType::F64, 1))),
+        "linear: wrong dtype: got float64, want float32"
+    );
+    refused!(
+        lstm.forward(&tape.constant(uniform(&[2, 3, 4], DType::F64, 1)), None),
+        "LSTM: wrong dtype: got float64, want the module's float32"
+    );
+    let (gru, state) = (Gru::new(4, 3).init(&DEVICE, &mut rng())?, var(&tape, &[1, 2, 3]));
+    refused!(gru.forward(&x, Some(&state)), "GRU: wrong shape: got h0 [1, 2, 3], want [1, 3, 3]");
+    let state = tape.constant(uniform(&[1, 3, 3], DType::F16, 1));
+    refused!(gru.forward(&x, Some(&state)), "GRU: wrong dtype: got float16, want float32");
+    let state = LstmState::new(var(&tape, &[2, 3]), var(&tape, &[2, 3]));
+    refused!(cell.forward(&var(&tape, &[3, 4]), Some(&state)), "LSTMCell: wrong shape: got h0 [2, 3], want [3, 3]");
+    refused!(
+        Linear::new(2, 3).dtype(DType::I64).init(&DEVICE, &mut rng()),
+        "Linear: wrong dtype: got int64, want a floating-point dtype"
+    );
     let embedding = Embedding::new(4, 3).init(&DEVICE, &mut rng())?;
     refused!(embedding.forward(&tape, &Tensor::new([4i64], &DEVICE)?), Argument);
     refused!(embedding.forward(&tape, &Tensor::new([-1i64], &DEVICE)?), Argument);
@@ -100,13 +127,18 @@ fn lengths() -> Result<()> {
     refused!(pack_padded_sequence(&x, &[1, 2, 3], false, true), Argument);
     refused!(pack_padded_sequence(&var(&tape, &[4]), &[4], false, true), Shape);
     refused!(pack_padded_sequence(&var(&tape, &[4, 0]), &[], false, true), Shape);
-    refused!(pad_sequence(&[], false, 0.0), Shape);
+    refused!(pad_sequence(&[], false, 0.0), "pad_sequence: wrong shape: got no sequences, want at least one");
     refused!(pad_sequence(&[var(&tape, &[])], false, 0.0), Shape);
     refused!(pad_sequence(&[var(&tape, &[2, 3]), var(&tape, &[2, 4])], false, 0.0), Shape);
     refused!(pack_sequence(&[var(&tape, &[1, 3]), var(&tape, &[2, 3])], true), Argument);
     refused!(pack_sequence(&[var(&tape, &[1, 3]), var(&tape, &[0, 3])], true), Argument);
 
     let packed = pack_padded_sequence(&x, &[2, 5, 1], false, false)?;
+    // Before rows are put in order: of five three would do, and two would be too few for that.
+    for rows in [5, 2] {
+        let state = var(&tape, &[1, rows, 3]);
+        refused!(gru.forward_packed(&packed, Some(&state)), Shape);
+    }
     refused!(pad_packed_sequence(&packed, false, 0.0, Some(4)), Argument);
     let with = |f: fn(&mut PackedSequence)| {
         let mut packed = packed.clone();

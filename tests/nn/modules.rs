@@ -166,6 +166,33 @@ fn modes_freezing_and_gradients() -> Result<()> {
     boxed.to_device(&Device::Cpu)
 }
 
+/// A leaf that keeps no mode has no say in that of what it is in.
+#[test]
+fn leaves_without_a_mode() {
+    struct Scale(Parameter);
+    impl Module for Scale {
+        fn children(&self) -> Vec<(&str, &dyn Module)> {
+            Vec::new()
+        }
+        fn own_parameters(&self) -> Vec<(String, Parameter)> {
+            vec![("scale".into(), self.0.clone())]
+        }
+    }
+    struct Scaled(Scale, Dropout);
+    impl Module for Scaled {
+        fn children(&self) -> Vec<(&str, &dyn Module)> {
+            vec![("scale", &self.0), ("dropout", &self.1)]
+        }
+    }
+    let scale = Scale(Parameter::new(Tensor::ones((), DType::F32, &Device::Cpu).unwrap()));
+    let model = Scaled(scale, Dropout::new(0.5).init(&Device::Cpu, &mut Philox::seed(1)).unwrap());
+    assert!(model.is_training() && model.0.is_training());
+    model.eval();
+    assert!(!model.is_training());
+    model.train();
+    assert!(model.is_training());
+}
+
 #[test]
 fn modules_are_send_and_sync() {
     fn check<T: Send + Sync>() {}

@@ -5,6 +5,8 @@ use std::{fs, path::PathBuf};
 use gatefold::{
     DType, Device, Error, Philox, Result, Tape, Tensor,
     nn::{Embedding, Linear, Lstm, Module, StateDict},
+    optim::Sgd,
+    train::Checkpoint,
 };
 
 use crate::modules::tagger;
@@ -45,6 +47,37 @@ fn round_trip() -> Result<()> {
     assert_eq!(values(&tagger(3)), values(&b));
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     Ok(())
+}
+
+/// A line that was copied: the second child is trained, but has no name of its own to be saved under.
+#[test]
+fn two_children_of_one_name() -> Result<()> {
+    struct Twins([Linear; 2]);
+    impl Module for Twins {
+        fn children(&self) -> Vec<(&str, &dyn Module)> {
+            vec![("score", &self.0[0]), ("score", &self.0[1])]
+        }
+    }
+    let (folder, rng) = (Folder::new("twins"), &mut Philox::seed(1));
+    let path = folder.0.join("model.safetensors");
+    let twins = Twins([2, 3].map(|width| Linear::new(width, width).init(&Device::Cpu, rng).unwrap()));
+    let error = twins.save(&path).unwrap_err().to_string();
+    assert!(error.contains("two parameters of the module have the name score.weight"), "{error}");
+    let optimizer = Sgd::new(0.1).over([&twins])?;
+    assert!(Checkpoint::new(&twins, &optimizer, rng).save(&path).is_err());
+    assert!(!path.exists());
+    let error = twins.load_state_dict(&twins.state_dict()).unwrap_err().to_string();
+    assert!(error.starts_with("load_state_dict: ") && error.contains("score.weight"), "{error}");
+    // One module under two names, or twice under one, is fine.
+    struct Tied(Linear);
+    impl Module for Tied {
+        fn children(&self) -> Vec<(&str, &dyn Module)> {
+            vec![("score", &self.0), ("score", &self.0), ("again", &self.0)]
+        }
+    }
+    let tied = Tied(Linear::new(2, 3).init(&Device::Cpu, rng)?);
+    tied.save(&path)?;
+    tied.load(&path)
 }
 
 #[test]
@@ -89,7 +122,7 @@ fn a_file_of_pytorchs() -> Result<()> {
         lstm: Lstm::new(3, 4).num_layers(2).bidirectional(true).proj_size(2).init(device, rng)?,
         score: Linear::new(4, 3).init(device, rng)?,
     };
-    model.load(path.as_ref())?;
+    model.load(path)?;
     let state = StateDict::load(path)?;
     let list = |key: &str| serde_json::from_str::<Vec<f64>>(&state.metadata()[key]).unwrap();
     let words: Vec<i64> = list("words").iter().map(|&w| w as i64).collect();
@@ -129,7 +162,8 @@ fn every_wrong_key_is_named_and_nothing_changes() {
     state.insert("extra", Tensor::new([1.0f32], &Device::Cpu).unwrap());
     state.insert("head.score.bias", Tensor::new([1.0f32], &Device::Cpu).unwrap());
     match model.load_state_dict(&state) {
-        Err(Error::StateDict { missing, unexpected, misshaped }) => {
+        Err(Error::StateDict { op, missing, unexpected, misshaped }) => {
+            assert_eq!(op, "load_state_dict");
             assert_eq!(missing, ["lstm.bias_hh_l1", "head.scale"]);
             assert_eq!(unexpected, ["extra"]);
             assert_eq!(misshaped, ["head.score.bias: got [1], want [2]"]);
@@ -197,8 +231,8 @@ fn broken_files_are_errors() -> Result<()> {
     fs::remove_file(&path).unwrap();
     assert!(matches!(model.load(&path), Err(Error::File { .. })));
     assert!(matches!(model.load(&folder.0), Err(Error::File { .. })));
-    assert!(matches!(model.save(&folder.0.join("no/such/folder")), Err(Error::File { .. })));
-    assert!(matches!(model.save("".as_ref()), Err(Error::File { .. })));
-    assert!(matches!(model.save("/".as_ref()), Err(Error::File { .. })));
+    assert!(matches!(model.save(folder.0.join("no/such/folder")), Err(Error::File { .. })));
+    assert!(matches!(model.save(""), Err(Error::File { .. })));
+    assert!(matches!(model.save("/"), Err(Error::File { .. })));
     Ok(())
 }

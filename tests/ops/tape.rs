@@ -238,14 +238,25 @@ fn a_square_writes_over_no_gradient_that_another_has() {
 }
 
 #[test]
-fn a_square_takes_gradients_that_broadcast() {
-    let tape = Tape::new();
-    let x = tape.variable(count([3]));
-    let y = x.mul(&x).unwrap();
-    // An operation of the user's whose gradient is one number for all.
-    let z = tape.record("all", &[&y], vec![tensor(&[1.0], ())], Ok).unwrap();
-    z[0].backward().unwrap();
-    assert_eq!(f64s(x.grad()), [0.0, 2.0, 4.0]);
+fn a_gradient_that_is_not_like_its_input_is_refused() {
+    let refused = |gradient: Tensor| {
+        let tape = Tape::new();
+        let x = tape.variable(count([3]));
+        let y = x.mul(&x).unwrap();
+        let z = tape.record("all", &[&y], vec![tensor(&[1.0], ())], |_| Ok(vec![Some(gradient)])).unwrap();
+        let answer = z[0].backward().map_err(|e| e.to_string());
+        assert_eq!(answer.is_ok(), x.grad().is_some());
+        answer
+    };
+    assert_eq!(refused(tensor(&[1.0; 3], 3)), Ok(()));
+    // One number is not the gradient of three, and four are none either.
+    for shape in [&[] as &[usize], &[4], &[1, 3]] {
+        let numbers = vec![1.0; shape.iter().product()];
+        let error = refused(tensor(&numbers, shape)).unwrap_err();
+        assert!(error.starts_with("all: wrong shape: got a gradient of ") && error.ends_with("want [3]"), "{error}");
+    }
+    let rounded = tensor(&[1.0; 3], 3).to_dtype(DType::F32).unwrap();
+    assert_eq!(refused(rounded).unwrap_err(), "all: wrong dtype: got a gradient of float32, want float64");
 }
 
 #[test]
