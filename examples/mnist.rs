@@ -118,7 +118,7 @@ fn run(settings: &Settings) -> Result<()> {
         model.load(file)?;
         println!("loaded {}", file.display());
     } else {
-        common::writable(&settings.save)?;
+        common::writable("--save", &settings.save)?;
         train(&model, &mnist, settings, &mut rng)?;
         model.save(&settings.save)?;
         println!("saved {}", settings.save.display());

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 fn run(settings: &Settings) -> Result<()> {
     let device = settings.device;
     device.check("--device")?;
+    common::drawable("--plot", &settings.plot)?;
     let mut rng = Philox::seed(settings.seed);
     let lstm = Lstm::new(2, 32).num_layers(2).batch_first(true).init(&device, &mut rng)?;
     let out = Linear::new(32, 1).init(&device, &mut rng)?;
@@ -92,6 +93,8 @@ fn run(settings: &Settings) -> Result<()> {
         .line("cosine", line(2))
         .line("predicted", line(3))
         .save(&settings.plot)?;
-    println!("\ndrawn in {}\nfinal loss {last_loss:.6}", settings.plot.display());
+    let off = seen[seen.len() - POINTS..].iter().map(|[_, _, cosine, predicted]| (cosine - predicted).abs());
+    println!("\ndrawn in {}\nlargest error of these {:.4}", settings.plot.display(), off.fold(0.0, f64::max));
+    println!("final loss {last_loss:.6}");
     Ok(())
 }

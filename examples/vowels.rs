@@ -69,6 +69,7 @@ fn main() -> ExitCode {
 
 fn run(settings: &Settings) -> Result<()> {
     settings.device.check("--device")?;
+    settings.plot.iter().try_for_each(|plot| common::drawable("--plot", plot))?;
     let folder = common::data(settings.data.as_deref(), "japanese-vowels");
     let mut train = TimeSeries::read(folder.join("JapaneseVowels_TRAIN.ts"))?;
     let mut test = TimeSeries::read(folder.join("JapaneseVowels_TEST.ts"))?;

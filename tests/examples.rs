@@ -62,10 +62,13 @@ fn hello_says_ohlol() {
 fn sine_predicts_the_cosine() {
     let folder = tempfile::tempdir().unwrap();
     let text = prints(example("sine").current_dir(folder.path()));
-    assert!(number_after(&text, "final loss") < 0.01, "{text}");
+    // The notes reached about 0.006; seeds 1 to 6 reach 0.006 to 0.06 here, this one 0.015.
+    assert!(number_after(&text, "largest error of these") < 0.03, "{text}");
+    assert!(number_after(&text, "final loss") < 2e-4, "{text}");
     let svg = fs::read_to_string(folder.path().join("sine.svg")).unwrap();
     assert_eq!(svg.matches("stroke-width=\"1.6\"").count(), 3, "sine, cosine, predicted");
-    complains(example("sine").args(["--plot", "no/folder/sine.svg", "--steps", "1"]));
+    complains(example("sine").args(["--plot", "no/folder/sine.svg"]));
+    assert!(complains(example("sine").args(["--plot", "sine.gif"])).contains("--plot"));
 }
 
 /// Few epochs of a small model, and all that it writes.
@@ -201,19 +204,22 @@ fn tagger_cuts_and_learns_chinese() {
 #[test]
 fn mnist_trains_saves_and_loads() {
     let folder = tempfile::tempdir().unwrap();
-    let small = ["--hidden", "16", "--layers", "1"];
+    let small = ["--hidden", "32", "--layers", "1"];
     let mut accuracies = Vec::new();
     for (cell, name, options) in
         [("rnn", "RNN", ""), ("lstm", "LSTM", ""), ("lstm-peephole", "LSTM", ", peephole=True"), ("gru", "GRU", "")]
     {
         let mut train = example("mnist");
-        train.current_dir(folder.path()).args(small).args(["--cell", cell, "--epochs", "2", "--limit", "1000"]);
+        train
+            .current_dir(folder.path())
+            .args(small)
+            .args(["--cell", cell, "--epochs", "6", "--limit", "2000", "--batch", "20"]);
         let output = run(&mut train);
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(text.lines().filter(|line| line.starts_with("epoch ")).count(), 2, "{text}");
-        assert!(text.contains("1000 images to train on, 2000 to test with"), "{text}");
-        assert!(text.contains(&format!("(rnn): {name}(28, 16, batch_first=True{options})")), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("epoch ")).count(), 6, "{text}");
+        assert!(text.contains("2000 images to train on, 2000 to test with"), "{text}");
+        assert!(text.contains(&format!("(rnn): {name}(28, 32, batch_first=True{options})")), "{text}");
         let trained = number_after(&text, "test accuracy");
         let text = prints(example("mnist").current_dir(folder.path()).args(small).args([
             "--cell",
@@ -224,7 +230,8 @@ fn mnist_trains_saves_and_loads() {
         assert_eq!(number_after(&text, "test accuracy"), trained);
         accuracies.push(trained);
     }
-    assert!(accuracies.iter().all(|&accuracy| accuracy > 5.0), "{accuracies:?}");
+    // Guessing is right in 10 of 100; these reach 48 to 90.
+    assert!(accuracies.iter().all(|&accuracy| accuracy > 40.0), "{accuracies:?}");
     let error = complains(example("mnist").current_dir(folder.path()).args(["--load", "mnist.safetensors"]));
     assert!(error.contains("misshaped") && error.contains("rnn.weight_ih_l0"), "{error}");
 }
@@ -263,6 +270,10 @@ fn charlm_is_resumed() {
     }
     fs::write(&path, "ab").unwrap();
     assert!(complains(example("charlm").arg("--data").arg(&path)).contains("2 characters, too few"));
+    fs::write(&path, "the dog ate the apple. everybody read that book. ".repeat(800)).unwrap();
+    for prompt in ["", "é"] {
+        assert!(complains(example("charlm").arg("--data").arg(&path).args(["--prompt", prompt])).contains("--prompt"));
+    }
 }
 
 /// Small models of a table and of a folder of reviews; one is saved and asked.
@@ -292,7 +303,8 @@ fn sentiment_trains_saves_and_predicts() {
     }
     let small = ["--vectors", "vectors.txt", "--hidden", "16", "--batch", "8"];
     let run = |arguments: &[&str]| prints(example("sentiment").current_dir(here).args(small).args(arguments));
-    let text = run(&["--data", "aclImdb", "--epochs", "1"]);
+    let text = run(&["--data", "aclImdb", "--epochs", "1", "--log", "events"]);
+    assert!(fs::read_dir(here.join("events")).unwrap().count() == 1 && text.contains("  training 0."), "{text}");
     assert!(text.contains("54 texts to train on, 6 to validate, 60 to test"), "{text}");
     let text = run(&["--data", "table.tsv", "--save", "m.safetensors", "--predict", "so good"]);
     assert!(text.contains("240 texts to train on, 30 to validate, 30 to test"), "{text}");
@@ -307,7 +319,8 @@ fn sentiment_trains_saves_and_predicts() {
 
     let fails = |arguments: &[&str]| complains(example("sentiment").current_dir(here).args(arguments));
     assert!(fails(&["--load", "m.safetensors"]).contains("--predict"));
-    assert!(fails(&["--load", "m.safetensors", "--predict", " "]).contains("none empty"));
+    assert!(fails(&["--load", "m.safetensors", "--predict", " "]).contains("--predict"));
+    assert!(fails(&["--save", "no/folder/m", "--data", "table.tsv"]).contains("--save"));
     assert!(fails(&["--load", "none", "--predict", "x"]).contains("none"));
     assert!(fails(&["--data", "table.tsv", "--vectors", "table.tsv"]).contains("table.tsv: line 1, column"));
     fs::write(here.join("table.tsv"), "label\ttext\nfair\tso so\n").unwrap();

@@ -80,6 +80,10 @@ fn run(settings: &Settings) -> Result<()> {
     if train.is_empty() || held_out.is_empty() {
         return Err(Error::file("charlm", path, format!("{} characters, too few", numbers.len())));
     }
+    // Before the training: what it writes in the end begins with these.
+    if !letters.encode(characters(&settings.prompt)).is_ok_and(|prompt| !prompt.is_empty()) {
+        return Err(Error::argument("--prompt", format!("{:?}", settings.prompt), "characters of the text"));
+    }
     println!("{} characters, {} different ones", numbers.len(), letters.len());
 
     let (hidden, mut rng) = (settings.hidden as usize, Philox::seed(settings.seed));

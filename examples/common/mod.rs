@@ -31,13 +31,22 @@ pub fn data(named: Option<&Path>, usual: &str) -> PathBuf {
     }
 }
 
-/// An error before the training, rather than after it, where a model cannot be saved.
-pub fn writable(path: &Path) -> Result<()> {
+/// An error before the training, rather than after it, where a picture cannot be drawn.
+pub fn drawable(option: &'static str, path: &Path) -> Result<()> {
+    let end = path.extension().unwrap_or_default();
+    if end == "svg" || end == "png" && cfg!(feature = "plotters") {
+        return writable(option, path);
+    }
+    Err(Error::argument(option, path.display(), "a file.svg, or a file.png with --features plotters"))
+}
+
+/// The same where something else cannot be written.
+pub fn writable(option: &'static str, path: &Path) -> Result<()> {
     let existed = path.exists();
     std::fs::OpenOptions::new()
         .append(true)
         .create(true)
         .open(path)
         .and_then(|_| if existed { Ok(()) } else { std::fs::remove_file(path) })
-        .map_err(|error| Error::file("--save", path, error))
+        .map_err(|error| Error::file(option, path, error))
 }

@@ -72,6 +72,7 @@ fn main() -> ExitCode {
 
 fn run(settings: &Settings) -> Result<()> {
     settings.device.check("--device")?;
+    common::drawable("--plot", &settings.plot)?;
     let (ahead, hidden) = (settings.ahead as usize, settings.hidden as usize);
     let about = settings.set.about();
     let (rows, width, standard, [training, validation, testing]) = about.read()?;

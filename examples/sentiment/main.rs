@@ -7,12 +7,12 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::{Parser, value_parser};
 use gatefold::{
-    Device, Philox, Result, Tape,
+    Device, Error, Philox, Result, Tape,
     data::{Batches, Vocabulary, WordVectors, pad, tokenize},
     loss::BceWithLogitsLoss,
     nn::Module,
     optim::{Adam, Mode, clip_grad_norm},
-    train::{EarlyStopping, Mean, Progress},
+    train::{EarlyStopping, EventWriter, Mean, Progress, Watch},
 };
 
 #[path = "../common/mod.rs"]
@@ -20,7 +20,7 @@ mod common;
 mod model;
 mod reviews;
 
-use model::{Classifier, accuracy, beside, load};
+use model::{Classifier, accuracy, beside, load, taken_right};
 
 /// Learn whether reviews are good or bad.
 #[derive(Parser)]
@@ -54,6 +54,9 @@ struct Settings {
     /// Use this model instead of training one
     #[arg(long, value_name = "FILE", requires = "predict")]
     load: Option<PathBuf>,
+    /// Folder for TensorBoard: loss and accuracy, and how parameters and gradients are distributed
+    #[arg(long, value_name = "FOLDER", conflicts_with = "load")]
+    log: Option<PathBuf>,
     /// Say what the model takes a sentence for
     #[arg(long, value_name = "SENTENCE")]
     predict: Option<String>,
@@ -67,6 +70,14 @@ fn main() -> ExitCode {
 
 fn run(settings: &Settings) -> Result<()> {
     settings.device.check("--device")?;
+    // Before the training: what is asked for behind it.
+    for file in settings.save.iter() {
+        common::writable("--save", file)?;
+        common::writable("--save", &beside(file))?;
+    }
+    if settings.predict.as_ref().is_some_and(|sentence| tokenize(sentence).is_empty()) {
+        return Err(Error::argument("--predict", "no words", "a sentence"));
+    }
     let (model, words) = match &settings.load {
         Some(file) => load(file, &settings.device)?,
         None => train(settings)?,
@@ -102,26 +113,46 @@ fn train(settings: &Settings) -> Result<(Classifier, Vocabulary)> {
     let mut optimizer = Adam::new(1e-3).over([&model])?;
     let (mut stopping, mut best) = (EarlyStopping::new(Mode::Max, 3)?, (model.state_dict(), 0.0));
     println!("before        test {:.4}", accuracy(&model, &testing, device)?);
+    let mut events = settings.log.as_ref().map(EventWriter::new).transpose()?;
+    let (watch, mut step) = (Watch::new(&model, 100)?, 0);
     let began = Instant::now();
     for epoch in 1..=settings.epochs {
         let lengths: Vec<usize> = training.iter().map(|(words, _)| words.len()).collect();
         let batches = Batches::by_length(lengths, settings.batch as usize)?.shuffle(&mut rng.fork(epoch));
-        let (mut mean, bar) = (Mean::new(), Progress::new(format!("epoch {epoch}/{}", settings.epochs), batches.len()));
+        let bar = Progress::new(format!("epoch {epoch}/{}", settings.epochs), batches.len());
+        let (mut mean, mut right) = (Mean::new(), Mean::new());
         model.train();
         for batch in batches {
             let (x, lengths, targets) = reviews::batch(&training, &batch, device)?;
-            let loss = BceWithLogitsLoss::new().forward(&model.forward(&Tape::new(), &x, &lengths)?, &targets)?;
+            let scores = model.forward(&Tape::new(), &x, &lengths)?;
+            let loss = BceWithLogitsLoss::new().forward(&scores, &targets)?;
             optimizer.zero_grad();
             loss.backward()?;
             clip_grad_norm(&model, 5.0, 2.0)?;
             optimizer.step()?;
-            mean.add(loss.item()?, batch.len());
-            bar.step(format!("loss {:.4}", mean.value()));
+            let (loss, part) = (loss.item()?, taken_right(scores.tensor(), &targets)?);
+            mean.add(loss, batch.len());
+            right.add(part, batch.len());
+            bar.step(format!("loss {:.4}  accuracy {:.4}", mean.value(), right.value()));
+            if let Some(events) = &mut events {
+                if step % 10 == 0 {
+                    events.scalar("loss/train", mean.value(), step)?;
+                    events.scalar("accuracy/train", right.value(), step)?;
+                }
+                watch.log(events, step)?;
+            }
+            step += 1;
         }
         bar.finish();
         let (valid, test) = (accuracy(&model, &validation, device)?, accuracy(&model, &testing, device)?);
         let (epochs, loss, spent) = (settings.epochs, mean.value(), began.elapsed().as_secs_f64());
-        println!("epoch {epoch:2}/{epochs}  loss {loss:.4}  validation {valid:.4}  test {test:.4}  {spent:.0} s");
+        let right = right.value();
+        println!(
+            "epoch {epoch:2}/{epochs}  loss {loss:.4}  training {right:.4}  validation {valid:.4}  test {test:.4}  {spent:.0} s"
+        );
+        if let Some(events) = &mut events {
+            events.scalar("accuracy/validation", valid, step)?;
+        }
         let stop = stopping.step(valid);
         if stopping.improved() {
             best = (model.state_dict(), test);
@@ -130,6 +161,7 @@ fn train(settings: &Settings) -> Result<(Classifier, Vocabulary)> {
             break;
         }
     }
+    events.map_or(Ok(()), EventWriter::finish)?;
     model.load_state_dict(&best.0)?;
     if let Some(file) = &settings.save {
         model.save(file)?;

@@ -73,10 +73,15 @@ pub fn accuracy(model: &Classifier, all: &[Numbered], device: &Device) -> Result
     let mut mean = Mean::new();
     for batch in Batches::by_length(all.iter().map(|(words, _)| words.len()).collect::<Vec<_>>(), 64)? {
         let (x, lengths, targets) = reviews::batch(all, &batch, device)?;
-        let scores = model.forward(&Tape::no_grad(), &x, &lengths)?.tensor().to_vec::<f32>()?;
-        for (score, target) in scores.into_iter().zip(targets.to_vec::<f32>()?) {
-            mean.add(f64::from(u8::from((score > 0.0) == (target > 0.5))), 1);
-        }
+        let scores = model.forward(&Tape::no_grad(), &x, &lengths)?;
+        mean.add(taken_right(scores.tensor(), &targets)?, batch.len());
     }
     Ok(mean.value())
+}
+
+/// The same of a batch.
+pub fn taken_right(scores: &Tensor, targets: &Tensor) -> Result<f64> {
+    let (scores, targets) = (scores.to_vec::<f32>()?, targets.to_vec::<f32>()?);
+    let right = scores.iter().zip(&targets).filter(|(score, target)| (**score > 0.0) == (**target > 0.5)).count();
+    Ok(right as f64 / targets.len() as f64)
 }

@@ -44,6 +44,15 @@ struct Settings {
     /// Times through the training sentences [default: 6 of --data, 300 of those learned by heart]
     #[arg(long, value_parser = value_parser!(u64).range(1..))]
     epochs: Option<u64>,
+    /// Numbers to a word where sentences are learned by heart [default: 6, of a Chinese text 10]
+    #[arg(long, conflicts_with = "data", value_parser = value_parser!(u64).range(1..=4096))]
+    embedding: Option<u64>,
+    /// Units of the LSTM there [default: as many]
+    #[arg(long, conflicts_with = "data", value_parser = value_parser!(u64).range(1..=4096))]
+    hidden: Option<u64>,
+    /// Learning rate there
+    #[arg(long, conflicts_with = "data", default_value_t = 0.1)]
+    lr: f64,
     /// Where to compute: cpu, cuda, cuda:N or best
     #[arg(long, default_value = "best")]
     device: Device,
@@ -102,10 +111,12 @@ fn by_heart(sentences: &[TaggedSentence], size: usize, settings: &Settings) -> R
     println!("{} sentences, {} words, {} tags", sentences.len(), words.len(), tags.len());
 
     let mut rng = Philox::seed(settings.seed);
-    let embedding = Embedding::new(words.len(), size).init(device, &mut rng)?;
-    let lstm = Lstm::new(size, size).init(device, &mut rng)?;
-    let score = Linear::new(size, tags.len()).init(device, &mut rng)?;
-    let mut optimizer = Sgd::new(0.1).over([&embedding, &lstm, &score])?;
+    let width = settings.embedding.map_or(size, |width| width as usize);
+    let hidden = settings.hidden.map_or(width, |hidden| hidden as usize);
+    let embedding = Embedding::new(words.len(), width).init(device, &mut rng)?;
+    let lstm = Lstm::new(width, hidden).init(device, &mut rng)?;
+    let score = Linear::new(hidden, tags.len()).init(device, &mut rng)?;
+    let mut optimizer = Sgd::new(settings.lr).over([&embedding, &lstm, &score])?;
     let forward = |tape: &Tape, sentence: &TaggedSentence| -> Result<Var> {
         let numbers = Tensor::new(words.encode(&sentence.words)?, device)?;
         let (states, _last) = lstm.forward(&embedding.forward(tape, &numbers)?, None)?;
