@@ -5,8 +5,9 @@
 
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
 change in what else the machine does meets all of them, and on the same cores, where the system can hold processes there: those of a rented
-machine may differ in speed by half. Rounds take the cores in turn, and every other one the sides from the last to the first; each side begins a
-twentieth of a second after the one before, whose threads may wait busily for more work until then. candle and burn take part in the first
+machine may differ in speed by half. Rounds take the numbers of threads and the cores in turn, and every other one the sides from the last to the
+first; each side begins a twentieth of a second after the one before, whose threads may wait busily for more work until then. Behind a training step
+of ours the processor's peak is measured on the same cores: both move with what else the machine does. candle and burn take part in the first
 --slow-rounds rounds only. "steps" are inference in calls of one or a few steps with a state to begin with, beside PyTorch and ONNX Runtime: what a
 model does that writes its own input. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the
 others, what it computes is compared with PyTorch.
@@ -150,7 +151,8 @@ class OnnxRuntime:
 
         self.onnx, self.runtime, self.theirs = onnx, onnxruntime, theirs
         self.version = onnxruntime.__version__
-        self.key, self.session = None, None
+        # By threads: the case of a session, and the session.
+        self.sessions = {}
 
     def model(self, case, module):
         onnx, cell, h = self.onnx, case["cell"], case["h"]
@@ -207,15 +209,16 @@ class OnnxRuntime:
         if (begin := states(case)) is not None:
             for layer, of in enumerate(begin.split(directions)):
                 feed |= {f"{name}{layer}": of.numpy() for name in (["h", "c"] if case["cell"] == "LSTM" else ["h"])}
-        if case != self.key:
+        key, session = self.sessions.get(case["threads"], (None, None))
+        if case != key:
             options = self.runtime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = case["threads"], 1
-            self.session = self.runtime.InferenceSession(self.model(case, module), options, providers=["CPUExecutionProvider"])
-            self.key = dict(case)
+            session = self.runtime.InferenceSession(self.model(case, module), options, providers=["CPUExecutionProvider"])
+            self.sessions[case["threads"]] = dict(case), session
             with torch.no_grad():
                 wanted = module(x, state_of(case))[0].numpy()
-            agree(f"onnxruntime {case}", "y", self.session.run(["y"], feed)[0], wanted, 1)
-        return grouped(lambda: self.session.run(["y"], feed), repeats)
+            agree(f"onnxruntime {case}", "y", session.run(["y"], feed)[0], wanted, 1)
+        return grouped(lambda: session.run(["y"], feed), repeats)
 
     def missing(self, case):
         return "ONNX Runtime only infers" if case["mode"] == "train" else None
@@ -353,6 +356,10 @@ def memory(peer, size, threads):
     return {**case, "steps": request["repeats"], "gatefold": of_us, "torch": of_torch}
 
 
+def titled(cell, mode, threads):
+    return f"{cell:4} {mode:5} {threads} thread{'s'[:threads - 1]:1}"
+
+
 def cpu():
     for line in open("/proc/cpuinfo", encoding="utf-8"):
         if line.startswith("model name"):
@@ -395,41 +402,44 @@ def main():
             others[name] = theirs if name == "torch" else OnnxRuntime(theirs)
     # First, while nothing else of this runs.
     used = memory(args.peer, SIZES[args.memory_size], max(threads_of)) if args.memory_size >= 0 and "torch" in names else None
-    results, missing, peaks, instructions, held = [], {}, {}, None, False
+    results, missing, instructions, held = [], {}, None, False
     for cell in cells:
         for mode in args.modes.split(","):
-            for threads in threads_of:
-                what = f"{cell:4} {mode:5} {threads} thread{'s'[:threads - 1]:1}"
-                hold([ours.process.pid], threads, len(peaks.get(str(threads), [])))
-                measured = ours.ask({"what": "peak", "threads": threads})
-                instructions = measured["instructions"]
-                peaks.setdefault(str(threads), []).append(measured["gflops"])
-                ratios = {}
-                for size in sizes_of(mode):
-                    case = case_of(cell, size, mode, threads)
-                    times = {name: [] for name in ["gatefold", *names]}
-                    for k in range(args.rounds):
+            ratios = {}
+            for size in sizes_of(mode):
+                cases = {threads: case_of(cell, size, mode, threads) for threads in threads_of}
+                times, peaks = {threads: {name: [] for name in ["gatefold", *names]} for threads in threads_of}, {threads: [] for threads in threads_of}
+                for k in range(args.rounds):
+                    backwards = 1 if k % 2 == 0 else -1
+                    for threads in threads_of[::backwards]:
                         # PyTorch and ONNX Runtime are in this process.
                         slow = [pid for name in others if name in SLOW for pid in others[name].pids()]
                         held = hold([os.getpid(), ours.process.pid, *slow], threads, k)
                         sides = {"gatefold": ours, **others}
-                        for name in list(sides)[:: 1 if k % 2 == 0 else -1]:
+                        for name in list(sides)[::backwards]:
                             if k < (args.rounds if name not in SLOW else 0 if mode == "steps" else args.slow_rounds):
                                 time.sleep(SETTLE)
-                                times[name] += sides[name].seconds(case, 1) or []
-                    medians = {name: statistics.median(all_of) for name, all_of in times.items() if all_of}
+                                times[threads][name] += sides[name].seconds(cases[threads], 1) or []
+                                if name == "gatefold" and mode == "train":
+                                    measured = ours.ask({"what": "peak", "threads": threads})
+                                    instructions = measured["instructions"]
+                                    peaks[threads].append(measured["gflops"])
+                for threads, case in cases.items():
+                    medians = {name: statistics.median(all_of) for name, all_of in times[threads].items() if all_of}
                     for name in names:
                         if name in medians:
-                            ratios.setdefault(name, []).append(medians[name] / medians["gatefold"])
+                            ratios.setdefault((threads, name), []).append(medians[name] / medians["gatefold"])
                         elif name not in SLOW or args.slow_rounds and mode != "steps":
                             missing[name, cell, mode] = others[name].missing(case)
-                    results.append({**case, **{f"{name}_seconds": all_of for name, all_of in times.items() if all_of}})
+                    timed = {f"{name}_seconds": all_of for name, all_of in times[threads].items() if all_of}
+                    results.append({**case, **timed, **({"peak_gflops": peaks[threads]} if peaks[threads] else {})})
                     shown = "".join(f"   {name} {median * 1e3:9.3f} ms" for name, median in medians.items())
                     rates = ", ".join(f"{medians[name] / medians['gatefold']:.2f}" for name in names if name in medians)
                     label = f"({','.join(map(str, size[:5]))},{'yes' if size[5] else 'no'})"
-                    print(f"{what} {label:26}{shown}   ratios {rates}", flush=True)
-                for name, of in ratios.items():
-                    print(f"{what} {name}: geometric mean {math.exp(statistics.fmean(map(math.log, of))):.2f}, lowest {min(of):.2f}", flush=True)
+                    print(f"{titled(cell, mode, threads)} {label:26}{shown}   ratios {rates}", flush=True)
+            for (threads, name), of in sorted(ratios.items(), key=lambda item: item[0][0]):
+                mean = math.exp(statistics.fmean(map(math.log, of)))
+                print(f"{titled(cell, mode, threads)} {name}: geometric mean {mean:.2f}, lowest {min(of):.2f}", flush=True)
     if args.out:
         document = {
             "what": "seconds per call, alternating rounds in one run",
@@ -442,7 +452,7 @@ def main():
             "held": held,
             "slow_rounds": {name: args.slow_rounds for name in names if name in SLOW},
             "missing": [dict(peer=name, cell=cell, mode=mode, why=why) for (name, cell, mode), why in missing.items()],
-            "peak": {"instructions": instructions, "gflops": peaks},
+            "peak_instructions": instructions,
             "memory": used,
             "seconds": round(time.perf_counter() - started),
             "cases": results,
