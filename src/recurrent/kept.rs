@@ -18,6 +18,9 @@ use crate::cpu::{
 /// Rows of a call above which packing its weights is little beside it.
 const MOST_ROWS: usize = 2048;
 
+/// Ways to pack weights that are kept at once: calls of two kinds may take turns, such as single steps and batches.
+const FORMS: usize = 2;
+
 /// The parameters' versions of one layer and direction.
 type Versions = SmallVec<[u64; 6]>;
 
@@ -26,8 +29,8 @@ type Versions = SmallVec<[u64; 6]>;
 struct Entry {
     /// Of the parameters that were seen last.
     versions: Versions,
-    /// Those, as these operands.
-    packed: Option<(Vec<Operand>, Arc<Buffer>)>,
+    /// Those, as these operands: in up to [`FORMS`] ways, what was used last behind.
+    packed: Vec<(Vec<Operand>, Arc<Buffer>)>,
 }
 
 /// The weights of one network, as they were packed for a pass forward and one backward.
@@ -73,23 +76,25 @@ impl Keep<'_> {
             }
             let entry = &mut entries[index];
             if entry.versions[..] != *versions {
-                *entry = Entry { versions: Versions::from_slice(versions), packed: None };
+                *entry = Entry { versions: Versions::from_slice(versions), packed: Vec::new() };
                 return None;
             }
-            if let Some((of, packed)) = &entry.packed
-                && of.iter().copied().eq(operands())
-            {
-                return Some((extents, packed.clone()));
+            if let Some(at) = entry.packed.iter().position(|(of, _)| of.iter().copied().eq(operands())) {
+                entry.packed[at..].rotate_left(1);
+                return entry.packed.last().map(|(_, packed)| (extents, packed.clone()));
             }
-            entry.packed = None;
         }
         // Unlocked: while this thread waits for others that pack, it may begin on another call of the same module.
         let mut buffer = Buffer::new(T::DTYPE, operands().map(|o| o.len).sum()).ok()?;
         pack_weights(&extents, weights, backward, buffer.slice_mut::<T>());
         let packed = Arc::new(buffer);
         let entry = &mut lock(entries)[index];
-        if entry.versions[..] == *versions {
-            entry.packed = Some((operands().collect(), packed.clone()));
+        // Another thread may have been quicker.
+        if entry.versions[..] == *versions && !entry.packed.iter().any(|(of, _)| of.iter().copied().eq(operands())) {
+            if entry.packed.len() == FORMS {
+                entry.packed.remove(0);
+            }
+            entry.packed.push((operands().collect(), packed.clone()));
         }
         Some((extents, packed))
     }
@@ -105,6 +110,7 @@ mod tests {
     use crate::{
         Device, Philox,
         cell::Cell,
+        cpu::testing::skipped,
         recurrent::{Backward, Buf, BufMut, Descriptor, Forward, Plan, Sequence, Stream},
     };
 
@@ -183,7 +189,7 @@ mod tests {
 
     /// How many layers and directions have packed weights of a pass.
     fn kept(weights: &KeptWeights, pass: usize) -> usize {
-        lock(&weights.0[pass]).iter().filter(|entry| entry.packed.is_some()).count()
+        lock(&weights.0[pass]).iter().filter(|entry| !entry.packed.is_empty()).count()
     }
 
     #[test]
@@ -217,6 +223,33 @@ mod tests {
                 let wanted = net.call(shape, false, None);
                 assert!(net.call(shape, false, Some(keep)) == wanted, "{cell:?}: other weights");
                 assert_eq!(kept(&weights, 0), 3, "those are not kept at once");
+            }
+        }
+    }
+
+    /// Those of two kinds of calls in turn are packed once each; a third takes the place of what was not used for longest.
+    #[test]
+    fn kinds_of_calls_that_take_turns() {
+        let (mut net, weights) = (Net::new(Cell::Lstm, 96), KeptWeights::default());
+        let versions = vec![1; net.parameters.len()];
+        let mut call = |batch| {
+            net.call(Shape { seq: 1, batch }, false, Some(Keep { weights: &weights, versions: &versions }));
+            let entries = lock(&weights.0[0]);
+            entries[0].packed.iter().map(|(_, buffer)| Arc::as_ptr(buffer)).collect::<Vec<_>>()
+        };
+        call(1);
+        let one = call(1);
+        // As many sequences as go through other kernels, or are divided otherwise.
+        let other = [64, 48, 32, 16, 8].into_iter().find(|&batch| call(batch).len() > one.len());
+        let Some(other) = other else { return skipped("this processor's kernels take all of these alike") };
+        let mut both = call(1);
+        both.sort();
+        for _ in 0..3 {
+            for batch in [other, 1] {
+                let mut now = call(batch);
+                assert!(now.len() <= FORMS);
+                now.sort();
+                assert_eq!(now, both, "packed anew for {batch}");
             }
         }
     }
