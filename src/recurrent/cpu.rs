@@ -368,9 +368,12 @@ fn first_parameter(plan: &Plan, layer: usize, direction: usize) -> (usize, usize
 }
 
 /// Multiply-adds of a step from which on sharing it out gains more than waiting for each other after it costs.
-const STEP: usize = 1 << 18;
+const STEP: usize = 3 << 16;
 /// Weights of a direction, in bytes, that fit into a core's cache beside all else.
 const CACHED: usize = 1 << 20;
+
+/// Sequences whose products take about as long as reading the weights.
+const READ: usize = 4;
 
 /// Steps that are few.
 const FEW_STEPS: usize = 8;
@@ -385,7 +388,8 @@ fn ranges(net: &Net, threads: usize) -> usize {
 fn divide(plan: &Plan, steps: &Steps) -> (usize, usize) {
     let net = Net::of(plan);
     let step = net.batch * net.gates * net.output;
-    let all = net.layers * steps.len() * net.batch * net.gates * (net.output + net.input);
+    // A few sequences take as long as one: until the weights have been read.
+    let all = net.layers * steps.len() * net.batch.max(READ) * net.gates * (net.output + net.input);
     let threads = if all < PARALLEL { 1 } else { rayon::current_num_threads() };
     let each = (threads / net.directions).max(1);
     // Sequences need no waiting. But every thread reads all weights for its own, however few: they had better lie in its cache.
