@@ -127,10 +127,10 @@ impl CapturedStep {
                 let counts = optimizer.counts();
                 let mut recorded = Recorded::new(self.draws, inputs, optimizer, step)?;
                 if let Err(e) = recorded.bring(&inputs) {
-                    recorded.undo(optimizer, counts);
+                    recorded.undo(optimizer, counts, true);
                     return Err(e);
                 }
-                (recorded, counts)
+                (recorded, counts, true)
             }
             Some(recorded) if !recorded.takes(&inputs) => {
                 self.recorded = Some(recorded);
@@ -147,12 +147,12 @@ impl CapturedStep {
                 let counts = optimizer.counts();
                 recorded.draw()?;
                 optimizer.replay();
-                (recorded, counts)
+                (recorded, counts, false)
             }
         };
-        let (mut recorded, counts) = recorded;
+        let (mut recorded, counts, new) = recorded;
         if let Err(e) = recorded.launch() {
-            recorded.undo(optimizer, counts);
+            recorded.undo(optimizer, counts, new);
             return Err(e);
         }
         self.rehearsed = REHEARSALS;
@@ -368,12 +368,14 @@ impl Recorded {
         self.inputs.iter_mut().zip(inputs).try_for_each(|(own, input)| own.copy_from(input))
     }
 
-    /// Of a step that was counted and did not run.
-    fn undo<O: Optim + ?Sized>(&self, optimizer: &mut O, counts: Counts) {
+    /// Of a step that was counted and did not run; where it is new, the gradients that it left were never computed.
+    fn undo<O: Optim + ?Sized>(&self, optimizer: &mut O, counts: Counts, new: bool) {
         for draw in &self.masks.draws {
             draw.generator.calls.fetch_sub(1, Ordering::Relaxed);
         }
         optimizer.recount(counts);
+        let made = |gradient: &&Gradient| Gradient::place(&gradient.parameter) != gradient.before;
+        self.gradients.iter().filter(|_| new).filter(made).for_each(|gradient| gradient.parameter.zero_grad());
     }
 
     fn launch(&mut self) -> Result<()> {

@@ -406,6 +406,23 @@ fn plans() {
     });
 }
 
+/// A call of full sequences in inference, from states of zeros.
+fn inference<'a>(x: &'a Memory, parameters: &'a [Buf<'a>], [y, hn, workspace]: [&'a mut Memory; 3]) -> Forward<'a> {
+    Forward {
+        x: x.buf(),
+        h0: None,
+        c0: None,
+        parameters,
+        sequence: Sequence::Full,
+        y: y.buf_mut(),
+        hn: hn.buf_mut(),
+        cn: None,
+        dropout_seed: 0,
+        workspace: workspace.buf_mut(),
+        reserve: None,
+    }
+}
+
 #[test]
 fn streams_of_other_devices() {
     if !gpu() {
@@ -418,19 +435,7 @@ fn streams_of_other_devices() {
     for (device, stream) in [(GPU, &elsewhere), (CPU, &place.stream())] {
         let memory = |len| Memory::new(&vec![0.0; len], DType::F32, Place::of(device));
         let (x, mut y, mut hn, mut workspace) = (memory(2), memory(3), memory(3), memory(1));
-        let forward = Forward {
-            x: x.buf(),
-            h0: None,
-            c0: None,
-            parameters: &[],
-            sequence: Sequence::Full,
-            y: y.buf_mut(),
-            hn: hn.buf_mut(),
-            cn: None,
-            dropout_seed: 0,
-            workspace: workspace.buf_mut(),
-            reserve: None,
-        };
+        let forward = inference(&x, &[], [&mut y, &mut hn, &mut workspace]);
         let error = Plan::new(&descriptor, shape, &device).unwrap().forward(stream, forward).unwrap_err();
         assert!(matches!(error, gatefold::Error::Device { .. }), "{error}");
     }
@@ -448,22 +453,7 @@ fn streams_that_are_captured() {
     let parameters: Vec<Memory> = descriptor.parameters().iter().map(|spec| memory(spec.numel())).collect();
     let parameters: Vec<Buf<'_>> = parameters.iter().map(Memory::buf).collect();
     let (x, mut y, mut hn, mut workspace) = (memory(2), memory(3), memory(3), memory(plan.workspace_len()));
-    let mut forward = || {
-        let forward = Forward {
-            x: x.buf(),
-            h0: None,
-            c0: None,
-            parameters: &parameters,
-            sequence: Sequence::Full,
-            y: y.buf_mut(),
-            hn: hn.buf_mut(),
-            cn: None,
-            dropout_seed: 0,
-            workspace: workspace.buf_mut(),
-            reserve: None,
-        };
-        plan.forward(&place.stream(), forward)
-    };
+    let mut forward = || plan.forward(&place.stream(), inference(&x, &parameters, [&mut y, &mut hn, &mut workspace]));
     forward().unwrap();
     // SAFETY: the stream lives, and nobody else uses it.
     unsafe {
@@ -493,17 +483,9 @@ fn plans_without_products() {
             let plan = plan.graphs(false);
             let (mut workspace, mut reserve) = (random(plan.workspace_len()), random(plan.reserve_len()));
             let call = Forward {
-                x: x.buf(),
-                h0: None,
-                c0: None,
-                parameters: &parameters,
-                sequence: Sequence::Full,
-                y: y.buf_mut(),
-                hn: hn.buf_mut(),
                 cn: cell.has_cell_state().then(|| cn.buf_mut()),
-                dropout_seed: 0,
-                workspace: workspace.buf_mut(),
                 reserve: Some(reserve.buf_mut()),
+                ..inference(&x, &parameters, [&mut y, &mut hn, &mut workspace])
             };
             counted(|| plan.forward(&Stream::Host, call).unwrap())
         };
