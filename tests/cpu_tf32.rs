@@ -1,8 +1,10 @@
 //! `Device::allow_tf32` on the CPU: what it changes, and that it is taken back. It holds for the process, so this is a test of its own.
 
-use std::io::Write;
+#[path = "common/skipped.rs"]
+mod skipped;
 
 use gatefold::{DType, Device, HasParameters, Philox, Result, Tape, Tensor, nn::Lstm};
+use skipped::skipped;
 
 /// Outputs and all gradients of a step, as long as the weights are.
 fn step(lstm: &Lstm, x: &Tensor) -> Result<Vec<f32>> {
@@ -36,9 +38,7 @@ fn rounded_factors_by_choice() -> Result<()> {
         assert!((a - b).abs() <= 1e-3 * largest, "{a} and {b}, of at most {largest}");
     }
     if rounded == exact {
-        // Not by println!, which the harness holds back where a test passes.
-        writeln!(std::io::stdout(), "\nskipped: rounded_factors_by_choice: nothing is rounded on this processor")
-            .unwrap();
+        skipped("nothing is rounded on this processor");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{
     capture::{self, Draw, Notes},
     dtype::DType,
     error::{Error, Result},
-    optim::{Counts, Optim},
+    optim::Optim,
     shape::Shape,
     storage::{self, Captured},
     tape::Parameter,
@@ -124,13 +124,7 @@ impl CapturedStep {
             None => {
                 // Where that fails, the next call runs as written.
                 self.rehearsed = REHEARSALS - 1;
-                let counts = optimizer.counts();
-                let mut recorded = Recorded::new(self.draws, inputs, optimizer, step)?;
-                if let Err(e) = recorded.bring(&inputs) {
-                    recorded.undo(optimizer, counts, true);
-                    return Err(e);
-                }
-                (recorded, counts, true)
+                Recorded::new(self.draws, inputs, optimizer, step)?
             }
             Some(recorded) if !recorded.takes(&inputs) => {
                 self.recorded = Some(recorded);
@@ -141,21 +135,15 @@ impl CapturedStep {
                     self.rehearsed = REHEARSALS - 1;
                     return self.rehearse(inputs, optimizer, step);
                 }
-                // As above; nothing is counted before all that can fail is done.
-                self.rehearsed = REHEARSALS - 1;
-                recorded.bring(&inputs)?;
-                let counts = optimizer.counts();
+                // Nothing is counted before the step is on its way.
                 recorded.draw()?;
+                recorded.launch(&inputs)?;
+                recorded.masks.count();
                 optimizer.replay();
-                (recorded, counts, false)
+                recorded
             }
         };
-        let (mut recorded, counts, new) = recorded;
-        if let Err(e) = recorded.launch() {
-            recorded.undo(optimizer, counts, new);
-            return Err(e);
-        }
-        self.rehearsed = REHEARSALS;
+        recorded.gradients.iter().try_for_each(|gradient| gradient.parameter.set_grad(gradient.after.clone()))?;
         let recorded = self.recorded.insert(recorded);
         let results = recorded.results.iter().map(Tensor::copied).collect::<Result<Vec<_>>>()?;
         <[Tensor; R]>::try_from(results).map_err(|_| Error::argument(OP, "another step", "the step that was recorded"))
@@ -313,20 +301,20 @@ impl Recorded {
         if let Err(e) = fits {
             return undone(optimizer, &notes, e);
         }
-        let draws = notes.draws;
+        let draws = notes.draws.clone();
         let strides = draws.iter().map(|draw| draws.iter().filter(|other| same(draw, other)).count() as u64).collect();
         let mut masks = Masks { draws, strides, table, _drawn: drawn };
-        masks.write()?;
+        if let Err(e) = masks.write() {
+            return undone(optimizer, &notes, e);
+        }
+        let gradients = parameters.iter().zip(&before).map(|(p, before)| Gradient::new(p.clone(), *before)).collect();
+        let mut recorded = Recorded { work, inputs: own, results, gradients, places, masks };
+        if let Err(e) = recorded.launch(&inputs) {
+            return undone(optimizer, &notes, e);
+        }
         // From now on they stand at the next replay's.
-        masks.move_on();
-        Ok(Recorded {
-            work,
-            inputs: own,
-            results,
-            gradients: parameters.into_iter().zip(before).map(|(p, before)| Gradient::new(p, before)).collect(),
-            places,
-            masks,
-        })
+        recorded.masks.move_on();
+        Ok(recorded)
     }
 
     /// Whether inputs are of the shapes that were recorded.
@@ -340,7 +328,7 @@ impl Recorded {
         optimizer.places().as_ref() == Some(&self.places) && self.gradients.iter().all(Gradient::holds)
     }
 
-    /// Draws the masks of the replay.
+    /// Sees to it that the device draws the masks of this replay.
     fn draw(&mut self) -> Result<()> {
         let masks = &mut self.masks;
         let mut moved = false;
@@ -356,31 +344,13 @@ impl Recorded {
             // Somebody else has drawn since, or put a generator back.
             masks.write()?;
         }
-        for draw in &masks.draws {
-            draw.generator.calls.fetch_add(1, Ordering::Relaxed);
-        }
-        masks.move_on();
         Ok(())
     }
 
-    /// Copies the inputs to where the step reads them.
-    fn bring(&mut self, inputs: &[&Tensor]) -> Result<()> {
-        self.inputs.iter_mut().zip(inputs).try_for_each(|(own, input)| own.copy_from(input))
-    }
-
-    /// Of a step that was counted and did not run; where it is new, the gradients that it left were never computed.
-    fn undo<O: Optim + ?Sized>(&self, optimizer: &mut O, counts: Counts, new: bool) {
-        for draw in &self.masks.draws {
-            draw.generator.calls.fetch_sub(1, Ordering::Relaxed);
-        }
-        optimizer.recount(counts);
-        let made = |gradient: &&Gradient| Gradient::place(&gradient.parameter) != gradient.before;
-        self.gradients.iter().filter(|_| new).filter(made).for_each(|gradient| gradient.parameter.zero_grad());
-    }
-
-    fn launch(&mut self) -> Result<()> {
-        self.work.launch(OP)?;
-        self.gradients.iter().try_for_each(|gradient| gradient.parameter.set_grad(gradient.after.clone()))
+    /// Copies the inputs to where the step reads them, and sets it going.
+    fn launch(&mut self, inputs: &[&Tensor]) -> Result<()> {
+        self.inputs.iter_mut().zip(inputs).try_for_each(|(own, input)| own.copy_from(input))?;
+        self.work.launch(OP)
     }
 }
 
@@ -398,6 +368,14 @@ impl Masks {
             .map(|word| word as i64)
             .collect();
         storage::write(&table, self.table.storage_mut()?)
+    }
+
+    /// Of a replay, which draws as the step does.
+    fn count(&mut self) {
+        for draw in &self.draws {
+            draw.generator.calls.fetch_add(1, Ordering::Relaxed);
+        }
+        self.move_on();
     }
 
     /// What the device does to the calls in a replay.

@@ -2,10 +2,13 @@
 
 use std::{
     env,
-    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
+
+#[path = "skipped.rs"]
+mod skipped;
+use skipped::skipped;
 
 /// A Python that has a package: in target/python, where scripts/test puts it, or the one that `GATEFOLD_PYTHON` names. Without it
 /// says that the calling test is skipped.
@@ -16,11 +19,7 @@ pub fn with(package: &str) -> Option<PathBuf> {
     if has.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    // Not by println!, which the harness holds back where a test passes.
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or("a test");
-    let line = format!("\nskipped: {name}: no {package} in {}\n", python.display());
-    std::io::stdout().write_all(line.as_bytes()).expect("standard output");
+    skipped(&format!("no {package} in {}", python.display()));
     None
 }
 

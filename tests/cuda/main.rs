@@ -10,6 +10,8 @@
 mod gradcheck;
 #[path = "../common/nets.rs"]
 mod nets;
+#[path = "../common/skipped.rs"]
+mod skipping;
 
 mod captured;
 mod counters;
@@ -30,13 +32,15 @@ mod recurrent_properties;
 mod schedules;
 mod softgpu;
 
-use std::{fmt::Debug, io::Write};
+use std::fmt::Debug;
 
 use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var};
 use proptest::{
     strategy::Strategy,
     test_runner::{Config, RngSeed, TestRunner},
 };
+
+use skipping::skipped;
 
 const CPU: Device = Device::Cpu;
 const GPU: Device = Device::Cuda(0);
@@ -59,14 +63,6 @@ fn gpu() -> bool {
 /// Whether the crate keeps the device's memory, as it does unless memory checkers are to see each buffer.
 fn caching() -> bool {
     std::env::var_os("GATEFOLD_NO_CUDA_MEMORY_CACHING").is_none_or(|v| v.is_empty() || v == "0")
-}
-
-/// Says that the calling test cannot run, in a line of its own. Not by println!, which the harness holds back where a test passes.
-fn skipped(why: &str) {
-    let thread = std::thread::current();
-    // The harness may be in the middle of a line.
-    let line = format!("\nskipped: {}: {why}\n", thread.name().unwrap_or("a test"));
-    std::io::stdout().write_all(line.as_bytes()).expect("standard output");
 }
 
 /// Runs a property on random cases, and where it fails says the smallest case that does.
