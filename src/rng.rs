@@ -18,14 +18,24 @@ use std::convert::Infallible;
 
 use rand_core::{SeedableRng, TryRng};
 
+/// How many rounds there are, and by what the two even words are multiplied in each.
+pub(crate) const ROUNDS: usize = 10;
+pub(crate) const FACTORS: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
+
+/// The key of the round after one's.
+#[inline(always)]
+pub(crate) fn next(key: [u32; 2]) -> [u32; 2] {
+    [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)]
+}
+
 /// Four 32-bit random words for one counter under one key: ten rounds of Philox4x32.
 #[inline(always)]
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    for _ in 0..10 {
-        let a = 0xD251_1F53u64 * counter[0] as u64;
-        let b = 0xCD9E_8D57u64 * counter[2] as u64;
+    for _ in 0..ROUNDS {
+        let a = FACTORS[0] * counter[0] as u64;
+        let b = FACTORS[1] * counter[2] as u64;
         counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
-        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
+        key = next(key);
     }
     counter
 }
