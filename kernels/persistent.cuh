@@ -178,20 +178,23 @@ __device__ __forceinline__ void wait_for(const Depth& depth, const unsigned* fla
 template <class T>
 __device__ __forceinline__ void multiply(Mma<T>& sum, const unsigned (&a)[4], const unsigned (&b)[2], bool exact) {
     if constexpr (sizeof(T) == 4) {
-        unsigned big_a[4], big_b[2], small_a[4], small_b[2];
-        auto split = [&](unsigned x, unsigned& big, unsigned& small) {
-            float rounded = round_tf32(__uint_as_float(x));
+        unsigned big_a[4], big_b[2], small_a[4], small_b[2], part_a[4], part_b[2];
+        // Infinities have no parts that add up to them: the corrections take them for zeros, lest ∞ − ∞ or 0 · ∞ make a NaN of them.
+        auto split = [&](unsigned x, unsigned& big, unsigned& small, unsigned& part) {
+            float rounded = round_tf32(__uint_as_float(x)), rest = __uint_as_float(x) - rounded;
+            bool finite = fabsf(rest) < INFINITY;
             big = __float_as_uint(rounded);
-            small = __float_as_uint(round_tf32(__uint_as_float(x) - rounded));
+            small = finite ? __float_as_uint(round_tf32(rest)) : 0;
+            part = finite ? big : 0;
         };
 #pragma unroll
-        for (int i = 0; i < 4; ++i) split(a[i], big_a[i], small_a[i]);
+        for (int i = 0; i < 4; ++i) split(a[i], big_a[i], small_a[i], part_a[i]);
 #pragma unroll
-        for (int i = 0; i < 2; ++i) split(b[i], big_b[i], small_b[i]);
+        for (int i = 0; i < 2; ++i) split(b[i], big_b[i], small_b[i], part_b[i]);
         if (exact) {
             // What is left out is the product of the two small parts: 2⁻²² of the whole.
-            sum.add(small_a, big_b);
-            sum.add(big_a, small_b);
+            sum.add(small_a, part_b);
+            sum.add(part_a, small_b);
         }
         sum.add(big_a, big_b);
     } else {

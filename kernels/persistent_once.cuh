@@ -211,19 +211,27 @@ __device__ __forceinline__ void multiply_stretch(float (&to)[Sixteens<EIGHTS>::c
                 load_rows(rows[1], from, first + 2 * EACH_BATCH, stretch.count);
             }
         } else {
-            constexpr unsigned REST = TILES * EIGHTS < 12 ? 2 : 1;
-            uint4 few[REST][TILES];
-#pragma unroll 1
-            for (unsigned first = HELD; first < stretch.count; first += REST) {
-                load_rows(few, from, first, stretch.count);
-                settle(few, from, first);
-                MOVED(global_in, min(REST, stretch.count - first) * TILES * 16);
+            // So many are loaded together, and so many such loads are under way: each is a trip to L2, but registers are few. Forward the GRU's
+            // weights, six eights, leave fewest.
+            constexpr unsigned REST = TILES * EIGHTS < 12 && EIGHTS != 6 ? 2 : 1, DEEP = TILES * EIGHTS == 12 && TILES == 2 ? 1 : 2;
+            uint4 few[DEEP][REST][TILES];
 #pragma unroll
-                for (unsigned i = 0; i < REST; ++i) {
-                    if (first + i >= stretch.count) break;
-                    from_shared(first, i, few[i]);
+            for (unsigned d = 0; d < DEEP; ++d) load_rows(few[d], from, HELD + d * REST, stretch.count);
+#pragma unroll 1
+            for (unsigned first = HELD; first < stretch.count; first += DEEP * REST)
+#pragma unroll
+                for (unsigned d = 0; d < DEEP; ++d) {
+                    const unsigned at = first + d * REST;
+                    if (at >= stretch.count) break;
+                    settle(few[d], from, at);
+                    MOVED(global_in, min(REST, stretch.count - at) * TILES * 16);
+#pragma unroll
+                    for (unsigned i = 0; i < REST; ++i) {
+                        if (at + i >= stretch.count) break;
+                        from_shared(at, i, few[d][i]);
+                    }
+                    load_rows(few[d], from, at + DEEP * REST, stretch.count);
                 }
-            }
         }
     }
 #pragma unroll

@@ -224,8 +224,9 @@ fn wavefronts_fit() {
 fn what_is_exchanged_in_clusters_fits() {
     let mut sizes = [0; 5];
     for (_, device) in DEVICES {
-        for most in [0, 8, 16].into_iter().filter(|&n| n <= device.cluster_blocks) {
-            let device = DeviceProperties { cluster_blocks: most, ..device };
+        for most in [0, 8, 16] {
+            let mut device = device;
+            (0..5).filter(|size| 1 << size > most).for_each(|size| device.clusters[size] = 0);
             for (_, cell) in CELLS {
                 for dtype in [DType::F32, DType::F16, DType::BF16] {
                     for (hidden, batch) in (1..600).step_by(13).flat_map(|h| [1, 8, 33, 200].map(|b| (h, b))) {
@@ -241,7 +242,7 @@ fn what_is_exchanged_in_clusters_fits() {
                             assert_eq!(t.exchange, Exchange::Cluster, "{d}: {plan}");
                             assert!(most > 0 && t.members <= most && t.members.is_power_of_two(), "{d}: {plan}");
                             assert!(t.units <= 32 && (t.units * dtype.size()).is_multiple_of(16), "{d}: {plan}");
-                            assert!(t.groups <= device.multiprocessors / 16 * (16 / t.members), "{d}: {plan}");
+                            assert!(t.groups <= device.clusters[t.members.ilog2() as usize], "{d}: {plan}");
                             assert!(t.shared <= device.shared_per_block && t.flags() == 0, "{d}: {plan}");
                             assert!(t.to_string().contains("clusters") && free.cycles <= t.cycles, "{d}: {free}, {t}");
                             sizes[t.members.ilog2() as usize] += 1;
@@ -294,7 +295,7 @@ fn reasons() {
     }
     for (d, device, says) in [
         (&lstm, DeviceProperties::A100, "no clusters of thread blocks on this device, of compute capability 8.0"),
-        (&lstm, DeviceProperties { cluster_blocks: 0, ..DeviceProperties::H200 }, "no clusters"),
+        (&lstm, DeviceProperties { clusters: [0; 5], ..DeviceProperties::H200 }, "no clusters"),
         (&Descriptor { proj_size: 32, ..lstm.clone() }, DeviceProperties::H200, "a projection needs a second product"),
         (&descriptor(Cell::GruResetBefore, DType::F32, 64), DeviceProperties::H200, "resets before the product"),
         (
@@ -304,7 +305,7 @@ fn reasons() {
         ),
         (
             &descriptor(Cell::Lstm, DType::BF16, 512),
-            DeviceProperties { cluster_blocks: 8, ..DeviceProperties::H200 },
+            DeviceProperties { clusters: [132, 66, 30, 15, 0], ..DeviceProperties::H200 },
             "8 at most",
         ),
     ] {

@@ -197,7 +197,8 @@ __device__ __forceinline__ uint4 load_l2(const void* address) {
 #else
     asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
-                 : "l"(address));
+                 : "l"(address)
+                 : "memory");
 #endif
     return words;
 }
@@ -223,12 +224,15 @@ __device__ __forceinline__ uint4 load_exchanged(const void* address) {
 __device__ __forceinline__ unsigned last_word(const uint4& words) {
     return max(max(words.x, words.y), max(words.z, words.w));
 }
-// The same words again, once they may have changed.
+// The same words again, once they may have changed. In softgpu that is as soon as one has: others may be missing still.
 __device__ __forceinline__ uint4 poll_exchanged(const void* address GATEFOLD_PLACE) {
 #ifdef SOFTGPU
     const volatile unsigned* word = static_cast<const unsigned*>(address);
-    for (unsigned i = 0; i < 4; ++i, ++word)
+    for (unsigned i = 0; i < 4; ++i, ++word) {
+        if (*word != UNWRITTEN) continue;
         while (*word == UNWRITTEN) softgpu::polled(const_cast<const unsigned*>(word), UNWRITTEN, file, line);
+        break;
+    }
 #endif
     return load_exchanged(address);
 }

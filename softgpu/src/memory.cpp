@@ -25,7 +25,8 @@ namespace softgpu {
 namespace {
 constexpr size_t page = 4096, alignment = 256, watched = 256;
 constexpr size_t reservation = size_t(4) << 40;  // addresses, not memory
-constexpr int pattern = 0xff;                    // of every float format a NaN
+constexpr int pattern = 0xff;                    // around an allocation, and in shared memory: of every float format a NaN
+constexpr uint16_t fresh = 0xfff1;               // in one: a NaN too, and not what persistent kernels take for unwritten
 
 Address arena = 0, arena_next = 0, arena_end = 0;
 std::map<Address, Allocation> live, gone;
@@ -128,6 +129,7 @@ void open_allocation(Address address) {
     madvise(reinterpret_cast<void*>(a.pages), a.page_bytes, MADV_POPULATE_WRITE);  // all pages in one call: faster
 #endif
     std::memset(reinterpret_cast<void*>(a.pages), pattern, a.page_bytes);
+    std::fill_n(reinterpret_cast<uint16_t*>(a.begin), a.bytes / 2, fresh);
     a.open = true;
     ASAN_POISON_MEMORY_REGION(reinterpret_cast<void*>(a.pages), a.page_bytes);
     ASAN_UNPOISON_MEMORY_REGION(reinterpret_cast<void*>(a.begin), a.bytes);

@@ -36,29 +36,33 @@ pub struct DeviceProperties {
     pub registers: usize,
     /// Whether all blocks of a launch can be promised to run at once.
     pub cooperative: bool,
-    /// Blocks of a cluster at most: 16, 8 where that is all that a launch may count on, 0 without clusters.
-    pub cluster_blocks: usize,
+    /// How many clusters of 1, 2, 4, 8 and 16 blocks run at once where a block has a multiprocessor to itself; zeros without clusters. A
+    /// cluster lies within one group of multiprocessors, so they are fewer than would fit by number.
+    pub clusters: [usize; 5],
 }
+
+/// What the driver of an H200 said, and of an H100 of sixteen.
+const HOPPER: [usize; 5] = [132, 66, 30, 15, 7];
 
 impl DeviceProperties {
     /// H200 (SXM).
-    pub const H200: Self = Self::new(132, (9, 0), 227, 16);
+    pub const H200: Self = Self::new(132, (9, 0), 227, HOPPER);
     /// H100 (SXM).
-    pub const H100: Self = Self::new(132, (9, 0), 227, 16);
+    pub const H100: Self = Self::new(132, (9, 0), 227, HOPPER);
     /// A100, of either memory size.
-    pub const A100: Self = Self::new(108, (8, 0), 163, 0);
+    pub const A100: Self = Self::new(108, (8, 0), 163, [0; 5]);
     /// L4.
-    pub const L4: Self = Self::new(58, (8, 9), 99, 0);
+    pub const L4: Self = Self::new(58, (8, 9), 99, [0; 5]);
     /// T4.
-    pub const T4: Self = Self::new(40, (7, 5), 64, 0);
+    pub const T4: Self = Self::new(40, (7, 5), 64, [0; 5]);
     /// GeForce RTX 4090.
-    pub const RTX_4090: Self = Self::new(128, (8, 9), 99, 0);
+    pub const RTX_4090: Self = Self::new(128, (8, 9), 99, [0; 5]);
 
     const fn new(
         multiprocessors: usize,
         capability: (u32, u32),
         shared_kilobytes: usize,
-        cluster_blocks: usize,
+        clusters: [usize; 5],
     ) -> Self {
         DeviceProperties {
             multiprocessors,
@@ -66,8 +70,13 @@ impl DeviceProperties {
             shared_per_block: shared_kilobytes << 10,
             registers: 65536,
             cooperative: true,
-            cluster_blocks,
+            clusters,
         }
+    }
+
+    /// Blocks of a cluster at most.
+    pub(super) fn cluster_blocks(&self) -> usize {
+        self.clusters.iter().rposition(|&room| room > 0).map_or(0, |size| 1 << size)
     }
 }
 

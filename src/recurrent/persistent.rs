@@ -17,10 +17,8 @@ const UNITS: usize = 16;
 const MOST_UNITS: usize = 32;
 const CLUSTER_UNITS: usize = 32;
 const COLUMNS: usize = 8;
-/// Blocks of a cluster. Eight fit on every device that has clusters, more where the driver says so.
+/// Blocks of a cluster, in the order of [`DeviceProperties::clusters`].
 const CLUSTERS: [usize; 5] = [1, 2, 4, 8, 16];
-/// Multiprocessors that a cluster is taken from: as many as the smallest group of an H100 or H200 has.
-const CLUSTER_ROOM: usize = 16;
 /// Tiles side by side in one go through the weights.
 const TILES: [usize; 3] = [1, 2, 4];
 
@@ -201,7 +199,11 @@ impl Product {
 
     /// The fastest steps where so many layers have to share the device.
     fn beside(&self, device: &DeviceProperties, layers: usize) -> Option<Tiling> {
-        let share = &DeviceProperties { multiprocessors: device.multiprocessors / layers, ..*device };
+        let share = &DeviceProperties {
+            multiprocessors: device.multiprocessors / layers,
+            clusters: device.clusters.map(|room| room / layers),
+            ..*device
+        };
         let all = (1..=MOST_UNITS).rev().flat_map(|units| TILES.map(|tiles| (units, tiles)));
         let memory = all.filter_map(|(units, tiles)| match self.second {
             Second::Nothing => self.once_tiling(share, units, tiles),
@@ -366,14 +368,14 @@ impl Product {
     /// With clusters of so many blocks, each of which has units: as many as fit at once. As `kernels/persistent_*_cluster.cu` lay their
     /// shared memory out.
     fn cluster_tiling(&self, device: &DeviceProperties, members: usize, side: usize) -> Option<Tiling> {
-        if members > device.cluster_blocks || self.second != Second::Nothing {
+        let room = device.clusters[members.ilog2() as usize] / self.directions;
+        if room == 0 || self.second != Second::Nothing {
             return None;
         }
         // States are sent 16 bytes at a time; of their gradients eight units are one row of the tensor cores' tiles.
         let together = if self.backward { COLUMNS } else { 16 / self.size };
         let units = self.hidden.div_ceil(members).next_multiple_of(together);
-        let room = device.multiprocessors / CLUSTER_ROOM * (CLUSTER_ROOM / members) / self.directions;
-        if units > CLUSTER_UNITS || units * (members - 1) >= self.hidden || room == 0 {
+        if units > CLUSTER_UNITS || units * (members - 1) >= self.hidden {
             return None;
         }
         let tile = side * COLUMNS;
@@ -487,7 +489,7 @@ impl Passes {
     /// Fewer units never fit worse, so the most that do are found by halving; but in clusters, whose sizes are few.
     fn largest(&self) -> usize {
         if self.product.exchange == Some(Exchange::Cluster) {
-            let most = CLUSTER_UNITS * self.device.cluster_blocks;
+            let most = CLUSTER_UNITS * self.device.cluster_blocks();
             return (1..=most).rev().find(|&hidden| self.tilings(hidden).is_some()).unwrap_or(0);
         }
         let (mut fits, mut above) = (0, self.device.multiprocessors * UNITS + 1);
@@ -582,7 +584,7 @@ impl PersistentPlan {
             batch: shape.batch,
             exchange,
         };
-        if exchange == Some(Exchange::Cluster) && device.cluster_blocks == 0 {
+        if exchange == Some(Exchange::Cluster) && device.cluster_blocks() == 0 {
             return refuse(format!(
                 "no clusters of thread blocks on this device, of compute capability {major}.{minor}: they need 9.0, kernels built for \
                  it, and room for one"
@@ -595,7 +597,7 @@ impl PersistentPlan {
                 "{} hidden units do not fit into a cluster of 1, 2, 4, 8 or 16 blocks ({} at most on this device), each with up to \
                  {CLUSTER_UNITS} units, in multiples of eight, and {} bytes of shared memory: at most {} would",
                 descriptor.hidden_size,
-                device.cluster_blocks,
+                device.cluster_blocks(),
                 device.shared_per_block,
                 passes.largest()
             )),

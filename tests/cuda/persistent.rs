@@ -199,6 +199,20 @@ fn sixteen_blocks_or_eight() {
     compare(&case, &on(STEPWISE), &got, &got);
 }
 
+/// Where the driver has room for fewer clusters than the model thought, there are fewer, of more sequences each.
+#[test]
+fn as_many_clusters_as_there_is_room_for() {
+    if !clusters() {
+        return;
+    }
+    let mut case = lstm(512, 64, false);
+    case.options.bidirectional = false;
+    let plan = plan(&case, CLUSTER).unwrap().choice().persistent().unwrap().clone();
+    for pass in [plan.forward, plan.backward] {
+        assert!(pass.members == 16 && (2..=7).contains(&pass.groups) && pass.exchange == Exchange::Cluster, "{plan}");
+    }
+}
+
 #[test]
 fn without_clusters() {
     if !ordered("persistent::without_clusters") {
@@ -208,7 +222,11 @@ fn without_clusters() {
     unsafe { std::env::set_var("SOFTGPU_CLUSTER", "0") };
     let case = lstm(40, 5, true);
     let refused = plan(&case, CLUSTER).unwrap_err();
-    assert!(matches!(refused, Error::Unavailable { .. }) && refused.to_string().contains("clusters"), "{refused}");
+    assert!(
+        matches!(refused, Error::Unavailable { .. })
+            && refused.to_string().contains("40 hidden units do not fit into a cluster"),
+        "{refused}"
+    );
     for algorithm in [Algorithm::Auto, PERSISTENT] {
         let plan = plan(&case, algorithm).unwrap();
         assert_eq!(plan.choice().persistent().unwrap().forward.exchange, Exchange::Memory, "{}", plan.choice());
@@ -888,6 +906,37 @@ fn a_unit_that_is_not_there_is_zero() {
     assert_eq!((want[hidden - 1], got[hidden - 1]), (60000.0, 60000.0));
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
         assert!((got - want).abs() <= case.bound(false) * want.abs().max(1.0), "y[{i}]: {got}, want {want}");
+    }
+}
+
+/// An infinity goes on as one, though f32 is multiplied in parts of TF32, of which it has none.
+#[test]
+fn infinities_stay() {
+    if !capable() {
+        return;
+    }
+    let (steps, hidden) = (2, 37);
+    let options = Options { dtype: DType::F32, bias: true, ..Options::new(Kind::Relu, 2, hidden) };
+    let case = Case { options, steps, lengths: vec![steps; 3], form: Form::Full, given: true, seed: 6 };
+    // The last unit is infinite after a step, by its biases, and stays so; no weight of it is 0, whose product with that is NaN.
+    let change = |name: &str, values: &mut [f64]| match name {
+        "weight_hh_l0" => {
+            values.iter_mut().filter(|w| **w == 0.0).for_each(|w| *w = 0.1);
+            values[hidden * hidden - 1] = 0.2;
+        }
+        "bias_ih_l0" | "bias_hh_l0" => values[hidden - 1] = 3e38,
+        _ => {}
+    };
+    let find = |all: Named| all.into_iter().find(|(name, _)| name == "y").expect("an output").1;
+    let want = find(run_with(&case, Given::ALL, Place::of(CPU), &change));
+    let infinite = want.iter().filter(|y| y.is_infinite()).count();
+    assert!(infinite > 3 * steps && want.iter().any(|y| *y == 0.0) && !want.iter().any(|y| y.is_nan()), "{want:?}");
+    for algorithm in [MEMORY, CLUSTER].into_iter().filter(|&algorithm| algorithm == MEMORY || clusters()) {
+        let got = find(run_with(&case, Given::ALL, Place::by(algorithm, STEPWISE), &change));
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            let close = (got - want).abs() <= case.bound(false) * want.abs().max(1.0);
+            assert!(got == want || close, "{algorithm:?}: y[{i}] is {got}, want {want}");
+        }
     }
 }
 

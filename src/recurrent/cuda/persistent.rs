@@ -50,9 +50,11 @@ pub(in super::super) fn chosen(
             Algorithm::PersistentBy(exchange) => asked(Some(exchange))?,
         };
         let Some(plan) = choice.persistent() else { return Ok(choice) };
-        if let Some(members) = without_room(cuda, (descriptor.cell, descriptor.dtype), plan)? {
-            // Sixteen blocks are more than every such device has room for; without eight it goes through memory.
-            device.cluster_blocks = if members > 8 { 8 } else { 0 };
+        if let Some((members, room)) = without_room(cuda, (descriptor.cell, descriptor.dtype), plan)? {
+            // Fewer than the properties have it, so this ends; and of larger ones there are no more.
+            for (size, clusters) in device.clusters.iter_mut().enumerate().filter(|(size, _)| 1 << size >= members) {
+                *clusters = (*clusters).min((room * members) >> size);
+            }
             continue;
         }
         return match (crowded(cuda, (descriptor.cell, descriptor.dtype), plan)?, algorithm) {
@@ -77,7 +79,7 @@ pub(in super::super) fn wavefront(
     let plan = plan.wavefront(layers, stretches)?;
     let network = (descriptor.cell, descriptor.dtype);
     let reason = match without_room(cuda, network, &plan)? {
-        Some(members) => Some(format!("the driver has no room at once for all clusters of {members} blocks")),
+        Some((members, room)) => Some(format!("the driver has room at once for {room} clusters of {members} blocks")),
         None => crowded(cuda, network, &plan)?,
     };
     match reason {
@@ -97,7 +99,8 @@ fn properties(cuda: Cuda) -> DeviceProperties {
         shared_per_block: limits.shared_per_block,
         registers: limits.registers,
         cooperative: limits.cooperative,
-        cluster_blocks: if limits.clusters { 16 } else { 0 },
+        // As many as fit by number, until the driver is asked: it depends on the kernel.
+        clusters: if limits.clusters { [1, 2, 4, 8, 16].map(|blocks| multiprocessors / blocks) } else { [0; 5] },
     }
 }
 
@@ -126,22 +129,21 @@ where
     ask(cuda, name, dtype, tiling.threads(), tiling.shared)
 }
 
-/// The blocks of clusters of which not all of a pass run at once by the driver's account, as the model has it.
-fn without_room(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan) -> Result<Option<usize>> {
+/// Clusters that are not all there at once by the driver's account: of how many blocks, and how many there are. Clusters do not wait for
+/// each other, but a pass would take the time of two.
+fn without_room(cuda: Cuda, (cell, dtype): (Cell, DType), plan: &PersistentPlan) -> Result<Option<(usize, usize)>> {
     type Ask = fn(Cuda, &'static str, DType, usize, usize, usize) -> Result<usize>;
     let passes: [(_, _, Ask); 2] = [
         (&plan.forward, FORWARD, Cuda::clusters::<InCluster<PersistentForward>>),
         (&plan.backward, BACKWARD, Cuda::clusters::<InCluster<PersistentBackward>>),
     ];
-    let mut largest = None;
     for (t, names, ask) in passes.into_iter().filter(|(t, ..)| t.exchange == Exchange::Cluster) {
-        if ask(cuda, name(names, cell, t), dtype, t.threads(), t.shared, t.members)?
-            < t.layers * t.directions * t.groups
-        {
-            largest = largest.max(Some(t.members));
+        let room = ask(cuda, name(names, cell, t), dtype, t.threads(), t.shared, t.members)?;
+        if room < t.layers * t.directions * t.groups {
+            return Ok(Some((t.members, room)));
         }
     }
-    Ok(largest)
+    Ok(None)
 }
 
 /// The kernels by the sequences of their tiles: through memory once a step, of the RNN, the LSTM and the GRU (the last with more units to a
