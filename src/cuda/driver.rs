@@ -67,26 +67,31 @@ pub enum Together {
 }
 
 thread_local! {
-    /// Whether this thread is inside of `with`, or captures: it does not ask at the gate again.
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-    static ALONE: Cell<bool> = const { Cell::new(false) };
+    /// The devices, a bit each, that this thread is inside of `with` of, or captures on: it does not ask at their gates again.
+    static INSIDE: Cell<u64> = const { Cell::new(0) };
+    static ALONE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A flag of this thread's, set as long as this lives.
+/// Devices that a process may use: as many as there are bits.
+const DEVICES: usize = 64;
+
+/// A device's flag of this thread, set as long as this lives.
 struct Set {
-    flag: &'static std::thread::LocalKey<Cell<bool>>,
-    before: bool,
+    flags: &'static std::thread::LocalKey<Cell<u64>>,
+    before: u64,
 }
 
 impl Set {
-    fn new(flag: &'static std::thread::LocalKey<Cell<bool>>) -> Self {
-        Set { flag, before: flag.replace(true) }
+    fn new(flags: &'static std::thread::LocalKey<Cell<u64>>, device: u64) -> Self {
+        let before = flags.get();
+        flags.set(before | device);
+        Set { flags, before }
     }
 }
 
 impl Drop for Set {
     fn drop(&mut self) {
-        self.flag.set(self.before);
+        self.flags.set(self.before);
     }
 }
 
@@ -142,6 +147,9 @@ fn config(
 impl Handles {
     /// Opens a device that [`count`] counted.
     pub fn open(op: &'static str, ordinal: usize) -> Result<Self> {
+        if ordinal >= DEVICES {
+            return Err(unavailable(op, ordinal, format!("a process uses {DEVICES} devices at most")));
+        }
         use sys::CUdevice_attribute_enum as Attribute;
         let open = || -> Result<Self, DriverError> {
             let device = result::device::get(ordinal as i32)?;
@@ -169,27 +177,43 @@ impl Handles {
     }
 
     /// Runs driver calls with the context current on this thread.
+    ///
+    /// # Errors
+    /// The driver's; and where this thread captures on another device.
     pub fn with<R>(&self, op: &'static str, calls: impl FnOnce() -> Result<R, DriverError>) -> Result<R> {
+        let elsewhere = ALONE.get() & !self.bit();
+        if elsewhere != 0 {
+            let recorded = elsewhere.trailing_zeros();
+            let reason = format!(
+                "work of cuda:{recorded} is being recorded, whose replays would leave out what another device does"
+            );
+            return Err(unavailable(op, self.ordinal, reason));
+        }
         self.entered(|| self.current().and_then(|()| calls())).map_err(|e| error(op, self.ordinal, e))
     }
 
     /// Runs what takes locks and calls the driver under them. The gate comes before every lock: who captures holds it and takes
     /// them too.
     pub fn entered<R>(&self, body: impl FnOnce() -> R) -> R {
-        let _gate = (!INSIDE.get()).then(|| self.gate.read().unwrap_or_else(|e| e.into_inner()));
-        let _inside = Set::new(&INSIDE);
+        let inside = INSIDE.get() & self.bit() != 0;
+        let _gate = (!inside).then(|| self.gate.read().unwrap_or_else(|e| e.into_inner()));
+        let _inside = Set::new(&INSIDE, self.bit());
         body()
     }
 
     /// Waits until no other thread is in a call, and keeps them out.
     pub fn alone(&self) -> Alone<'_> {
         let gate = self.gate.write().unwrap_or_else(|e| e.into_inner());
-        Alone { _gate: gate, _inside: Set::new(&INSIDE), _alone: Set::new(&ALONE) }
+        Alone { _gate: gate, _inside: Set::new(&INSIDE, self.bit()), _alone: Set::new(&ALONE, self.bit()) }
     }
 
-    /// Whether this thread is capturing.
+    /// Whether this thread is capturing on this device.
     pub fn is_alone(&self) -> bool {
-        ALONE.get()
+        ALONE.get() & self.bit() != 0
+    }
+
+    fn bit(&self) -> u64 {
+        1 << self.ordinal
     }
 
     fn current(&self) -> Result<(), DriverError> {

@@ -64,7 +64,8 @@ const OP: &str = "CapturedStep";
 /// Parameters that were set anew, or that somebody else holds (a state dict, say), are found and make a new recording; the same holds
 /// for gradients, for the optimizer's state, and for learning rates that were equal and no longer are. Other tensors that the closure
 /// captures are read where they were. While a step is recorded other threads wait that use the device: the closure must not wait for
-/// one of them; and while it is replayed no other thread may use its parameters. All of it is on one device.
+/// one of them; and while it is replayed no other thread may use its parameters. All of it is on one device: work on another is
+/// refused while a step is recorded.
 #[derive(Default)]
 pub struct CapturedStep {
     /// Calls that ran as written since there was anything to record.

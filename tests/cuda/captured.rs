@@ -12,6 +12,7 @@ use crate::{
     counters::{counted, counting},
     gpu, numbers,
     raw::another_waits_for_the_context,
+    skipped, softgpu,
 };
 
 const STEPS: usize = 9;
@@ -636,5 +637,57 @@ fn prefetched_batches() -> Result<()> {
         assert_eq!(bits(&x), bits(&host(i)));
     }
     assert!(prefetch.next().is_none());
+    Ok(())
+}
+
+/// A recording is of one device: its replays would not do what another one did.
+#[test]
+fn a_recording_is_of_one_device() -> Result<()> {
+    if !gpu() {
+        return Ok(());
+    }
+    let other = gatefold::Device::Cuda(1);
+    if other.check("a second device").is_err() {
+        if !softgpu::present() {
+            skipped("there is one device");
+            return Ok(());
+        }
+        // softgpu has two where it is told so, in a process of its own.
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "captured::a_recording_is_of_one_device", "--nocapture"])
+            .env("SOFTGPU_DEVICE", "h200,h200")
+            .output()
+            .unwrap();
+        let said = [child.stdout, child.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
+        return Ok(());
+    }
+    let mut rng = Philox::seed(1);
+    let net = Linear::new(3, 2).init(&GPU, &mut rng)?;
+    let x = numbers(&[4, 3], -1.0, 1.0, DType::F32, 5);
+    let (here, there) = (x.to_device(&GPU)?, x.to_device(&other)?);
+    let mut optimizer = Sgd::new(0.1).over([&net])?;
+    let mut step = CapturedStep::new();
+    let mut on_both = |both: bool| {
+        step.run([&here], &mut optimizer, |[x], optimizer| {
+            if both {
+                Tape::no_grad().constant(there.clone()).tanh()?;
+            }
+            let y = net.forward(&Tape::new().constant(x.clone()))?;
+            let loss = y.mul(&y)?.mean()?;
+            loss.backward()?;
+            optimizer.step()?;
+            optimizer.zero_grad();
+            Ok([loss.into_tensor()])
+        })
+    };
+    let calls = (0..4).map(|_| on_both(true).map(|_| ())).collect::<Vec<_>>();
+    let refused = calls.iter().find_map(|call| call.as_ref().err()).expect("a recording that uses both").to_string();
+    assert!(refused.contains("cuda:1") && refused.contains("work of cuda:0 is being recorded"), "{refused}");
+    // Without it the step is recorded as ever.
+    for _ in 0..4 {
+        on_both(false)?;
+    }
+    assert!(step.is_recorded());
     Ok(())
 }
