@@ -7,6 +7,11 @@ use super::{
     split,
     walk::Walk,
 };
+#[cfg(target_arch = "x86_64")]
+use super::{
+    lanes,
+    simd::{Isa, isa},
+};
 use crate::{
     dtype::with_dtype,
     error::Result,
@@ -79,6 +84,24 @@ pub fn unary(op: Unary, x: &Buffer, y: &mut Buffer) -> Result<()> {
 }
 
 fn unary_of<T: Store>(op: Unary, x: &[T], y: &mut [T]) {
+    #[cfg(target_arch = "x86_64")]
+    if T::DTYPE == crate::dtype::DType::F32
+        && isa() >= Isa::Avx512
+        && matches!(op, Unary::Exp | Unary::Tanh | Unary::Sigmoid)
+    {
+        let x = bytemuck::cast_slice(x);
+        return split::over(bytemuck::cast_slice_mut(y), |start, y| {
+            let x = &x[start..start + y.len()];
+            // SAFETY: the processor has it.
+            unsafe {
+                match op {
+                    Unary::Exp => lanes::map(x, y, |x| lanes::exp(x)),
+                    Unary::Tanh => lanes::map(x, y, |x| lanes::tanh(x)),
+                    _ => lanes::map(x, y, |x| lanes::sigmoid(x)),
+                }
+            }
+        });
+    }
     let of = T::Real::of;
     let (zero, one) = (T::Real::ZERO, T::Real::ONE);
     match op {

@@ -8,6 +8,8 @@ mod clip;
 pub mod elementwise;
 pub mod gemm;
 mod index;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 pub(crate) mod loss;
 mod memory;
 mod optimizer;
