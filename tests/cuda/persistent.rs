@@ -1017,6 +1017,7 @@ fn model_once(t: &Tiling, options: &Options, batch: usize, steps: usize, backwar
     let first = 4 / side;
     let rest = match side * eights {
         _ if held == 0 => first,
+        _ if !backward && products == 3 => 1,
         ..12 => 2,
         _ => 1,
     };
