@@ -15,6 +15,12 @@ __device__ __forceinline__ bool skipped(const P& p) {
 // What gradients are multiplied by.
 __device__ __forceinline__ float factor_of(uint64_t scale) { return scale ? float(1.0 / double(*at<const float>(scale))) : 1.0f; }
 
+// From m to g by a weight, as torch.lerp: from the nearer end, so that a weight of 1 is g to the bit.
+template <class C>
+__device__ __forceinline__ C toward(C m, C g, C weight) {
+    return weight < C(0.5) ? m + weight * (g - m) : g - (C(1) - weight) * (g - m);
+}
+
 // The gradient with its L2 penalty; without one the parameter is not looked at, so that an infinite one adds no NaN.
 template <class C>
 __device__ __forceinline__ C penalised(C g, C p, C decay) {
@@ -63,7 +69,7 @@ __device__ __forceinline__ void adam(const Adam& p) {
     auto rule = [&](C x, C g, C& m, C& v, auto top) {
         x = x * shrink;
         g = penalised(g, x, decay);
-        m = m + m_weight * (g - m);
+        m = toward(m, g, m_weight);
         v = beta2 * v + v_weight * (g * g);
         return x - size * m / (sqrt_(top(v)) / root + eps);
     };
@@ -94,7 +100,7 @@ __device__ __forceinline__ void rmsprop(const RmsProp& p) {
     auto square = [&](C g, C& v) { return v = alpha * v + v_weight * (g * g); };
     auto variance = [&](C g, C& v, C& mean) {
         square(g, v);
-        mean = mean + v_weight * (g - mean);
+        mean = toward(mean, g, v_weight);
         return v - mean * mean;
     };
     auto plain = [&](C x, C g, C spread) { return x - lr * g / (sqrt_(spread) + eps); };

@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     fs::{self, File},
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -11,9 +11,15 @@ use std::{
 use crate::error::{Error, Result};
 
 /// Writes a file beside `path` under another name, synchronises it and renames it: whenever the machine stops, `path` is the old
-/// file or the new one.
+/// file or the new one. Where `path` is a symbolic link that is the file it leads to; what is there and no regular file is an `Err`, as
+/// the renaming would put a file in its place.
 pub(crate) fn write(op: &'static str, path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = |reason: &dyn Display| Error::file(op, path, reason);
+    let target = target(path).map_err(|e| fail(&e))?;
+    if fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
+        return Err(fail(&"not a regular file"));
+    }
+    let path = target.as_path();
     let (temporary, mut file) = loop {
         let temporary = beside(path).ok_or_else(|| fail(&"not the name of a file"))?;
         match File::create_new(&temporary) {
@@ -34,6 +40,21 @@ pub(crate) fn write(op: &'static str, path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = folder.sync_all();
     }
     Ok(())
+}
+
+/// Where symbolic links lead to, whether there is a file at their end or not yet.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            // A relative one counts from its own folder; of an absolute one `join` takes that alone.
+            Ok(next) => path = path.parent().map_or_else(|| next.clone(), |folder| folder.join(&next)),
+            // No link, or nothing at all.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("too many symbolic links, one to the next"))
 }
 
 /// The bytes of a regular file; a folder or a device is an `Err`.
@@ -103,6 +124,29 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = Result<Line<'_>, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A link stays one, and what is no regular file stays what it is.
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices() {
+        use std::os::unix::{fs::FileTypeExt, fs::symlink, net::UnixListener};
+        let folder = tempfile::tempdir().unwrap();
+        let [model, link, chain, socket] = ["model", "link", "chain", "socket"].map(|name| folder.path().join(name));
+        symlink("model", &link).unwrap();
+        symlink(&link, &chain).unwrap();
+        for (path, text) in [(&chain, "first"), (&link, "second")] {
+            write("test", path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&model).unwrap(), text);
+            assert!([&link, &chain].iter().all(|path| path.is_symlink()) && !model.is_symlink());
+        }
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(write("test", &socket, b"whole").is_err());
+        assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
+        let looped = folder.path().join("loop");
+        symlink("loop", &looped).unwrap();
+        assert!(write("test", &looped, b"whole").is_err());
+        assert!(write("test", folder.path(), b"whole").is_err());
+    }
 
     /// What a process of the same number left when it was killed is passed over.
     #[test]

@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::{
     device::Device,
-    dtype::{DType, Element, with_dtype},
+    dtype::{DType, Element, bf16, f16, with_dtype},
     error::{Error, Result},
     kernel::{Binary, Distribution},
     rng::Philox,
@@ -160,6 +160,9 @@ impl Tensor {
     }
 
     /// Uniform numbers in `[low, high)`: the same bits for the same generator on every device.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for bounds that the dtype has not among its finite numbers, or low > high; [`Error::DType`] for integers.
     pub fn uniform(
         shape: impl Into<Shape>,
         low: f64,
@@ -170,6 +173,16 @@ impl Tensor {
     ) -> Result<Self> {
         if !(low.is_finite() && high.is_finite() && low <= high) {
             return Err(Error::argument("Tensor::uniform", format!("[{low}, {high})"), "finite bounds, low ≤ high"));
+        }
+        let most = match dtype {
+            DType::F16 => f64::from(f16::MAX),
+            DType::BF16 => f64::from(bf16::MAX),
+            DType::F32 => f64::from(f32::MAX),
+            _ => f64::MAX,
+        };
+        if low.abs().max(high.abs()) > most {
+            let want = format!("bounds in ±{most:e}, the range of {dtype}");
+            return Err(Error::argument("Tensor::uniform", format!("[{low}, {high})"), want));
         }
         // As in PyTorch: numbers are made of the distance; those of halves in f32.
         let apart = high - low;
@@ -285,12 +298,12 @@ impl Tensor {
         Ok(host)
     }
 
-    /// The elements as f64, whatever the dtype.
+    /// The elements as f64, whatever the dtype: exact but for int64 beyond 2⁵³.
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
         with_dtype!(self.dtype(), T => Ok(self.to_vec::<T>()?.into_iter().map(Element::to_f64).collect()))
     }
 
-    /// The one element of a tensor that has one, as f64.
+    /// The one element of a tensor that has one, as f64: exact but for int64 beyond 2⁵³, which [`to_vec`](Self::to_vec) gives as it is.
     ///
     /// # Errors
     /// [`Error::Shape`] when it has none or several.
@@ -426,7 +439,12 @@ impl Tensor {
 /// shortened to three at each end, the dtype unless it is float32 or int64.
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ok(values) = self.to_f64_vec() else {
+        let values = match self.dtype() {
+            // f64 would round those beyond 2⁵³.
+            DType::I64 => self.to_vec::<i64>().map(|all| all.into_iter().map(Number::Whole).collect::<Vec<_>>()),
+            _ => self.to_f64_vec().map(|all| all.into_iter().map(Number::Float).collect()),
+        };
+        let Ok(values) = values else {
             return write!(f, "tensor(<unreadable>, shape={})", self.shape);
         };
         f.write_str("tensor(")?;
@@ -456,6 +474,13 @@ impl fmt::Display for Tensor {
     }
 }
 
+/// An element as it is written.
+#[derive(Clone, Copy)]
+enum Number {
+    Float(f64),
+    Whole(i64),
+}
+
 /// How the numbers of one tensor are written, decided over all that are shown as PyTorch's `_Formatter` decides it.
 struct Print {
     float: bool,
@@ -472,16 +497,21 @@ impl Print {
     const THRESHOLD: usize = 1000;
     const COLUMNS: usize = 80;
 
-    fn of(values: &[f64], dims: &[usize], float: bool) -> Self {
+    fn of(values: &[Number], dims: &[usize], float: bool) -> Self {
         let mut print =
             Print { float, whole: true, scientific: false, width: 1, summarize: values.len() > Print::THRESHOLD };
         let mut shown = Vec::new();
         print.collect(dims, values, &mut shown);
         if float {
-            shown.retain(|v| v.is_finite() && *v != 0.0);
-            let (low, high) = shown.iter().fold((f64::INFINITY, 0f64), |(l, h), v| (l.min(v.abs()), h.max(v.abs())));
-            print.whole = shown.iter().all(|v| v.fract() == 0.0);
-            let spread = !shown.is_empty() && (high / low > 1000.0 || high > 1e8);
+            let float = |v: &Number| match *v {
+                Number::Float(v) => v,
+                Number::Whole(v) => v as f64,
+            };
+            shown.retain(|v| float(v).is_finite() && float(v) != 0.0);
+            let all: Vec<f64> = shown.iter().map(float).collect();
+            let (low, high) = all.iter().fold((f64::INFINITY, 0f64), |(l, h), v| (l.min(v.abs()), h.max(v.abs())));
+            print.whole = all.iter().all(|v| v.fract() == 0.0);
+            let spread = !all.is_empty() && (high / low > 1000.0 || high > 1e8);
             print.scientific = spread || (!print.whole && low < 1e-4);
         }
         print.width = shown.iter().map(|&v| print.number(v).len()).max().unwrap_or(1);
@@ -495,13 +525,17 @@ impl Print {
         (0..head).chain(if cut { extent - Print::EDGE..extent } else { 0..0 })
     }
 
-    fn collect(&self, dims: &[usize], values: &[f64], to: &mut Vec<f64>) {
+    fn collect(&self, dims: &[usize], values: &[Number], to: &mut Vec<Number>) {
         let Some((&extent, rest)) = dims.split_first() else { return to.push(values[0]) };
         let stride = values.len() / extent;
         self.shown(extent).for_each(|i| self.collect(rest, &values[i * stride..(i + 1) * stride], to));
     }
 
-    fn number(&self, v: f64) -> String {
+    fn number(&self, v: Number) -> String {
+        let v = match v {
+            Number::Float(v) => v,
+            Number::Whole(v) => return v.to_string(),
+        };
         if !self.float {
             format!("{v}")
         } else if v.is_nan() {
@@ -520,7 +554,7 @@ impl Print {
         }
     }
 
-    fn axis(&self, f: &mut fmt::Formatter<'_>, dims: &[usize], values: &[f64], indent: usize) -> fmt::Result {
+    fn axis(&self, f: &mut fmt::Formatter<'_>, dims: &[usize], values: &[Number], indent: usize) -> fmt::Result {
         let Some((&extent, rest)) = dims.split_first() else {
             return f.write_str(&self.number(values[0]));
         };

@@ -155,5 +155,15 @@ fn refuses() {
     assert!(matches!(graph.lstm(&x, None, &lstm), Err(Error::Argument { .. })));
     assert!(matches!(OnnxGraph::new().save("/nowhere/x.onnx"), Err(Error::Argument { .. })));
     graph.output("y", &x);
+    let named = |input: &str, outputs: [&str; 2]| {
+        let mut graph = OnnxGraph::new();
+        let x = graph.floats(input, &["3"]);
+        outputs.iter().for_each(|output| graph.output(output, &x));
+        graph.save("/no/such/folder/x.onnx").unwrap_err()
+    };
+    for (input, outputs) in [("x", ["y", "y"]), ("x", ["x", "y"]), ("", ["y", "z"]), ("x", ["gatefold.1", "y"])] {
+        assert!(matches!(named(input, outputs), Error::Argument { .. }));
+    }
+    assert!(matches!(named("x", ["y", "z"]), Error::File { .. }));
     assert!(matches!(graph.save("/no/such/folder/x.onnx"), Err(Error::File { .. })));
 }

@@ -27,3 +27,10 @@ fn as_pytorch() {
         assert_eq!(format!("{tensor}"), format!("{tensor:?}"));
     }
 }
+
+/// To the last digit, where f64 would round.
+#[test]
+fn large_integers() {
+    let tensor = Tensor::new([9_007_199_254_740_993i64, -1, i64::MIN], &Device::Cpu).unwrap();
+    assert_eq!(format!("{tensor:?}"), "tensor([    9007199254740993,                   -1, -9223372036854775808])");
+}

@@ -1,10 +1,17 @@
-"""Runs an ONNX model in ONNX Runtime: inputs as JSON in, outputs as JSON out."""
+"""Runs an ONNX model in ONNX Runtime, and has it checked where there is `onnx`: inputs as JSON in, outputs as JSON out."""
 
 import json
 import sys
 
 import numpy
 import onnxruntime
+
+try:
+    import onnx
+except ImportError:
+    pass
+else:
+    onnx.checker.check_model(sys.argv[1], full_check=True)  # infers shapes too, and compares them with those that are given
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 kinds = {"tensor(float)": numpy.float32, "tensor(int64)": numpy.int64, "tensor(int32)": numpy.int32}
@@ -15,4 +22,6 @@ inputs = {
 }
 names = [output.name for output in session.get_outputs()]
 outputs = zip(names, session.run(names, inputs))
+for output in session.get_outputs():
+    assert output.shape, f"{output.name} is given without a shape"
 print(json.dumps({name: {"shape": y.shape, "values": y.ravel().tolist()} for name, y in outputs}))

@@ -29,14 +29,14 @@ impl<T: Send + 'static> Background<T> {
     /// Starts the thread, which makes up to `ahead` items before they are asked for.
     ///
     /// # Errors
-    /// [`Error::Argument`] for 0 items ahead; [`Error::Unavailable`] where the system gives no thread.
+    /// [`Error::Argument`] for 0 items ahead, or more than 65,536, for which room is made at once; [`Error::Unavailable`] where the system gives no thread.
     pub fn new<I>(items: I, ahead: usize) -> Result<Self>
     where
         I: Iterator<Item = T> + Send + 'static,
     {
         const OP: &str = "Background::new";
-        if ahead == 0 {
-            return Err(Error::argument(OP, "0 items ahead", "at least 1"));
+        if !(1..=1 << 16).contains(&ahead) {
+            return Err(Error::argument(OP, format!("{ahead} items ahead"), "1 to 65,536"));
         }
         // One more waits in the worker's hand.
         let (sender, receiver) = sync_channel(ahead - 1);
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(items.next(), Some(0));
         drop((items, made));
         assert!(alive.upgrade().is_none(), "the thread goes on");
-        assert!(Background::new(0..1, 0).is_err());
+        assert!(Background::new(0..1, 0).is_err() && Background::new(0..1, usize::MAX).is_err());
     }
 
     #[test]

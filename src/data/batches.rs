@@ -90,7 +90,11 @@ impl Batches {
     /// Without the samples that do not fill a batch. After a shuffle these are others in each epoch.
     pub fn drop_last(mut self, drop: bool) -> Self {
         self.drop_last |= drop;
-        self.batches.retain(|batch| !drop || batch.len() == self.size);
+        if drop {
+            // Those that were given already count no more.
+            self.batches.drain(..std::mem::take(&mut self.next));
+            self.batches.retain(|batch| batch.len() == self.size);
+        }
         self
     }
 
@@ -197,6 +201,10 @@ mod tests {
         let mut whole = Batches::new(7, 3).unwrap().drop_last(true);
         assert_eq!(whole.len(), 2);
         assert_eq!((whole.next(), whole.next(), whole.next()), (Some(vec![0, 1, 2]), Some(vec![3, 4, 5]), None));
+        let mut begun = Batches::new(7, 3).unwrap();
+        begun.by_ref().take(2).for_each(drop);
+        let mut begun = begun.drop_last(true);
+        assert_eq!((begun.len(), begun.next()), (0, None));
         assert_eq!(Batches::new(0, 3).unwrap().count(), 0);
         assert!(Batches::new(7, 0).is_err());
     }

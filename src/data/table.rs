@@ -1,6 +1,9 @@
 //! Tables: files of values that commas, tabs or other characters separate.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 
@@ -104,7 +107,8 @@ impl TableReader {
         } else {
             (1..=first.len()).map(|n| n.to_string()).collect()
         };
-        if let Some(at) = (0..header.len()).find(|&i| header[..i].contains(&header[i])) {
+        let mut seen = HashSet::new();
+        if let Some(at) = header.iter().position(|name| !seen.insert(name)) {
             return Err(format!("line 1, column {}: the name {:?} a second time", at + 1, header[at]));
         }
         Ok((header, rows.collect()))

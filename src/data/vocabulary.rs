@@ -18,7 +18,8 @@ use crate::{
 /// assert_eq!((words.word(1), words.count("the")), (Some("dog"), 2));
 /// ```
 ///
-/// Special words come first, are never dropped, and one of them can stand for all that are unknown:
+/// Special words are never dropped, and one of them can stand for all that are unknown. They come first where they are named before
+/// other words are added:
 ///
 /// ```
 /// use gatefold::data::Vocabulary;
@@ -49,7 +50,7 @@ impl Vocabulary {
         Vocabulary::default()
     }
 
-    /// With a word that is there whether it comes or not, such as `<padding>`.
+    /// With a word that is there whether it comes or not, such as `<padding>`. A new one is numbered behind those that there are.
     pub fn special(mut self, word: &str) -> Self {
         let number = self.number(word);
         self.entries[number as usize].special = true;

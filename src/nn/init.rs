@@ -16,6 +16,8 @@
 //! ```
 
 use crate::{
+    device::Device,
+    dtype::DType,
     error::{Error, Result},
     rng::Philox,
     tape::Parameter,
@@ -75,6 +77,47 @@ pub fn xavier_normal(parameter: &Parameter, gain: f64, rng: &mut Philox) -> Resu
 pub fn kaiming_uniform(parameter: &Parameter, a: f64, rng: &mut Philox) -> Result<()> {
     let bound = (6.0 / ((1.0 + a * a) * fans(parameter)?.0)).sqrt();
     uniform(parameter, -bound, bound, rng)
+}
+
+/// Normal with deviation √(2/((1 + a²) · fan in)), after He et al. 2015 for a leaky ReLU of slope a: `nn.init.kaiming_normal_`.
+///
+/// # Errors
+/// [`Error::Shape`] for a parameter of less than two axes.
+pub fn kaiming_normal(parameter: &Parameter, a: f64, rng: &mut Philox) -> Result<()> {
+    normal(parameter, 0.0, (2.0 / ((1.0 + a * a) * fans(parameter)?.0)).sqrt(), rng)
+}
+
+/// `gain` times a random matrix whose rows, or columns where those are fewer, are orthogonal and of length 1 (Saxe et al. 2014):
+/// `nn.init.orthogonal_`, often used for recurrent weights. A weight `(out, in, …)` is seen as `(out, in · …)`.
+///
+/// # Errors
+/// [`Error::Shape`] for a parameter of less than two axes; [`Error::Argument`] for a gain that is not finite.
+pub fn orthogonal(parameter: &Parameter, gain: f64, rng: &mut Philox) -> Result<()> {
+    if !gain.is_finite() {
+        return Err(Error::argument("nn::init::orthogonal", format!("gain {gain}"), "a finite number"));
+    }
+    let (columns, _) = fans(parameter)?;
+    let old = parameter.value();
+    let (rows, columns) = (old.dims()[0], columns as usize);
+    let (few, many) = (rows.min(columns), rows.max(columns));
+    let mut vectors = Tensor::normal([few, many], 0.0, 1.0, DType::F64, &Device::Cpu, rng)?.to_vec::<f64>()?;
+    // What a QR decomposition whose R has a positive diagonal gives, as PyTorch makes it by turning signs: Gram and Schmidt, twice over each
+    // vector, so that nothing of the others is left to rounding.
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    for i in 0..few {
+        let (done, rest) = vectors.split_at_mut(i * many);
+        let vector = &mut rest[..many];
+        for other in done.chunks_exact(many).chain(done.chunks_exact(many)) {
+            let along = dot(other, vector);
+            vector.iter_mut().zip(other).for_each(|(v, o)| *v -= along * o);
+        }
+        let length = dot(vector, vector).sqrt();
+        vector.iter_mut().for_each(|v| *v /= length);
+    }
+    vectors.iter_mut().for_each(|v| *v *= gain);
+    let value = Tensor::from_slice(&vectors, [few, many], &Device::Cpu)?;
+    let value = if rows <= columns { value } else { value.transpose(0, 1)? };
+    parameter.set_value(value.reshape(old.shape())?.to_dtype(old.dtype())?.to_device(&old.device())?)
 }
 
 fn fans(parameter: &Parameter) -> Result<(f64, f64)> {

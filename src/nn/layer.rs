@@ -148,8 +148,8 @@ impl Layer {
             let want = format!("input_size = {} in the last axis", self.descriptor.input_size);
             return Err(Error::shape(op, x.shape(), want));
         }
-        if extents.seq == 0 || extents.batch == 0 {
-            return Err(Error::shape(op, x.shape(), "at least one step and one sequence"));
+        if extents.seq == 0 {
+            return Err(Error::shape(op, x.shape(), "at least one step"));
         }
         let training = self.training.is_training();
         let dropout_seed = if training && self.drops() { self.masks.draw_seed() } else { 0 };

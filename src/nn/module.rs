@@ -127,7 +127,16 @@ pub trait Module: HasParameters + Send + Sync {
     /// [`Error::StateDict`] with every missing, unexpected and misshaped key, [`Error::Argument`] where two parameters have one name;
     /// nothing has been changed then.
     fn load_state_dict(&self, state: &StateDict) -> Result<()> {
-        load_state_dict(self, state)
+        load_state_dict(self, state, true).map(drop)
+    }
+
+    /// [`load_state_dict`](Self::load_state_dict) of what there is, PyTorch's `strict=False`: parameters that the state lacks stay as they
+    /// are, and entries that are none of the module's are passed over. Gives the names of both.
+    ///
+    /// # Errors
+    /// [`Error::StateDict`] with every misshaped key, [`Error::Argument`] where two parameters have one name; nothing has been changed then.
+    fn load_state_dict_partial(&self, state: &StateDict) -> Result<IncompatibleKeys> {
+        load_state_dict(self, state, false)
     }
 
     /// Moves every parameter, and forgets the gradients of those that moved.
@@ -242,7 +251,7 @@ fn set_training<M: Module + ?Sized>(module: &M, training: bool) {
     });
 }
 
-fn load_state_dict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
+fn load_state_dict<M: Module + ?Sized>(module: &M, state: &StateDict, strict: bool) -> Result<IncompatibleKeys> {
     let all = all_parameters(module);
     if let Some(name) = named_twice(&all) {
         let got = format!("a module with two parameters of the name {name}");
@@ -261,10 +270,22 @@ fn load_state_dict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<
     }
     let known: HashSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
     let unexpected: Vec<_> = state.keys().filter(|name| !known.contains(name)).map(String::from).collect();
-    if !(missing.is_empty() && unexpected.is_empty() && misshaped.is_empty()) {
+    let keys = IncompatibleKeys { missing_keys: missing, unexpected_keys: unexpected };
+    if !misshaped.is_empty() || (strict && keys != IncompatibleKeys::default()) {
+        let IncompatibleKeys { missing_keys: missing, unexpected_keys: unexpected } = keys;
         return Err(Error::StateDict { op: "load_state_dict", missing, unexpected, misshaped });
     }
-    values.into_iter().try_for_each(|(parameter, value)| parameter.set_value(value))
+    values.into_iter().try_for_each(|(parameter, value)| parameter.set_value(value))?;
+    Ok(keys)
+}
+
+/// What [`Module::load_state_dict_partial`] passed over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IncompatibleKeys {
+    /// Parameters that the state does not have.
+    pub missing_keys: Vec<String>,
+    /// Entries of the state that are no parameters.
+    pub unexpected_keys: Vec<String>,
 }
 
 fn table(parameters: &[(String, Parameter)]) -> String {

@@ -2,6 +2,7 @@
 
 use crate::{
     error::{Error, Result},
+    shape::Shape,
     tape::Var,
     tensor::Tensor,
 };
@@ -147,7 +148,7 @@ pub fn pack_padded_sequence(
 /// `(T, B, …)` or `(B, T, …)` with `batch_first`; T is `total_length` or else the longest length.
 ///
 /// # Errors
-/// Parts that do not fit together; a `total_length` below the longest length.
+/// Parts that do not fit together; a `total_length` below the longest length, or so large that memory could not hold the batch.
 pub fn pad_packed_sequence(
     packed: &PackedSequence,
     batch_first: bool,
@@ -165,6 +166,8 @@ pub fn pad_packed_sequence(
             format!("at least the longest length, {longest}"),
         ));
     }
+    // Before a list of as many rows is made.
+    Shape::checked_numel(&[&[seq, batch], &packed.data.dims()[1..]].concat(), OP)?;
     let (lengths, offsets) = (packed.lengths(), packed.offsets());
     let place = |b: usize| packed.unsorted_indices.as_ref().map_or(b, |places| places[b]);
     let row = |t: usize, b: usize| (t < lengths[b]).then(|| offsets[t] + place(b));

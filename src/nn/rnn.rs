@@ -214,7 +214,7 @@ macro_rules! hidden_state {
         impl $name {
             /// Outputs and the last hidden state `(L·D, B, H)`. x is `(T, B, input_size)`, `(B, T, input_size)` with `batch_first`, or
             /// `(T, input_size)` without a batch, and then no result has one; outputs are laid out as x, with D·H features.
-            /// The hidden state starts at `state`, or at zero.
+            /// The hidden state starts at `state`, or at zero. A batch of no sequences gives results without elements; no steps are an error.
             ///
             /// # Errors
             /// [`Error::Shape`], [`Error::DType`] or [`Error::Device`] of x or state.
@@ -315,6 +315,7 @@ impl Lstm {
 
     /// Outputs and the last state. x is `(T, B, input_size)`, `(B, T, input_size)` with `batch_first`, or `(T, input_size)` without
     /// a batch, and then no result has one; outputs are laid out as x, with D·R features. The state starts at `state`, or at zero.
+    /// A batch of no sequences gives results without elements; no steps are an error.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`] or [`Error::Device`] of x or state.

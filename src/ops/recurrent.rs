@@ -67,6 +67,9 @@ pub(crate) fn recurrent(
     check(&call, x, h0, c0, parameters)?;
     let (tape, op) = (x.tape(), call.op);
     let inputs: Vec<&Var> = [x].into_iter().chain(h0).chain(c0).chain(parameters).collect();
+    if call.extents.batch == 0 {
+        return without_sequences(&call, x, &inputs);
+    }
     let recorded = tape.is_recording() && inputs.iter().any(|v| v.requires_grad());
     let plan = plan(&call, x.device())?;
     let descriptor = plan.descriptor();
@@ -124,6 +127,26 @@ pub(crate) fn recurrent(
     match (vars.next(), vars.next()) {
         (Some(y), Some(hn)) => Ok((y, hn, vars.next())),
         _ => Err(Error::tape(op, "the tape lost an output")),
+    }
+}
+
+/// What a batch of no sequences gives, as in PyTorch: outputs and states without elements, gradients of zeros for the weights.
+fn without_sequences(call: &Call<'_>, x: &Var, inputs: &[&Var]) -> Result<(Var, Var, Option<Var>)> {
+    let descriptor = call.descriptor;
+    let mut outputs = vec![x.tensor().like(y_shape(call, x))?];
+    outputs.push(x.tensor().like(state_shape(&call.lead, descriptor.output_size()))?);
+    if descriptor.cell.has_cell_state() {
+        outputs.push(x.tensor().like(state_shape(&call.lead, descriptor.hidden_size))?);
+    }
+    let like: Vec<Option<Tensor>> = inputs.iter().map(|v| v.requires_grad().then(|| v.tensor().clone())).collect();
+    let zeros = move |_| {
+        let zeros = |x: Tensor| Tensor::zeros(x.shape(), x.dtype(), &x.device());
+        like.into_iter().map(|x| x.map(zeros).transpose()).collect()
+    };
+    let mut vars = x.tape().record_own(call.op, inputs, outputs, zeros)?.into_iter();
+    match (vars.next(), vars.next()) {
+        (Some(y), Some(hn)) => Ok((y, hn, vars.next())),
+        _ => Err(Error::tape(call.op, "the tape lost an output")),
     }
 }
 

@@ -47,7 +47,12 @@ pub(crate) fn sum_to(mut gradient: Tensor, shape: &Shape) -> Result<Tensor> {
     let lead = dims.len() - shape.rank();
     let stretched: Vec<bool> =
         dims.iter().enumerate().map(|(i, &d)| i < lead || (shape[i - lead] == 1 && d != 1)).collect();
-    // Neighbouring stretched axes go in one reduction.
+    // Neighbouring stretched axes go in one reduction. Several round once, at their end.
+    let dtype = gradient.dtype();
+    let runs = (0..dims.len()).filter(|&i| stretched[i] && (i == 0 || !stretched[i - 1])).count();
+    if runs > 1 {
+        gradient = gradient.to_dtype(wide(dtype))?;
+    }
     let mut end = dims.len();
     while end > 0 {
         let start = stretched[..end].iter().rposition(|&s| !s).map_or(0, |i| i + 1);
@@ -60,7 +65,7 @@ pub(crate) fn sum_to(mut gradient: Tensor, shape: &Shape) -> Result<Tensor> {
         gradient = reduce(Reduce::Sum, view, &gradient, dims.as_slice())?;
         end = start;
     }
-    gradient.reshape(shape)
+    gradient.to_dtype(dtype)?.reshape(shape)
 }
 
 /// The shape after reducing `axis`.

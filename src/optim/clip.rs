@@ -15,8 +15,8 @@ use crate::{
 /// the norm they had. PyTorch's `clip_grad_norm_`: the factor is min(1, `max_norm`/(norm + 10⁻⁶)).
 ///
 /// `norm_type` is p of the p-norm: 2 as a rule, infinity for the greatest magnitude, or another number above 0. Its
-/// sums are in f64. Parameters without a gradient do not count. Where the norm is not finite the gradients become so
-/// too, as in PyTorch; see [`clip_grad_norm_finite`]. To know the norm the host waits for the device, once; see
+/// sums are in f64. Parameters without a gradient do not count. As in PyTorch an infinite norm makes finite gradients 0 and infinite ones
+/// NaN, and a norm of NaN makes all of them NaN; see [`clip_grad_norm_finite`]. To know the norm the host waits for the device, once; see
 /// [`clip_grad_norm_async`].
 ///
 /// ```

@@ -35,6 +35,7 @@ mod rmsprop;
 mod rule;
 mod scaler;
 mod schedule;
+mod sequential;
 mod sgd;
 mod state;
 
@@ -49,5 +50,6 @@ pub use plateau::{Mode, ReduceLrOnPlateau, Threshold};
 pub use rmsprop::RmsProp;
 pub use scaler::GradScaler;
 pub use schedule::{CosineAnnealingLr, ExponentialLr, LambdaLr, Rate, Schedule, StepLr};
+pub use sequential::SequentialLr;
 pub use sgd::Sgd;
 pub use state::State;

@@ -28,7 +28,9 @@ impl Anneal {
 /// PyTorch's `OneCycleLR`; step it after every batch.
 ///
 /// From `max_lr/div_factor` to `max_lr` in the first `pct_start` of the steps, then to
-/// `max_lr/div_factor/final_div_factor`; with `three_phase` first back as it came.
+/// `max_lr/div_factor/final_div_factor`; with `three_phase` first back as it came. The last of these rates is that after
+/// `total_steps − 1` steps, and stays for one step more, which a loop takes behind its last batch: PyTorch goes on in its line there, to a
+/// rate that no batch uses and that may be below 0.
 #[derive(Debug, Clone)]
 pub struct OneCycleLr {
     max_lr: Vec<f64>,
@@ -145,9 +147,9 @@ impl OneCycleLr {
     }
 }
 
-/// How far a step is between two others; all the way where they are the same.
+/// How far a step is between two others; all the way beyond the second, and where there is nothing between them.
 fn part(step: f64, start: f64, end: f64) -> f64 {
-    if end == start { 1.0 } else { (step - start) / (end - start) }
+    if end <= start { 1.0 } else { ((step - start) / (end - start)).min(1.0) }
 }
 
 #[derive(Clone, Copy, PartialEq)]

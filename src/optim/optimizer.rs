@@ -418,7 +418,8 @@ impl<A: Algorithm> Optimizer<A> {
     /// All that the optimizer would need to go on, bit for bit: as numbers `group.{g}.{setting}`,
     /// `group.{g}.parameters` (how many) and `state.{i}.step`, as tensors `state.{i}.{PyTorch's name}`, with i
     /// counting the parameters through all groups; masters are `state.{i}.master`. The parameters themselves are not in it. Where
-    /// the device counts steps (see [`step_unless`](Self::step_unless)) this waits for it.
+    /// the device counts steps (see [`step_unless`](Self::step_unless)) this waits for it; of a device that has failed they are the steps
+    /// that the host has counted, skipped ones too, and saving the tensors is an `Err`.
     pub fn state(&self) -> State {
         // A device that cannot be asked any more has lost the tensors too: whoever saves them is told.
         let counted = self.clocks.as_ref().and_then(|clocks| clocks.counted().ok().flatten());

@@ -1,6 +1,6 @@
 //! Scaling of the loss, so that the small gradients of f16 do not vanish.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     Optim,
@@ -45,9 +45,13 @@ pub struct GradScaler {
     /// Scalars of f32.
     scale: Tensor,
     steady: Tensor,
-    found: Tensor,
-    /// Parameters whose gradients have been unscaled, and optimizers that were stepped, since the last update or scaling: by their ids.
-    unscaled: HashSet<u64>,
+    /// Of each look at gradients since the last update in turn: 1 where something infinite was among them. All that are not in use are 0.
+    /// They are kept, as captured steps know where they lie.
+    found: Vec<Tensor>,
+    /// How many of them are in use.
+    looks: usize,
+    /// Parameters whose gradients have been unscaled since the last update, with the look that did; optimizers that were stepped: by their ids.
+    unscaled: HashMap<u64, usize>,
     stepped: HashSet<u64>,
 }
 
@@ -62,16 +66,18 @@ impl GradScaler {
             rule: ScaleRule { growth: 2.0, backoff: 0.5, interval: 2000 },
             scale: scalar(65536.0)?,
             steady: scalar(0.0)?,
-            found: scalar(0.0)?,
-            unscaled: HashSet::new(),
+            found: vec![scalar(0.0)?],
+            looks: 0,
+            unscaled: HashMap::new(),
             stepped: HashSet::new(),
         })
     }
 
-    /// The scale to begin with: finite and above 0.
+    /// The scale to begin with: finite and above 0, as f32.
     pub fn init_scale(mut self, scale: f64) -> Result<Self> {
-        if !(scale > 0.0 && (scale as f32).is_finite()) {
-            return Err(Error::argument("GradScaler::init_scale", scale, "a finite number above 0"));
+        let held = scale as f32;
+        if !(held > 0.0 && held.is_finite()) {
+            return Err(Error::argument("GradScaler::init_scale", scale, "a finite number above 0 in float32"));
         }
         self.scale = Tensor::full((), scale, DType::F32, &self.scale.device())?;
         Ok(self)
@@ -104,7 +110,8 @@ impl GradScaler {
         Ok(self)
     }
 
-    /// The loss times the scale, to call `backward` on. A step begins anew: what was unscaled before is forgotten.
+    /// The loss times the scale, to call `backward` on: of f32, or f64 for one of f64. Of several losses each is scaled. The gradient of a
+    /// loss of bf16 is the scale rounded to bf16, exact for powers of two, as all are that come of the defaults.
     ///
     /// # Errors
     /// [`Error::DType`] for a loss of f16, which cannot hold the scale: convert what it is computed from to f32 first.
@@ -113,8 +120,7 @@ impl GradScaler {
         if matches!(loss.dtype(), DType::F16 | DType::I64 | DType::U32) {
             return Err(Error::dtype(OP, loss.dtype(), "a loss of float32 (or float64, bfloat16)"));
         }
-        self.unscaled.clear();
-        self.stepped.clear();
+        let loss = loss.to_dtype(loss.dtype().wide())?;
         // Of its own, so that the scale itself can be moved in place.
         let mut scale = self.scale.to_dtype(loss.dtype())?;
         scale.storage_mut()?;
@@ -125,22 +131,25 @@ impl GradScaler {
     /// rounded to f16 then, and those below 6·10⁻⁸ vanish as they would have without a scale; where nobody calls it, [`step`](Self::step)
     /// divides them in f32 and leaves them as they are.
     ///
+    /// Takes an optimizer, as PyTorch's does, or any parameters: one infinity among those that are passed together skips the steps of all
+    /// optimizers that have some of them.
+    ///
     /// # Errors
     /// [`Error::Argument`] where it has been done since the last [`update`](Self::update); [`Error::Device`] for gradients on another device.
     pub fn unscale(&mut self, parameters: &(impl HasParameters + ?Sized)) -> Result<()> {
         const OP: &str = "GradScaler::unscale";
         let mut seen = HashSet::new();
         let parameters: Vec<Parameter> = parameters.parameters().into_iter().filter(|p| seen.insert(p.id())).collect();
-        if seen.iter().any(|id| self.unscaled.contains(id)) {
+        if seen.iter().any(|id| self.unscaled.contains_key(id)) {
             return Err(Error::argument(OP, "gradients that are unscaled already", "once between two updates"));
         }
-        self.look(OP, &parameters, true)?;
-        self.unscaled.extend(seen);
+        let look = self.look(OP, &parameters, true)?;
+        self.unscaled.extend(seen.into_iter().map(|id| (id, look)));
         Ok(())
     }
 
-    /// Notes infinities among gradients, and with `divide` unscales them.
-    fn look(&mut self, op: &'static str, parameters: &[Parameter], divide: bool) -> Result<()> {
+    /// Notes infinities among gradients, and with `divide` unscales them. Where it has noted them.
+    fn look(&mut self, op: &'static str, parameters: &[Parameter], divide: bool) -> Result<usize> {
         let mut locked = lock_gradients(parameters);
         let mut gradients = Vec::new();
         for gradient in locked.iter_mut().filter_map(|g| g.as_mut()) {
@@ -149,11 +158,18 @@ impl GradScaler {
             }
             gradients.push(gradient.storage_mut()?);
         }
-        storage::unscale(divide.then(|| self.scale.storage()), self.found.storage_mut()?, gradients)
+        let look = self.looks;
+        if look == self.found.len() {
+            self.found.push(Tensor::zeros((), DType::F32, &self.scale.device())?);
+        }
+        // Before anything is written to it: the update sets it back.
+        self.looks += 1;
+        storage::unscale(divide.then(|| self.scale.storage()), self.found[look].storage_mut()?, gradients)?;
+        Ok(look)
     }
 
-    /// A step of the optimizer with the gradients as they would be without the scale; none where one of them (or of another
-    /// optimizer that was unscaled or stepped since the last [`update`](Self::update)) is not finite.
+    /// A step of the optimizer with the gradients as they would be without the scale; none where one of them is not finite. Other
+    /// optimizers step or do not for themselves.
     ///
     /// # Errors
     /// [`Error::Argument`] for a second step of an optimizer, or where only some of its parameters were unscaled; and as
@@ -164,12 +180,22 @@ impl GradScaler {
             return Err(Error::argument(OP, "an optimizer that was stepped already", "update() between two steps"));
         }
         let parameters = optimizer.parameters();
-        let unscaled = parameters.iter().filter(|p| self.unscaled.contains(&p.id())).count();
-        if unscaled == parameters.len() {
-            optimizer.step_unless(&self.found)?;
-        } else if unscaled == 0 {
-            self.look(OP, &parameters, false)?;
-            optimizer.step_scaled(&self.found, &self.scale)?;
+        let looks: Vec<usize> = parameters.iter().filter_map(|p| self.unscaled.get(&p.id()).copied()).collect();
+        let unscaled = looks.len();
+        if unscaled == 0 {
+            let look = self.look(OP, &parameters, false)?;
+            optimizer.step_scaled(&self.found[look], &self.scale)?;
+        } else if unscaled == parameters.len() {
+            let mut looks = BTreeSet::from_iter(looks).into_iter().map(|look| &self.found[look]);
+            match (looks.next(), looks.next()) {
+                (Some(found), None) => optimizer.step_unless(found)?,
+                (first, second) => {
+                    let mut any = Tensor::zeros((), DType::F32, &self.scale.device())?;
+                    let all = first.into_iter().chain(second).chain(looks);
+                    all.into_iter().try_for_each(|found| storage::axpy(1.0, found.storage(), any.storage_mut()?))?;
+                    optimizer.step_unless(&any)?;
+                }
+            }
         } else {
             let got = format!("{unscaled} of {} parameters unscaled", parameters.len());
             return Err(Error::argument(OP, got, "all of an optimizer's parameters, or none"));
@@ -178,12 +204,25 @@ impl GradScaler {
         Ok(())
     }
 
-    /// Moves the scale, once the optimizers have been stepped.
+    /// Moves the scale, once the optimizers have been stepped: down where one of them met an infinity. To be called too where a step
+    /// failed halfway, as what was unscaled is known until then.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where nothing was unscaled or stepped since the last one.
     pub fn update(&mut self) -> Result<()> {
+        let looks = std::mem::take(&mut self.looks);
         self.unscaled.clear();
         self.stepped.clear();
         let GradScaler { rule, scale, steady, found, .. } = self;
-        storage::update_scale(*rule, scale.storage_mut()?, steady.storage_mut()?, found.storage_mut()?)
+        let Some((first, others)) = found[..looks].split_first_mut() else {
+            let want = "step or unscale before update: there is nothing to move the scale by";
+            return Err(Error::argument("GradScaler::update", "no gradients that were looked at", want));
+        };
+        for other in others {
+            storage::axpy(1.0, other.storage(), first.storage_mut()?)?;
+            storage::fill(0.0, other.storage_mut()?)?;
+        }
+        storage::update_scale(*rule, scale.storage_mut()?, steady.storage_mut()?, first.storage_mut()?)
     }
 
     /// The scale; waits for the device.

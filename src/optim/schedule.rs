@@ -41,7 +41,9 @@ pub trait Rate {
 ///
 /// Made by `over`, which sets the rates of step 0 as PyTorch's constructors do; then [`step`](Self::step) after each
 /// epoch or each optimizer step, whichever the rate is counted in. Every rate is computed from the one that its group
-/// started from, so nothing drifts.
+/// started from, so nothing drifts: what else has set the rate in between is overwritten. So two schedules of one optimizer do not
+/// multiply, as they do in PyTorch's recursive forms: the last one that is stepped sets the rate. One after the other they are a
+/// [`SequentialLr`](super::SequentialLr), a product is a [`LambdaLr`].
 ///
 /// ```
 /// use gatefold::{Device, DType, Parameter, Tensor, optim::{Sgd, StepLr}};
@@ -79,7 +81,8 @@ impl<R: Rate> Schedule<R> {
     /// Goes to the next step and sets the optimizer's rates.
     ///
     /// # Errors
-    /// [`Error::Argument`] beyond the last step, and for an optimizer with another number of groups than it started on.
+    /// [`Error::Argument`] beyond the last step, for an optimizer with another number of groups than it started on, and for a rate or momentum
+    /// out of range. Nothing is changed then.
     pub fn step(&mut self, optimizer: &mut dyn Optim) -> Result<()> {
         self.apply(self.step + 1, optimizer)?;
         self.step += 1;
@@ -98,10 +101,16 @@ impl<R: Rate> Schedule<R> {
                 format!("the {} it started on", self.base.len()),
             ));
         }
-        if let Some(momentum) = self.rate.momentum(step) {
-            optimizer.set_momentum(momentum)?;
+        let before = optimizer.lrs();
+        optimizer.set_lrs(&self.lrs(step))?;
+        if let Some(momentum) = self.rate.momentum(step)
+            && let Err(e) = optimizer.set_momentum(momentum)
+        {
+            // Both or neither.
+            optimizer.set_lrs(&before)?;
+            return Err(e);
         }
-        optimizer.set_lrs(&self.lrs(step))
+        Ok(())
     }
 
     fn lrs(&self, step: u64) -> Vec<f64> {

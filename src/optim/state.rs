@@ -89,7 +89,7 @@ impl State {
     }
 
     /// `Err` unless it is the state of such a thing.
-    pub(super) fn expect_kind(&self, op: &'static str, kind: &str) -> Result<()> {
+    pub(crate) fn expect_kind(&self, op: &'static str, kind: &str) -> Result<()> {
         if self.kind == kind {
             Ok(())
         } else {
@@ -98,7 +98,7 @@ impl State {
     }
 
     /// A number that has to be there.
-    pub(super) fn number(&self, op: &'static str, key: &str) -> Result<f64> {
+    pub(crate) fn number(&self, op: &'static str, key: &str) -> Result<f64> {
         self.numbers.get(key).copied().ok_or_else(|| Error::StateDict {
             op,
             missing: vec![key.to_string()],
@@ -108,7 +108,7 @@ impl State {
     }
 
     /// A number of steps that has to be there.
-    pub(super) fn count(&self, op: &'static str, key: &str) -> Result<u64> {
+    pub(crate) fn count(&self, op: &'static str, key: &str) -> Result<u64> {
         let value = self.number(op, key)?;
         whole(value).ok_or_else(|| Error::StateDict {
             op,

@@ -116,7 +116,8 @@ impl Checkpoints {
         Ok(better)
     }
 
-    /// The newest checkpoint that can be read; `None` in a folder without any.
+    /// The checkpoint farthest on, by epoch and batch, that can be read; `None` in a folder without any. Of a run that was begun again from
+    /// an earlier point that may be one of its earlier course, until the new one is past it: such files are to be removed by hand.
     ///
     /// # Errors
     /// Where there are checkpoints and none can be read: what is wrong with the newest.

@@ -25,8 +25,11 @@ impl Mean {
         Mean::default()
     }
 
-    /// Adds a value that is itself the mean of `count` samples.
+    /// Adds a value that is itself the mean of `count` samples; of none, whose mean is NaN, nothing.
     pub fn add(&mut self, value: f64, count: usize) {
+        if count == 0 {
+            return;
+        }
         self.sum += value * count as f64;
         self.count += count as u64;
     }
@@ -149,9 +152,19 @@ impl Confusion {
         part(2 * self.count(class, class), taken + self.support(class))
     }
 
-    /// The mean of the classes' F1, each counting the same.
+    /// The mean of the classes' F1, each counting the same: of those that occur or were predicted, as in scikit-learn. NaN where nothing was
+    /// counted.
     pub fn macro_f1(&self) -> f64 {
-        (0..self.classes.len()).map(|class| self.f1(class)).sum::<f64>() / self.classes.len() as f64
+        self.mean_of_classes(|class| self.f1(class))
+    }
+
+    fn mean_of_classes(&self, of: impl Fn(usize) -> f64) -> f64 {
+        let occurs = |&class: &usize| {
+            (0..self.classes.len()).any(|other| self.count(class, other) + self.count(other, class) > 0)
+        };
+        let mut mean = Mean::new();
+        (0..self.classes.len()).filter(occurs).for_each(|class| mean.add(of(class), 1));
+        mean.value()
     }
 
     /// A table of precision, recall, F1 and support of each class, as scikit-learn's `classification_report`.
@@ -165,8 +178,8 @@ impl Confusion {
                 support = self.support(class)
             );
         }
-        let mean = |of: &dyn Fn(usize) -> f64| (0..self.classes.len()).map(of).sum::<f64>() / self.classes.len() as f64;
-        let (precision, recall) = (mean(&|c| self.precision(c)), mean(&|c| self.recall(c)));
+        let (precision, recall) =
+            (self.mean_of_classes(|c| self.precision(c)), self.mean_of_classes(|c| self.recall(c)));
         text += &format!(
             "{:width$}  {precision:9.4}  {recall:6.4}  {:6.4}  {:7}\n",
             "macro average",
@@ -229,6 +242,20 @@ mod tests {
         assert_eq!((confusion.support(0), confusion.total(), confusion.count(0, 3)), (4, 10, 0));
     }
 
+    /// As scikit-learn's `f1_score(average="macro")` of these: over classes 0, 1 and 3.
+    #[test]
+    fn classes_that_are_not_there() {
+        let mut confusion = Confusion::new(["a", "b", "c", "d"]).unwrap();
+        assert!(confusion.macro_f1().is_nan());
+        confusion.add(&[0, 0, 1, 1], &[0, 0, 1, 3]).unwrap();
+        assert!((confusion.macro_f1() - (1.0 + 2.0 / 3.0) / 3.0).abs() < 1e-12);
+        assert!(
+            confusion.report().contains("macro average     0.6667  0.5000  0.5556        4\n"),
+            "{}",
+            confusion.report()
+        );
+    }
+
     #[test]
     fn padding_is_passed_over_and_faults_change_nothing() {
         let mut confusion = Confusion::new(["a", "b"]).unwrap();
@@ -264,5 +291,7 @@ mod tests {
         mean.add(1.0, 3);
         mean.add(2.0, 1);
         assert_eq!((mean.value(), mean.count(), Mean::from_state(mean.state())), (1.25, 4, mean));
+        mean.add(f64::NAN, 0);
+        assert_eq!((mean.value(), mean.count()), (1.25, 4), "the mean of an empty batch");
     }
 }

@@ -1,6 +1,6 @@
 //! Trained models as ONNX files, for runtimes elsewhere.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use super::proto::Message;
 use crate::{
@@ -20,6 +20,8 @@ const IR_VERSION: u64 = 8;
 const FLOAT: u64 = 1;
 const INT32: u64 = 6;
 const INT64: u64 = 7;
+/// What names within a graph begin with.
+const WITHIN: &str = "gatefold.";
 
 /// What a model computes in evaluation mode, written down call by call as its `forward` is, with the parameters of the moment.
 ///
@@ -54,11 +56,49 @@ pub struct OnnxGraph {
     inputs: Vec<Message>,
     outputs: Vec<Message>,
     names: usize,
+    /// Names of inputs and outputs.
+    given: Vec<String>,
 }
 
 /// What an input or a node of a graph gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OnnxValue(String);
+pub struct OnnxValue {
+    name: String,
+    /// A number, the name of an extent that is known later, or nothing.
+    extents: Vec<String>,
+}
+
+impl OnnxValue {
+    /// One whose extents nobody asks for.
+    fn named(name: impl Into<String>) -> Self {
+        OnnxValue { name: name.into(), extents: Vec::new() }
+    }
+
+    fn of(mut self, extents: impl Into<Vec<String>>) -> Self {
+        self.extents = extents.into();
+        self
+    }
+
+    /// The place of an axis that may count from the end, where there is one.
+    fn axis(&self, axis: i64) -> Option<usize> {
+        let rank = self.extents.len() as i64;
+        usize::try_from(if axis < 0 { axis + rank } else { axis }).ok().filter(|&axis| axis < self.extents.len())
+    }
+
+    /// What the graph says of it.
+    fn info(&self, kind: u64) -> Message {
+        let shape = self.extents.iter().fold(Message::new(), |shape, extent| {
+            let extent = match extent.parse() {
+                Ok(number) => Message::new().int(1, number),
+                Err(_) if extent.is_empty() => Message::new(),
+                Err(_) => Message::new().text(2, extent),
+            };
+            shape.message(1, extent)
+        });
+        let tensor = Message::new().int(1, kind).message(2, shape);
+        Message::new().text(1, &self.name).message(2, Message::new().message(1, tensor))
+    }
+}
 
 impl OnnxGraph {
     /// Without nodes.
@@ -82,25 +122,18 @@ impl OnnxGraph {
     }
 
     fn input(&mut self, name: &str, kind: u64, extents: &[&str]) -> OnnxValue {
-        let shape = extents.iter().fold(Message::new(), |shape, extent| {
-            shape.message(
-                1,
-                match extent.parse() {
-                    Ok(number) => Message::new().int(1, number),
-                    Err(_) => Message::new().text(2, extent),
-                },
-            )
-        });
-        let tensor = Message::new().int(1, kind).message(2, shape);
-        self.inputs.push(Message::new().text(1, name).message(2, Message::new().message(1, tensor)));
-        OnnxValue(name.into())
+        let input = OnnxValue::named(name).of(extents.iter().map(|&extent| extent.into()).collect::<Vec<_>>());
+        self.inputs.push(input.info(kind));
+        self.given.push(name.into());
+        input
     }
 
     /// Makes a value, of f32, an output.
     pub fn output(&mut self, name: &str, value: &OnnxValue) {
-        self.nodes.push(node("Identity", &[value], &[&OnnxValue(name.into())], &[]));
-        let tensor = Message::new().int(1, FLOAT);
-        self.outputs.push(Message::new().text(1, name).message(2, Message::new().message(1, tensor)));
+        let output = OnnxValue { name: name.into(), ..value.clone() };
+        self.nodes.push(node("Identity", &[value], &[&output], &[]));
+        self.outputs.push(output.info(FLOAT));
+        self.given.push(name.into());
     }
 
     /// [`Embedding::forward`].
@@ -108,8 +141,11 @@ impl OnnxGraph {
     /// # Errors
     /// What the device met.
     pub fn embedding(&mut self, indices: &OnnxValue, module: &Embedding) -> Result<OnnxValue> {
-        let table = self.parameter(&module.weight().value())?;
-        Ok(self.one("Gather", &[&table, indices], &[]))
+        let weight = module.weight().value();
+        let table = self.parameter(&weight)?;
+        let features = weight.dims().last().map(usize::to_string);
+        let extents: Vec<String> = indices.extents.iter().cloned().chain(features).collect();
+        Ok(self.one("Gather", &[&table, indices], &[]).of(extents))
     }
 
     /// [`Linear::forward`].
@@ -118,12 +154,16 @@ impl OnnxGraph {
     /// What the device met.
     pub fn linear(&mut self, x: &OnnxValue, module: &Linear) -> Result<OnnxValue> {
         let weight = self.parameter(&module.weight().value().transpose(0, 1)?)?;
-        let product = self.one("MatMul", &[x, &weight], &[]);
+        let mut extents = x.extents.clone();
+        if let Some(last) = extents.last_mut() {
+            *last = module.weight().shape()[0].to_string();
+        }
+        let product = self.one("MatMul", &[x, &weight], &[]).of(extents.clone());
         match module.bias() {
             None => Ok(product),
             Some(bias) => {
                 let bias = self.parameter(&bias.value())?;
-                Ok(self.one("Add", &[&product, &bias], &[]))
+                Ok(self.one("Add", &[&product, &bias], &[]).of(extents))
             }
         }
     }
@@ -163,36 +203,53 @@ impl OnnxGraph {
     /// The part of an index of an axis, which may count from the end; the axis goes.
     pub fn select(&mut self, x: &OnnxValue, axis: i64, index: i64) -> OnnxValue {
         let index = self.initializer(INT64, &[], &index.to_le_bytes());
-        self.one("Gather", &[x, &index], &[("axis", Attribute::Int(axis))])
+        let mut extents = x.extents.clone();
+        if let Some(axis) = x.axis(axis) {
+            extents.remove(axis);
+        }
+        self.one("Gather", &[x, &index], &[("axis", Attribute::Int(axis))]).of(extents)
     }
 
     /// Values one after the other along an axis.
     pub fn concat(&mut self, parts: &[&OnnxValue], axis: i64) -> OnnxValue {
-        self.one("Concat", parts, &[("axis", Attribute::Int(axis))])
+        let mut extents = parts.first().map_or(Vec::new(), |part| part.extents.clone());
+        if let Some(at) = parts.first().and_then(|part| part.axis(axis)) {
+            // Known where all of them are.
+            let all = parts.iter().map(|part| part.extents.get(at)?.parse::<usize>().ok()).sum::<Option<usize>>();
+            extents[at] = all.map_or(String::new(), |all| all.to_string());
+        }
+        self.one("Concat", parts, &[("axis", Attribute::Int(axis))]).of(extents)
     }
 
     /// Softmax over an axis.
     pub fn softmax(&mut self, x: &OnnxValue, axis: i64) -> OnnxValue {
-        self.one("Softmax", &[x], &[("axis", Attribute::Int(axis))])
+        self.one("Softmax", &[x], &[("axis", Attribute::Int(axis))]).of(x.extents.clone())
     }
 
     /// Logarithm of the softmax over an axis.
     pub fn log_softmax(&mut self, x: &OnnxValue, axis: i64) -> OnnxValue {
-        self.one("LogSoftmax", &[x], &[("axis", Attribute::Int(axis))])
+        self.one("LogSoftmax", &[x], &[("axis", Attribute::Int(axis))]).of(x.extents.clone())
     }
 
     /// The logistic function.
     pub fn sigmoid(&mut self, x: &OnnxValue) -> OnnxValue {
-        self.one("Sigmoid", &[x], &[])
+        self.one("Sigmoid", &[x], &[]).of(x.extents.clone())
     }
 
     /// Writes the model, all or nothing.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a graph without outputs, or one of 2 GiB, where the format ends; [`Error::File`].
+    /// [`Error::Argument`] for a graph without outputs, two inputs or outputs of one name, a name that is empty or begins with `gatefold.` as
+    /// those within do, or a file of 2 GiB, where the format ends; [`Error::File`].
     pub fn save(self, path: impl AsRef<Path>) -> Result<()> {
         if self.outputs.is_empty() {
             return Err(Error::argument(OP, "no output", "at least one"));
+        }
+        let mut seen = HashSet::new();
+        for name in &self.given {
+            if name.is_empty() || name.starts_with(WITHIN) || !seen.insert(name) {
+                return Err(Error::argument(OP, format!("the name {name:?}"), "another one for each input and output"));
+            }
         }
         let add = |graph: Message, field, all: Vec<Message>| all.into_iter().fold(graph, |g, m| g.message(field, m));
         let graph = add(Message::new(), 1, self.nodes).text(2, "gatefold");
@@ -236,7 +293,12 @@ impl OnnxGraph {
             }
             _ => {}
         }
-        let (state, none) = (module.state_dict(), OnnxValue(String::new()));
+        let (state, none) = (module.state_dict(), OnnxValue::named(""));
+        let extent = |axis: usize| x.extents.get(axis).cloned().unwrap_or_default();
+        let (outer, inner) = (extent(0), extent(1));
+        let batch = if batch_first { outer.clone() } else { inner.clone() };
+        let output = vec![outer, inner, (directions * descriptor.hidden_size).to_string()];
+        let last = vec![(directions * descriptor.num_layers).to_string(), batch, descriptor.hidden_size.to_string()];
         let swap = [("perm", Attribute::Ints(vec![1, 0, 2]))];
         let mut x = if batch_first { self.one("Transpose", &[x], &swap) } else { x.clone() };
         let (mut hidden, mut cells) = (Vec::new(), Vec::new());
@@ -272,9 +334,9 @@ impl OnnxGraph {
         if batch_first {
             x = self.one("Transpose", &[&x], &swap);
         }
-        let h = self.concat(&hidden.iter().collect::<Vec<_>>(), 0);
-        let c = (!cells.is_empty()).then(|| self.concat(&cells.iter().collect::<Vec<_>>(), 0));
-        Ok((x, h, c))
+        let h = self.concat(&hidden.iter().collect::<Vec<_>>(), 0).of(last.clone());
+        let c = (!cells.is_empty()).then(|| self.concat(&cells.iter().collect::<Vec<_>>(), 0).of(last));
+        Ok((x.of(output), h, c))
     }
 
     fn rows(&mut self, tensor: Result<Tensor>) -> Result<OnnxValue> {
@@ -290,7 +352,7 @@ impl OnnxGraph {
     fn initializer(&mut self, kind: u64, dims: &[usize], bytes: &[u8]) -> OnnxValue {
         let name = self.name();
         let tensor = dims.iter().fold(Message::new(), |tensor, &extent| tensor.int(1, extent as u64));
-        self.initializers.push(tensor.int(2, kind).text(8, &name.0).bytes(9, bytes));
+        self.initializers.push(tensor.int(2, kind).text(8, &name.name).bytes(9, bytes));
         name
     }
 
@@ -301,10 +363,10 @@ impl OnnxGraph {
         output
     }
 
-    /// A name that no input of a sensible name has.
+    /// A name that no input has.
     fn name(&mut self) -> OnnxValue {
         self.names += 1;
-        OnnxValue(format!("gatefold.{}", self.names))
+        OnnxValue::named(format!("{WITHIN}{}", self.names))
     }
 }
 
@@ -330,8 +392,8 @@ enum Attribute {
 }
 
 fn node(op: &str, inputs: &[&OnnxValue], outputs: &[&OnnxValue], attributes: &[(&str, Attribute)]) -> Message {
-    let node = inputs.iter().fold(Message::new(), |node, input| node.text(1, &input.0));
-    let node = outputs.iter().fold(node, |node, output| node.text(2, &output.0)).text(4, op);
+    let node = inputs.iter().fold(Message::new(), |node, input| node.text(1, &input.name));
+    let node = outputs.iter().fold(node, |node, output| node.text(2, &output.name)).text(4, op);
     attributes.iter().fold(node, |node, (name, value)| {
         let attribute = Message::new().text(1, name);
         node.message(

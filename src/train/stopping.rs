@@ -80,12 +80,17 @@ impl EarlyStopping {
     /// Goes on from a state.
     ///
     /// # Errors
-    /// [`Error::Argument`] for the state of something else.
+    /// [`Error::Argument`] for the state of something else, [`Error::StateDict`] where its count of steps is missing or none, or its best
+    /// metric is NaN; nothing is changed then.
     pub fn load_state(&mut self, state: &State) -> Result<()> {
-        let bad = state.numbers.get("bad").filter(|bad| state.kind == NAME && **bad >= 0.0);
-        let wrong = || Error::argument("EarlyStopping::load_state", format!("the state of {}", state.kind), NAME);
-        self.bad = *bad.ok_or_else(wrong)? as u64;
-        self.best = state.numbers.get("best").copied();
+        const OP: &str = "EarlyStopping::load_state";
+        state.expect_kind(OP, NAME)?;
+        let (bad, best) = (state.count(OP, "bad")?, state.numbers.get("best").copied());
+        if best.is_some_and(f64::is_nan) {
+            let misshaped = vec!["best: got NaN, want a metric".to_string()];
+            return Err(Error::StateDict { op: OP, missing: Vec::new(), unexpected: Vec::new(), misshaped });
+        }
+        (self.bad, self.best) = (bad, best);
         Ok(())
     }
 }
@@ -116,5 +121,13 @@ mod tests {
         b.load_state(&a.state()).unwrap();
         assert_eq!(a, b);
         assert!(b.load_state(&State::new("Adam")).is_err());
+        for (name, number) in
+            [("bad", f64::INFINITY), ("bad", f64::NAN), ("bad", 0.5), ("bad", -1.0), ("best", f64::NAN)]
+        {
+            let mut state = a.state();
+            state.numbers.insert(name.into(), number);
+            assert!(matches!(b.load_state(&state), Err(Error::StateDict { .. })), "{name} {number}");
+            assert_eq!(a, b);
+        }
     }
 }

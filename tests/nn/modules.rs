@@ -274,3 +274,43 @@ fn padding_gets_no_gradient() -> Result<()> {
     assert!(!frozen.weight().requires_grad() && !frozen.forward(&Tape::new(), &index)?.requires_grad());
     Ok(())
 }
+
+/// Rows or columns are orthogonal and of one length, in every dtype; the same seed gives the same.
+#[test]
+fn orthogonal() -> Result<()> {
+    for (shape, dtype, bound) in [
+        (&[12, 4][..], DType::F64, 1e-14),
+        (&[4, 12], DType::F64, 1e-14),
+        (&[50, 50], DType::F64, 1e-13),
+        (&[6, 2, 3], DType::F32, 1e-6),
+        (&[8, 5], DType::BF16, 0.05),
+        (&[1, 1], DType::F64, 1e-15),
+    ] {
+        let weight = Parameter::new(Tensor::zeros(shape, dtype, &Device::Cpu)?);
+        init::orthogonal(&weight, 1.5, &mut Philox::seed(7))?;
+        let value = weight.value();
+        assert_eq!((value.dims(), value.dtype()), (shape, dtype));
+        let (rows, columns) = (shape[0], shape[1..].iter().product::<usize>());
+        let w = value.to_f64_vec()?;
+        let at = |i: usize, k: usize| if rows <= columns { w[i * columns + k] } else { w[k * columns + i] };
+        for i in 0..rows.min(columns) {
+            for j in 0..rows.min(columns) {
+                let dot: f64 = (0..rows.max(columns)).map(|k| at(i, k) * at(j, k)).sum();
+                let want = if i == j { 2.25 } else { 0.0 };
+                assert!((dot - want).abs() <= bound * 2.25, "{shape:?}: {i}·{j} = {dot}");
+            }
+        }
+        let again = Parameter::new(Tensor::zeros(shape, dtype, &Device::Cpu)?);
+        init::orthogonal(&again, 1.5, &mut Philox::seed(7))?;
+        assert_eq!(again.value().to_f64_vec()?, w);
+    }
+    let bias = Parameter::new(Tensor::zeros([3], DType::F32, &Device::Cpu)?);
+    assert!(matches!(init::orthogonal(&bias, 1.0, &mut Philox::seed(7)), Err(Error::Shape { .. })));
+    let weight = Parameter::new(Tensor::zeros([200, 50], DType::F64, &Device::Cpu)?);
+    assert!(matches!(init::orthogonal(&weight, f64::NAN, &mut Philox::seed(7)), Err(Error::Argument { .. })));
+    // 10,000 numbers: their deviation is known to 1 in 140.
+    init::kaiming_normal(&weight, 2.0, &mut Philox::seed(7))?;
+    let square = weight.value().to_f64_vec()?.iter().map(|w| w * w).sum::<f64>() / 1e4;
+    assert!((square / (2.0 / 5.0 / 50.0) - 1.0).abs() < 0.06, "{square}");
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! The calls that the programs make, and the shapes they get.
 
 use gatefold::{
-    DType, Device, Philox, Result, Tape, Tensor,
+    DType, Device, HasParameters, Philox, Result, Tape, Tensor,
     nn::{Embedding, Gru, GruCell, Lstm, LstmCell, LstmState, Rnn, RnnCell},
 };
 
@@ -146,5 +146,45 @@ fn embedding() -> Result<()> {
         assert_eq!(embedding.forward(&tape, &index)?.dims(), [shape, &[6]].concat());
     }
     assert_eq!(embedding.forward(&tape, &Tensor::new([1u32, 2], &device)?)?.dims(), [2, 6]);
+    Ok(())
+}
+
+/// As in PyTorch: nothing out, nothing for the states and the input, zeros for the weights.
+#[test]
+fn no_sequences() -> Result<()> {
+    let (device, mut rng, tape) = setup();
+    for batch_first in [false, true] {
+        let lstm = Lstm::new(3, 4).num_layers(2).bidirectional(true).dropout(0.5).proj_size(2).batch_first(batch_first);
+        let lstm = lstm.init(&device, &mut rng)?;
+        let dims = if batch_first { [0, 5, 3] } else { [5, 0, 3] };
+        for given in [false, true] {
+            let tape = Tape::new();
+            let x = tape.variable(zeros(&dims));
+            let state = LstmState::new(tape.variable(zeros(&[4, 0, 2])), tape.variable(zeros(&[4, 0, 4])));
+            let (y, last) = lstm.forward(&x, given.then_some(&state))?;
+            assert_eq!(y.dims(), [dims[0], dims[1], 4]);
+            assert_eq!((last.h.dims(), last.c.dims()), (&[4, 0, 2][..], &[4, 0, 4][..]));
+            y.sum()?.add(&last.c.sum()?)?.backward()?;
+            assert_eq!(x.grad().unwrap().dims(), dims);
+            assert_eq!(state.c.grad().map(|g| g.dims().to_vec()), given.then(|| vec![4, 0, 4]));
+        }
+        for parameter in lstm.parameters() {
+            let gradient = parameter.grad().expect("one of zeros");
+            assert_eq!(gradient.shape(), parameter.value().shape());
+            assert!(gradient.to_f64_vec()?.iter().all(|&g| g == 0.0));
+        }
+        let x = tape.variable(zeros(&dims));
+        // States of a sequence that is not there.
+        let wrong = LstmState::new(tape.variable(zeros(&[4, 1, 2])), tape.variable(zeros(&[4, 1, 4])));
+        assert!(lstm.forward(&x, Some(&wrong)).is_err());
+    }
+    let gru = Gru::new(3, 4).init(&device, &mut rng)?;
+    let (y, h) = gru.forward(&tape.constant(zeros(&[5, 0, 3])), None)?;
+    assert_eq!((y.dims(), h.dims()), (&[5, 0, 4][..], &[1, 0, 4][..]));
+    let cell = GruCell::new(3, 4).init(&device, &mut rng)?;
+    assert_eq!(cell.forward(&tape.constant(zeros(&[0, 3])), None)?.dims(), [0, 4]);
+    let cell = LstmCell::new(3, 4).init(&device, &mut rng)?;
+    let state = cell.forward(&tape.constant(zeros(&[0, 3])), None)?;
+    assert_eq!((state.h.dims(), state.c.dims()), (&[0, 4][..], &[0, 4][..]));
     Ok(())
 }

@@ -236,3 +236,26 @@ fn broken_files_are_errors() -> Result<()> {
     assert!(matches!(model.save("/"), Err(Error::File { .. })));
     Ok(())
 }
+
+/// PyTorch's strict=False: what fits is taken, what does not is named; another shape is an error all the same.
+#[test]
+fn states_in_part() -> Result<()> {
+    let linear = Linear::new(2, 3).init(&Device::Cpu, &mut Philox::seed(1))?;
+    let before = linear.weight().value().to_vec::<f32>()?;
+    let mut state = StateDict::new();
+    state.insert("bias", Tensor::new([1.0f32, 2.0, 3.0], &Device::Cpu)?);
+    state.insert("head.weight", Tensor::zeros([1], DType::F32, &Device::Cpu)?);
+    let keys = linear.load_state_dict_partial(&state)?;
+    assert_eq!(
+        (keys.missing_keys, keys.unexpected_keys),
+        (vec!["weight".to_string()], vec!["head.weight".to_string()])
+    );
+    assert_eq!(linear.bias().unwrap().value().to_vec::<f32>()?, [1.0, 2.0, 3.0]);
+    assert_eq!(linear.weight().value().to_vec::<f32>()?, before);
+    state.insert("weight", Tensor::zeros([3, 3], DType::F32, &Device::Cpu)?);
+    state.insert("bias", Tensor::zeros([3], DType::F32, &Device::Cpu)?);
+    assert!(matches!(linear.load_state_dict_partial(&state), Err(Error::StateDict { .. })));
+    assert_eq!(linear.bias().unwrap().value().to_vec::<f32>()?, [1.0, 2.0, 3.0], "nothing has changed");
+    assert_eq!(linear.load_state_dict_partial(&linear.state_dict())?, Default::default());
+    Ok(())
+}

@@ -237,3 +237,26 @@ fn indices_and_arguments() {
     argument(x.clamp(0.0, f64::NAN), "clamp");
     argument(x.chunk(0, 0), "chunk");
 }
+
+/// Bounds that are infinite in the dtype would be numbers of the tensor.
+#[test]
+fn uniform_bounds_beyond_the_dtype() {
+    let uniform = |low, high, dtype| {
+        Tensor::uniform(4, low, high, dtype, &Device::Cpu, &mut gatefold::Philox::seed(1))
+            .map(|x| x.to_f64_vec().unwrap())
+    };
+    for (low, high, dtype) in [
+        (-1e5, 1e5, DType::F16),
+        (-1e5, 0.0, DType::F16),
+        (0.0, 65520.0, DType::F16),
+        (3.399e38, 3.4e38, DType::BF16),
+        (-3.5e38, -3.45e38, DType::F32),
+    ] {
+        let error = refused(uniform(low, high, dtype), "Tensor::uniform");
+        assert!(matches!(error, Error::Argument { .. }), "{error}");
+    }
+    for (low, high, dtype) in [(-65504.0, 65504.0, DType::F16), (-1e38, 1e38, DType::BF16), (-1e308, 1e307, DType::F64)]
+    {
+        assert!(uniform(low, high, dtype).unwrap().iter().all(|v| v.is_finite()));
+    }
+}

@@ -114,3 +114,17 @@ fn long_sums() {
     let share = x.grad().unwrap().narrow(0, 0, 1).unwrap().item().unwrap();
     assert!((share - 0.1).abs() < 1e-4, "{share}");
 }
+
+/// What is summed over axes that are no neighbours is rounded once: here in turn it would be another number.
+#[test]
+fn broadcast_gradients_round_once() -> Result<()> {
+    for (dtype, outer, inner) in [(DType::F16, 3, 2049), (DType::BF16, 301, 301)] {
+        let tape = Tape::new();
+        let x = tape.variable(Tensor::ones([1, 2, 1], dtype, &gatefold::Device::Cpu)?);
+        x.expand([outer, 2, inner])?.sum()?.backward()?;
+        let want = Tensor::full([1, 2, 1], (outer * inner) as f64, dtype, &gatefold::Device::Cpu)?;
+        let gradient = x.grad().unwrap();
+        assert_eq!((gradient.dtype(), gradient.to_f64_vec()?), (dtype, want.to_f64_vec()?));
+    }
+    Ok(())
+}

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use gatefold::{DType, Device, Error, HasParameters, Parameter, Philox, Result, Tensor, optim::*};
 
+mod scaler;
+mod schedules;
+
 const CPU: Device = Device::Cpu;
 
 fn parameter(values: &[f64]) -> Parameter {
@@ -140,19 +143,6 @@ fn schedules_resume() -> Result<()> {
     again.step(2.0, &mut other)?;
     assert_eq!(other.lr(), before * 0.1);
     assert!(again.load_state(&foreign).is_err());
-    Ok(())
-}
-
-#[test]
-fn warmup_then_linear() -> Result<()> {
-    let mut optimizer = Sgd::new(1.0).over([&parameter(&[0.0])])?;
-    let mut schedule = LambdaLr::warmup_then_linear(2, 5).over(&mut optimizer)?;
-    let mut seen = vec![optimizer.lr()];
-    for _ in 0..6 {
-        schedule.step(&mut optimizer)?;
-        seen.push(optimizer.lr());
-    }
-    assert_eq!(seen, [0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]);
     Ok(())
 }
 
@@ -694,118 +684,6 @@ fn masters_follow_their_parameters() -> Result<()> {
     Ok(())
 }
 
-/// PyTorch's rules: divide, look for infinities, skip, halve; double after so many steps in a row without any.
-#[test]
-fn grad_scaler() -> Result<()> {
-    for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
-        let w = Parameter::new(Tensor::new([1.0f32, 2.0], &CPU)?.to_dtype(dtype)?);
-        let mut optimizer = Adam::new(0.5).over([&w])?;
-        let mut scaler = GradScaler::new(&CPU)?.init_scale(8.0)?.growth_interval(2)?.growth_factor(4.0)?;
-        let set = |values: [f32; 2]| w.set_grad(Some(Tensor::new(values, &CPU)?.to_dtype(dtype)?));
-        let steps = |optimizer: &Optimizer<Adam>| optimizer.state().numbers.get("state.0.step").copied();
-
-        set([8.0, -16.0])?;
-        scaler.unscale(&w)?;
-        assert_eq!(w.grad().unwrap().to_f64_vec()?, [1.0, -2.0]);
-        let twice = scaler.unscale(&w).unwrap_err();
-        assert!(matches!(twice, Error::Argument { op: "GradScaler::unscale", .. }), "{twice}");
-        scaler.step(&mut optimizer)?;
-        scaler.update()?;
-        // Adam's first step is its learning rate, whatever the gradient.
-        assert!((values(&w)[0] - 0.5).abs() < 0.01 && (values(&w)[1] - 2.5).abs() < 0.01);
-        assert_eq!((scaler.get_scale()?, steps(&optimizer)), (8.0, Some(1.0)));
-
-        let before = values(&w);
-        for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
-            let scale = scaler.get_scale()?;
-            set([1.0, bad])?;
-            scaler.step(&mut optimizer)?;
-            scaler.update()?;
-            assert_eq!((values(&w), scaler.get_scale()?), (before.clone(), scale / 2.0));
-            assert_eq!(steps(&optimizer), Some(1.0), "a skipped step is not counted");
-        }
-        for (i, want) in [1.0, 4.0, 4.0, 16.0].into_iter().enumerate() {
-            set([0.0, 0.0])?;
-            scaler.step(&mut optimizer)?;
-            scaler.update()?;
-            assert_eq!((scaler.get_scale()?, steps(&optimizer)), (want, Some(2.0 + i as f64)));
-        }
-        // Plain steps go on where those left off.
-        set([1.0, 1.0])?;
-        optimizer.step()?;
-        assert_eq!(steps(&optimizer), Some(6.0));
-        set([1.0, f32::NAN])?;
-        scaler.step(&mut optimizer)?;
-        assert_eq!(steps(&optimizer), Some(6.0));
-    }
-    Ok(())
-}
-
-#[test]
-fn grad_scaler_states_and_refusals() -> Result<()> {
-    let w = Parameter::new(Tensor::new([1.0f32], &CPU)?);
-    let mut optimizer = Sgd::new(0.1).over([&w])?;
-    let mut scaler = GradScaler::new(&CPU)?.growth_interval(3)?;
-    for _ in 0..2 {
-        w.set_grad(Some(Tensor::new([1.0f32], &CPU)?))?;
-        scaler.step(&mut optimizer)?;
-        scaler.update()?;
-    }
-    let state = scaler.state()?;
-    assert_eq!((state.numbers["scale"], state.numbers["growth_tracker"]), (65536.0, 2.0));
-    let mut other = GradScaler::new(&CPU)?;
-    other.load_state(&state)?;
-    other.update()?;
-    assert_eq!(other.get_scale()?, 131072.0);
-    let mut wrong = state.clone();
-    wrong.numbers.insert("growth_factor".into(), 0.5);
-    assert!(matches!(other.load_state(&wrong), Err(Error::Argument { .. })));
-    wrong.numbers.remove("scale");
-    assert!(matches!(other.load_state(&wrong), Err(Error::StateDict { .. })));
-    assert!(matches!(other.load_state(&optimizer.state()), Err(Error::Argument { .. })));
-    assert_eq!(other.get_scale()?, 131072.0, "nothing has changed");
-
-    for refused in [
-        GradScaler::new(&CPU)?.init_scale(0.0),
-        GradScaler::new(&CPU)?.init_scale(1e40),
-        GradScaler::new(&CPU)?.growth_factor(1.0),
-        GradScaler::new(&CPU)?.backoff_factor(1.0),
-        GradScaler::new(&CPU)?.growth_interval(0),
-    ] {
-        assert!(matches!(refused, Err(Error::Argument { .. })), "{refused:?}");
-    }
-    let tape = gatefold::Tape::new();
-    let loss = tape.variable(Tensor::ones((), DType::F16, &CPU)?);
-    assert!(matches!(scaler.scale(&loss), Err(Error::DType { op: "GradScaler::scale", .. })));
-    let flag = Tensor::ones([2], DType::F32, &CPU)?;
-    assert!(matches!(optimizer.step_unless(&flag), Err(Error::Shape { op: "step_unless", .. })));
-    let flag = Tensor::ones((), DType::F64, &CPU)?;
-    assert!(matches!(optimizer.step_unless(&flag), Err(Error::DType { op: "step_unless", .. })));
-    Ok(())
-}
-
-/// What the scale has saved reaches a master, though f16 could not hold it; dividing it in place gives it up.
-#[test]
-fn scaled_gradients_below_f16() -> Result<()> {
-    for (unscale, want) in [(false, -1e-8f32), (true, 0.0)] {
-        let w = Parameter::new(Tensor::zeros([1], DType::F16, &CPU)?);
-        let mut optimizer = Sgd::new(1.0).master_weights(true).over([&w])?;
-        let mut scaler = GradScaler::new(&CPU)?;
-        w.set_grad(Some(Tensor::new([1e-8f32 * 65536.0], &CPU)?.to_dtype(DType::F16)?))?;
-        if unscale {
-            scaler.unscale(&w)?;
-        }
-        scaler.step(&mut optimizer)?;
-        let master = optimizer.state().tensors["state.0.master"].to_vec::<f32>()?[0];
-        // The gradient came in f16: half a unit of its last place.
-        assert!((master - want).abs() <= 1e-8 / 2048.0, "{master}");
-        let twice = scaler.step(&mut optimizer).unwrap_err();
-        assert!(matches!(twice, Error::Argument { op: "GradScaler::step", .. }), "{twice}");
-        scaler.update()?;
-    }
-    Ok(())
-}
-
 /// Skipped steps are not counted, whatever parameters take part in the next; a step that is refused is not either.
 #[test]
 fn skips_and_refusals_are_not_counted() -> Result<()> {
@@ -863,4 +741,28 @@ fn steps_by_clocks() -> Result<()> {
     same(|all| AdamW::new(0.1).amsgrad(true).over([&all]))?;
     same(|all| RmsProp::new(0.1).momentum(0.5).over([&all]))?;
     same(|all| Adagrad::new(0.1).lr_decay(0.01).over([&all]))
+}
+
+/// A weight of 1 takes the gradient as it is, however small it is beside the one before.
+#[test]
+fn first_moments_without_memory() -> Result<()> {
+    let w = Parameter::new(Tensor::zeros([3], DType::F32, &CPU)?);
+    let mut adam = Adam::new(0.1).betas(0.0, 0.999).over([&w])?;
+    let mut top = AdamW::new(0.1).betas(0.0, 0.999).amsgrad(true).over([&w])?;
+    let mut centered = RmsProp::new(0.1).alpha(0.0).centered(true).over([&w])?;
+    let mut heavy = RmsProp::new(0.1).alpha(0.0).centered(true).momentum(0.5).over([&w])?;
+    for gradient in [1.0f32, 1e-9] {
+        w.set_grad(Some(Tensor::full([3], f64::from(gradient), DType::F32, &CPU)?))?;
+        for (optimizer, name) in [
+            (&mut adam as &mut dyn Optim, "exp_avg"),
+            (&mut top, "exp_avg"),
+            (&mut centered, "grad_avg"),
+            (&mut heavy, "grad_avg"),
+        ] {
+            optimizer.step()?;
+            let moment = optimizer.state().tensors[&format!("state.0.{name}")].to_vec::<f32>()?;
+            assert_eq!(moment, [gradient; 3], "{name}");
+        }
+    }
+    Ok(())
 }
