@@ -210,20 +210,23 @@ class OnnxRuntime:
             for layer, of in enumerate(begin.split(directions)):
                 feed |= {f"{name}{layer}": of.numpy() for name in (["h", "c"] if case["cell"] == "LSTM" else ["h"])}
         key, session = self.sessions.get(case["threads"], (None, None))
-        if case != key:
+        fresh = case != key
+        if fresh:
             options = self.runtime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = case["threads"], 1
             session = self.runtime.InferenceSession(self.model(case, module), options, providers=["CPUExecutionProvider"])
             self.sessions[case["threads"]] = dict(case), session
-            with torch.inference_mode():
-                wanted = module(x, state_of(case))[0].numpy()
-            agree(f"onnxruntime {case}", "y", session.run(["y"], feed)[0], wanted, 1)
         # Its inputs are bound once and its output has its memory, as who calls it many times does it.
         binding = session.io_binding()
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)
         y = self.runtime.OrtValue.ortvalue_from_shape_and_type([case["t"], case["b"], directions * case["h"]], numpy.float32)
         binding.bind_ortvalue_output("y", y)
+        if fresh:
+            with torch.inference_mode():
+                wanted = module(x, state_of(case))[0].numpy()
+            session.run_with_iobinding(binding)
+            agree(f"onnxruntime {case}", "y", y.numpy(), wanted, 1)
         return grouped(lambda: session.run_with_iobinding(binding), repeats)
 
     def missing(self, case):
