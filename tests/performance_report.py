@@ -121,6 +121,12 @@ class Report(unittest.TestCase):
             self.assertNotIn(word, page)
         self.assertFalse((self.folder / "docs/performance").exists())
 
+    def test_a_part_of_a_run_is_left_out(self):
+        self.write(invented_cpu(peers=("torch",)), "cpu-2001-02-03.json")
+        page = self.page()
+        self.write(invented_cpu(), "cpu-2001-02-03-partial.json")
+        self.assertEqual(self.page(), page)
+
     def test_a_file_of_pytorch_alone_is_read_as_before(self):
         data = invented_cpu(peers=("torch",))
         for name in ("versions", "slow_rounds", "missing", "peak_instructions", "memory"):

@@ -7,6 +7,9 @@
 //!
 //! `"carried":true` in a case of inference gives the call a state to begin with.
 //!
+//! `"check":true` in a case, with `"x"` (T·B·I numbers, time-major), `"weights"` (for each layer and direction the four parameters of PyTorch,
+//! flat) and for a carried case `"state"`, is answered by `{"y":[…],"gradients":[[…],…]}`, the latter of `y.sum()` like `weights`, in training.
+//!
 //! `"tf32":true` in a case lets products round their factors, where this processor gains by that (`Device::allow_tf32`).
 //!
 //! `"what":"memory"` in a case is answered by `{"before_bytes":…,"peak_bytes":…}`, the resident set before the network is made
@@ -20,7 +23,7 @@ use std::{
 };
 
 use gatefold::{
-    DType, Device, Philox, Result, Tape, Tensor,
+    DType, Device, Parameter, Philox, Result, Tape, Tensor,
     nn::{Gru, Lstm, LstmState, Module, Rnn},
 };
 
@@ -84,6 +87,39 @@ fn build(request: &serde_json::Value) -> Result<(Net, Tensor, Option<Tensor>)> {
     let state = request["carried"].as_bool().unwrap_or(false);
     let state = state.then(|| Tensor::uniform([rows, size("b"), h], -0.5, 0.5, DType::F32, &device, &mut rng));
     Ok((net, x, state.transpose()?))
+}
+
+/// A list of a request as a tensor; what is no number is left out, and so the length is wrong.
+fn given(list: &serde_json::Value, dims: &[usize]) -> Result<Tensor> {
+    let numbers = list.as_array().into_iter().flatten().filter_map(|v| v.as_f64().map(|v| v as f32));
+    Tensor::from_slice(&numbers.collect::<Vec<f32>>(), dims, &Device::Cpu)
+}
+
+/// What the network makes of the request's own input, state and weights.
+fn check(
+    request: &serde_json::Value,
+    net: &Net,
+    (x, state): (&Tensor, Option<&Tensor>),
+    training: bool,
+) -> Result<serde_json::Value> {
+    let parameters = net.module().parameters();
+    for (k, parameter) in parameters.iter().enumerate() {
+        parameter.set_value(given(&request["weights"][k / 4][k % 4], parameter.value().dims())?)?;
+    }
+    let x = given(&request["x"], x.dims())?;
+    let state = state.map(|state| given(&request["state"], state.dims())).transpose()?;
+    let tape = if training { Tape::new() } else { Tape::no_grad() };
+    let y = net.call(&tape, &x, state.as_ref())?;
+    let mut gradients = Vec::new();
+    if training {
+        y.sum()?.backward()?;
+        for of in parameters.chunks(4) {
+            let zeros = |p: &Parameter| Tensor::zeros(p.shape(), DType::F32, &Device::Cpu);
+            let of = of.iter().map(|p| p.grad().map_or_else(|| zeros(p), Ok)?.to_vec::<f32>());
+            gradients.push(of.collect::<Result<Vec<_>>>()?);
+        }
+    }
+    Ok(serde_json::json!({ "y": y.tensor().to_vec::<f32>()?, "gradients": gradients }))
 }
 
 /// What f32 multiply-adds reach when nothing is loaded or stored.
@@ -219,6 +255,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             Device::Cpu.allow_tf32(request["tf32"].as_bool().unwrap_or(false))?;
             let (net, x, state) = build(&request)?;
             let training = request["mode"].as_str() == Some("train");
+            if request["check"].as_bool() == Some(true) {
+                return check(&request, &net, (&x, state.as_ref()), training);
+            }
             let run = || if training { net.train(&x) } else { net.infer(&x, state.as_ref()) };
             if request["what"].as_str() == Some("memory") {
                 (0..number("repeats")).try_for_each(|_| run())?;

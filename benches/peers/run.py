@@ -9,8 +9,8 @@ machine may differ in speed by half. Rounds take the numbers of threads and the 
 first; each side begins a twentieth of a second after the one before, whose threads may wait busily for more work until then. Behind a training step
 of ours the processor's peak is measured on the same cores: both move with what else the machine does. candle and burn take part in the first
 --slow-rounds rounds only. "steps" are inference in calls of one or a few steps with a state to begin with, beside PyTorch and ONNX Runtime: what a
-model does that writes its own input. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed in one of the
-others, what it computes is compared with PyTorch.
+model does that writes its own input. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed, what
+gatefold and the others compute is compared with PyTorch.
 """
 
 import argparse
@@ -130,7 +130,7 @@ class Torch:
             module.zero_grad(set_to_none=True)
 
         def infer():
-            with torch.no_grad():
+            with torch.inference_mode():
                 module(x, state)
 
         return train if case["mode"] == "train" else infer
@@ -210,15 +210,24 @@ class OnnxRuntime:
             for layer, of in enumerate(begin.split(directions)):
                 feed |= {f"{name}{layer}": of.numpy() for name in (["h", "c"] if case["cell"] == "LSTM" else ["h"])}
         key, session = self.sessions.get(case["threads"], (None, None))
-        if case != key:
+        fresh = case != key
+        if fresh:
             options = self.runtime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = case["threads"], 1
             session = self.runtime.InferenceSession(self.model(case, module), options, providers=["CPUExecutionProvider"])
             self.sessions[case["threads"]] = dict(case), session
-            with torch.no_grad():
+        # Its inputs are bound once and its output has its memory, as who calls it many times does it.
+        binding = session.io_binding()
+        for name, array in feed.items():
+            binding.bind_cpu_input(name, array)
+        y = self.runtime.OrtValue.ortvalue_from_shape_and_type([case["t"], case["b"], directions * case["h"]], numpy.float32)
+        binding.bind_ortvalue_output("y", y)
+        if fresh:
+            with torch.inference_mode():
                 wanted = module(x, state_of(case))[0].numpy()
-            agree(f"onnxruntime {case}", "y", session.run(["y"], feed)[0], wanted, 1)
-        return grouped(lambda: session.run(["y"], feed), repeats)
+            session.run_with_iobinding(binding)
+            agree(f"onnxruntime {case}", "y", y.numpy(), wanted, 1)
+        return grouped(lambda: session.run_with_iobinding(binding), repeats)
 
     def missing(self, case):
         return "ONNX Runtime only infers" if case["mode"] == "train" else None
@@ -264,28 +273,12 @@ class RustPeer:
         return self.processes[threads]
 
     def check(self, cell):
-        """A small network of each form with PyTorch's weights: the output and the gradients are PyTorch's."""
-        for layers, bi in ((1, False), (2, True)):
-            case = case_of(cell, (5, 3, 4, 6, layers, bi), "train", 1)
-            module, x = self.theirs.module(case)
-            of = [parameters(module, layer, direction) for layer in range(layers) for direction in range(2 if bi else 1)]
-            y = module(x)[0]
-            y.sum().backward()
-            flat = lambda tensor: tensor.detach().flatten().tolist()
-            request = {**case, "check": True, "x": flat(x), "weights": [[flat(p) for p in w] for w in of]}
+        """Small networks of each form."""
+        for form in ((1, False), (2, True)):
             for mode in ("infer", "train"):
-                answer = self.process(1).ask({**request, "mode": mode})
-                if "missing" in answer:
-                    self.missed[cell] = answer["missing"]
+                if why := check(self.name, self.process(1), self.theirs, case_of(cell, (5, 3, 4, 6, *form), mode, 1)):
+                    self.missed[cell] = why
                     return
-                agree(f"{self.name} {case}", "y", answer["y"], flat(y), 1)
-                wanted = [flat(p.grad) for w in of for p in w] if mode == "train" else []
-                got = [g for w in answer["gradients"] for g in w]
-                if len(got) != len(wanted):
-                    raise SystemExit(f"{self.name} {case}: {len(got)} gradients, expected {len(wanted)}")
-                for k, (a, b) in enumerate(zip(got, wanted)):
-                    agree(f"{self.name} {case}", f"gradient {k}", a, b, max(map(abs, b)))
-            module.zero_grad(set_to_none=True)
 
     def pids(self):
         return [program.process.pid for program in self.processes.values()]
@@ -295,6 +288,41 @@ class RustPeer:
 
     def missing(self, case):
         return self.missed.get(case["cell"])
+
+
+def check(name, program, theirs, case):
+    """A program computes what PyTorch does from the same weights, input and state: the output, and in training the gradients. Why it does not
+    take part, or None."""
+    module, x = theirs.module(case)
+    of = [parameters(module, layer, direction) for layer in range(case["layers"]) for direction in range(2 if case["bi"] else 1)]
+    y = module(x, state_of(case))[0]
+    flat = lambda tensor: tensor.detach().flatten().tolist()
+    request = {**case, "check": True, "x": flat(x), "weights": [[flat(p) for p in w] for w in of]}
+    if case.get("carried"):
+        request["state"] = flat(states(case))
+    answer = program.ask(request)
+    if "missing" in answer:
+        return answer["missing"]
+    agree(f"{name} {case}", "y", answer["y"], flat(y), 1)
+    wanted = []
+    if case["mode"] == "train":
+        y.sum().backward()
+        wanted = [flat(p.grad) for w in of for p in w]
+        module.zero_grad(set_to_none=True)
+    got = [g for w in answer["gradients"] for g in w]
+    if len(got) != len(wanted):
+        raise SystemExit(f"{name} {case}: {len(got)} gradients, expected {len(wanted)}")
+    for k, (a, b) in enumerate(zip(got, wanted)):
+        agree(f"{name} {case}", f"gradient {k}", a, b, max(map(abs, b)))
+
+
+def check_ours(program, theirs, cells, modes, threads):
+    """Sizes that have kernels of their own: few units, many with a part of a line of them, one sequence, a state handed on."""
+    for cell in cells:
+        for size in ((5, 3, 4, 6, 1, False), (5, 3, 4, 6, 2, True), (6, 33, 40, 100, 1, False), (3, 32, 64, 256, 1, False), (4, 1, 30, 77, 2, False)):
+            for mode in modes:
+                for n in threads:
+                    check("gatefold", program, theirs, case_of(cell, size, mode, n))
 
 
 def hold(processes, threads, turn):
@@ -400,7 +428,8 @@ def main():
                 others[name].check(cell)
         else:
             others[name] = theirs if name == "torch" else OnnxRuntime(theirs)
-    # First, while nothing else of this runs.
+    check_ours(ours, theirs, cells, args.modes.split(","), threads_of)
+    # First of what is measured, while nothing else of this runs.
     used = memory(args.peer, SIZES[args.memory_size], max(threads_of)) if args.memory_size >= 0 and "torch" in names else None
     results, missing, instructions, held = [], {}, None, False
     for cell in cells:

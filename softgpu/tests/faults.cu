@@ -15,13 +15,15 @@ FAULT(store_far_past_the_end, "kernel store|thread (0,0,0)|0 bytes past the end 
     SAME(cuCtxSynchronize(), 700);
     SAME(cuCtxSynchronize(), 700);  // it stays
 }
-FAULT(store_a_little_past_the_end, "kernel store: a store 0 bytes past the end of allocation #1 of 400 bytes") {
+FAULT_SANITIZED(store_a_little_past_the_end, "kernel store: a store 0 bytes past the end of allocation #1 of 400 bytes",
+                "AddressSanitizer: use-after-poison|WRITE of size 4|kernel store, block (0,0,0), thread (0,0,0): the error above") {
     set_up();
     float* a = device<float>(100);
     launch("store", 1, 32, Store{a, 100});
     SAME(cuCtxSynchronize(), 700);
 }
-FAULT(store_before_the_beginning, "kernel store: a store 4 bytes before the beginning of allocation #1") {
+FAULT_SANITIZED(store_before_the_beginning, "kernel store: a store 4 bytes before the beginning of allocation #1",
+                "AddressSanitizer: use-after-poison|WRITE of size 4|kernel store, block (0,0,0), thread (0,0,0): the error above") {
     set_up();
     float* a = device<float>(100);
     launch("store", 1, 32, Store{a - 1, 0});
@@ -50,7 +52,8 @@ FAULT(double_free, "for the second time") {
     release(a);
     SAME(cuMemFree_v2(uintptr_t(a)), 1);
 }
-FAULT(null_pointer, "kernel load, block (0,0,0), thread (0,0,0)|null") {
+FAULT_SANITIZED(null_pointer, "kernel load, block (0,0,0), thread (0,0,0)|null",
+                "faults.cu|runtime error: load of null pointer of type 'const float'") {
     set_up();
     float* a = device<float>(1);
     launch("load", 1, 1, Load{nullptr, a, 0});
@@ -232,7 +235,8 @@ FAULT(shared_memory_overrun_by_pages, "kernel shared_overrun|past the end of its
     launch("shared_overrun", 1, 1, Nothing{1024}, 4096);
     SAME(cuCtxSynchronize(), 700);
 }
-FAULT(shared_memory_overrun_by_a_word, "kernel shared_overrun, block (0,0,0): a store 0 bytes past the end of its 4000 bytes of dynamic shared memory") {
+FAULT_SANITIZED(shared_memory_overrun_by_a_word, "kernel shared_overrun, block (0,0,0): a store 0 bytes past the end of its 4000 bytes of dynamic shared memory",
+                "AddressSanitizer: use-after-poison|WRITE of size 4|kernel shared_overrun, block (0,0,0), thread (0,0,0): the error above") {
     set_up();
     launch("shared_overrun", 1, 1, Nothing{1000}, 4000);
     SAME(cuCtxSynchronize(), 700);
@@ -268,7 +272,8 @@ FAULT(stack_overflow, "kernel recursive|stack") {
     SAME(cuCtxSynchronize(), 700);
 }
 KERNEL(divide, Last) { p.to[0] = 5 / p.to[1]; }
-FAULT(division_by_zero, "kernel divide|division by zero") {
+FAULT_SANITIZED(division_by_zero, "kernel divide|division by zero",
+                "faults.cu|runtime error: division by zero") {
     set_up();
     unsigned* a = device(std::vector<unsigned>{0, 0});
     launch("divide", 1, 1, Last{a});

@@ -224,6 +224,12 @@ mod tests {
         assert_eq!((table.header(), table.len()), (&["a".to_string(), "b".to_string()][..], 2));
         assert_eq!(table.text("a").unwrap(), ["x, \"y\"\nz", " w "]);
         assert_eq!(table.numbers("b").unwrap(), [1.0, 2.0]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.tsv");
+        std::fs::write(&path, "a\tb, c\n\"x\t1,5\n").unwrap();
+        let table = Table::tsv(&path).unwrap();
+        assert_eq!((table.header(), table.len()), (&["a".to_string(), "b, c".to_string()][..], 1));
+        assert_eq!((table.text("a").unwrap(), table.text("b, c").unwrap()), (vec!["\"x"], vec!["1,5"]));
         let tabs = TableReader::new().delimiter(b'\t').quoting(false).header(false);
         let table = read(tabs, b"\"a\tb\nc\"\t?").unwrap();
         assert_eq!(table.text("1").unwrap(), ["\"a", "c\""]);

@@ -39,7 +39,10 @@ fn conversions() {
             let want = x.to_dtype(to).unwrap().to_f64_vec().unwrap();
             let got = x.to_device(&GPU).unwrap().to_dtype(to).unwrap().to_f64_vec().unwrap();
             let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
-            assert!(got.iter().zip(&want).all(same), "{from} to {to}: got {got:?}, want {want:?}");
+            assert!(
+                got.len() == want.len() && got.iter().zip(&want).all(same),
+                "{from} to {to}: got {got:?}, want {want:?}"
+            );
         }
     }
 }

@@ -145,7 +145,8 @@ fn the_same_bits_in_any_order() {
             .env("SOFTGPU_DEVICE", "t4")
             .output()
             .unwrap();
-        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+        let said = [child.stdout, child.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(child.status.success() && said.contains("1 passed"), "{said}");
         return;
     }
     let mut first: Option<Bits> = None;

@@ -57,7 +57,7 @@ def main(command):
         compared = [row for row in rows if row["contender"] in COMPARED and row["group"] == "sequence"]
         check(compared and all("difference" in row for row in compared), "a row was timed without being compared")
         check(set(CAPTURED) == {name for name in report["contenders"] if name.startswith("cuDNN") and name.endswith(" graph")}, f"{report['contenders']}")
-        check(count["copy", None] == 2 and count["training", None] >= 4 and count["pointwise", "training"] == count["pointwise", "backward"] == 6, f"{count}")
+        check(count["copy", None] == 2 and count["training", None] == 6 and count["pointwise", "training"] == count["pointwise", "backward"] == 6, f"{count}")
         check(any("CUDNN_STATUS_NOT_SUPPORTED by cudnnSetRNNDescriptor_v8" == refusal["status"] for refusal in report["refused"]) or not software,
               "the driver in software refuses an algorithm, and that is not told")
         if software:

@@ -4,60 +4,93 @@ use std::sync::Arc;
 
 use gatefold::{
     DType, Device, HasParameters, Philox, Tape, Tensor,
-    nn::{Lstm, LstmCell},
-    optim::Sgd,
+    nn::{Lstm, LstmCell, init},
+    optim::{Optimizer, Sgd},
+    train::Checkpoint,
 };
+
+use crate::nets::{Kind, Net, Options};
 
 fn input(dims: [usize; 3], seed: u64) -> Tensor {
     Tensor::normal(dims, 0.0, 1.0, DType::F32, &Device::Cpu, &mut Philox::seed(seed)).unwrap()
 }
 
-fn output(lstm: &Lstm, x: &Tensor) -> Vec<f32> {
+fn output(net: &Net, x: &Tensor) -> Vec<f32> {
     let tape = Tape::no_grad();
-    lstm.forward(&tape.constant(x.clone()), None).unwrap().0.tensor().to_vec().unwrap()
+    net.forward(&tape.constant(x.clone()), None).unwrap().0.tensor().to_vec().unwrap()
+}
+
+fn options(kind: Kind) -> Options {
+    Options { layers: 2, dtype: DType::F32, ..Options::new(kind, 6, 40) }
 }
 
 /// Another module with the same values, which has kept nothing.
-fn twin(of: &Lstm) -> Lstm {
-    let twin = Lstm::new(6, 40).num_layers(2).init(&Device::Cpu, &mut Philox::seed(99)).unwrap();
-    for (to, from) in twin.parameters().iter().zip(of.parameters()) {
-        to.set_value(
-            Tensor::from_slice(&from.value().to_vec::<f32>().unwrap(), from.value().dims(), &Device::Cpu).unwrap(),
-        )
-        .unwrap();
+fn twin(of: &Net, kind: Kind) -> Net {
+    let twin = options(kind).net(99);
+    let (to, from) = (twin.module().parameters(), of.module().parameters());
+    assert_eq!(to.len(), from.len());
+    for (to, from) in to.iter().zip(from) {
+        let numbers = from.value().to_vec::<f32>().unwrap();
+        to.set_value(Tensor::from_slice(&numbers, from.value().dims(), &Device::Cpu).unwrap()).unwrap();
     }
     twin
 }
 
+fn step(net: &Net, optimizer: &mut Optimizer<Sgd>) {
+    let y = net.forward(&Tape::new().constant(input([5, 3, 6], 7)), None).unwrap().0;
+    y.mul(&y).unwrap().mean().unwrap().backward().unwrap();
+    optimizer.step().unwrap();
+    optimizer.zero_grad();
+}
+
+/// A way to give a network other weights, with its optimizer or by another network.
+type Change = fn(&Net, &mut Optimizer<Sgd>, &Net);
+
 #[test]
 fn every_way_to_change_weights_is_seen() {
-    let lstm = Lstm::new(6, 40).num_layers(2).init(&Device::Cpu, &mut Philox::seed(1)).unwrap();
-    let mut optimizer = Sgd::new(0.1).over([&lstm]).unwrap();
+    let ways: [(&str, Change); 5] = [
+        ("a step of the optimizer", |net, optimizer, _| step(net, optimizer)),
+        ("a value that was set", |net, _, _| {
+            let weight = &net.module().parameters()[1];
+            weight.set_value(Tensor::ones(weight.value().dims(), DType::F32, &Device::Cpu).unwrap()).unwrap();
+        }),
+        ("nn::init", |net, _, _| {
+            init::uniform(&net.module().parameters()[1], -0.3, 0.3, &mut Philox::seed(3)).unwrap();
+        }),
+        ("a state dict", |net, _, other| {
+            net.module().load_state_dict(&other.module().state_dict()).unwrap();
+        }),
+        ("a checkpoint", |net, optimizer, other| {
+            let of_other = Sgd::new(0.1).over([other.module()]).unwrap();
+            Checkpoint::new(other.module(), &of_other, &Philox::seed(4)).restore(net.module(), optimizer).unwrap();
+        }),
+    ];
     let shapes = [[1, 1, 6], [5, 3, 6], [4, 20, 6]];
-    let agree = |what: &str| {
-        for dims in shapes {
-            let x = input(dims, 5);
-            let wanted = output(&twin(&lstm), &x);
-            for call in 0..3 {
-                assert_eq!(output(&lstm, &x), wanted, "{what}, {dims:?}, call {call}");
+    for kind in [Kind::Lstm, Kind::Gru, Kind::Tanh] {
+        let (net, other) = (options(kind).net(1), options(kind).net(2));
+        let mut optimizer = Sgd::new(0.1).over([net.module()]).unwrap();
+        let agree = |what: &str| {
+            for dims in shapes {
+                let x = input(dims, 5);
+                let wanted = output(&twin(&net, kind), &x);
+                for call in 0..3 {
+                    assert_eq!(output(&net, &x), wanted, "{kind:?}, {what}, {dims:?}, call {call}");
+                }
+            }
+        };
+        agree("at first");
+        for round in 0..2 {
+            for (what, change) in ways {
+                // What came before has left other weights than `other`'s, and each way is taken while the weights are kept.
+                step(&net, &mut optimizer);
+                agree("before");
+                let before = output(&net, &input([5, 3, 6], 5));
+                change(&net, &mut optimizer, &other);
+                agree(&format!("{what}, round {round}"));
+                assert_ne!(output(&net, &input([5, 3, 6], 5)), before, "{kind:?}: {what} changed nothing");
             }
         }
-    };
-    agree("at first");
-    let before = output(&lstm, &input([5, 3, 6], 5));
-    for step in 0..3 {
-        let tape = Tape::new();
-        let y = lstm.forward(&tape.constant(input([5, 3, 6], 7)), None).unwrap().0;
-        y.mul(&y).unwrap().mean().unwrap().backward().unwrap();
-        optimizer.step().unwrap();
-        optimizer.zero_grad();
-        drop(y);
-        agree(&format!("step {step} of the optimizer"));
     }
-    assert_ne!(output(&lstm, &input([5, 3, 6], 5)), before, "the optimizer moved nothing");
-    let weight = &lstm.parameters()[1];
-    weight.set_value(Tensor::ones(weight.value().dims(), DType::F32, &Device::Cpu).unwrap()).unwrap();
-    agree("a value that was set");
 }
 
 /// The steps of a cell in training use kept weights: the gradients are those of the layer over the whole sequence.
@@ -100,9 +133,9 @@ fn a_cell_in_a_loop_is_a_layer() {
 /// Many threads call one module, whose weights are kept meanwhile.
 #[test]
 fn threads_share_what_is_kept() {
-    let lstm = Arc::new(Lstm::new(6, 40).num_layers(2).init(&Device::Cpu, &mut Philox::seed(4)).unwrap());
+    let lstm = Arc::new(options(Kind::Lstm).net(4));
     let x = input([3, 2, 6], 9);
-    let wanted = output(&twin(&lstm), &x);
+    let wanted = output(&twin(&lstm, Kind::Lstm), &x);
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let (lstm, x) = (lstm.clone(), x.clone());

@@ -1,4 +1,4 @@
-//! The modules: shapes, names, printing, errors, equivalences, gradients, state dicts, dropout.
+//! The modules: shapes, names, printing, errors, equivalences, gradients, precision, state dicts, dropout.
 
 #[path = "../common/gradcheck.rs"]
 mod gradcheck;
@@ -12,5 +12,6 @@ mod gradients;
 mod kept;
 mod modules;
 mod packing;
+mod precision;
 mod shapes;
 mod state;

@@ -252,6 +252,80 @@ fn initial_values() -> Result<()> {
     Ok(())
 }
 
+/// Of n draws the mean is off by σ/√n and the deviation by σ/√(2n), of a share p by √(p(1 − p)/n); four times that is allowed.
+#[test]
+fn init_draws_what_it_says() -> Result<()> {
+    let rng = &mut Philox::seed(11);
+    let linear = Linear::new(60, 100).init(&Device::Cpu, rng)?;
+    let weight = linear.weight();
+    let drawn = || weight.value().to_f64_vec();
+    let n = 6000f64;
+    let moments = |values: &[f64], mean: f64, deviation: f64| {
+        assert_eq!(values.len() as f64, n);
+        let got = values.iter().sum::<f64>() / n;
+        assert!((got - mean).abs() <= 4.0 * deviation / n.sqrt(), "mean {got} for {mean}");
+        let got = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+        assert!((got / deviation - 1.0).abs() <= 4.0 / (2.0 * n).sqrt(), "deviation {got} for {deviation}");
+    };
+    // Of normal numbers one in 22 is farther from the mean than twice the deviation, of uniform ones none.
+    let far = |values: &[f64], mean: f64, deviation: f64| {
+        let share = values.iter().filter(|v| (*v - mean).abs() > 2.0 * deviation).count() as f64 / n;
+        assert!((share - 0.0455).abs() <= 4.0 * (0.0455 * 0.9545 / n).sqrt(), "{share}");
+    };
+
+    init::uniform(weight, 1.0, 3.0, rng)?;
+    let values = drawn()?;
+    moments(&values, 2.0, 2.0 / 12f64.sqrt());
+    let (least, most) = values.iter().fold((9.0f64, -9.0f64), |(a, b), &v| (a.min(v), b.max(v)));
+    assert!((1.0..1.01).contains(&least) && (2.99..=3.0).contains(&most), "{least} to {most}");
+
+    init::normal(weight, -1.0, 0.5, rng)?;
+    let values = drawn()?;
+    moments(&values, -1.0, 0.5);
+    far(&values, -1.0, 0.5);
+
+    init::xavier_normal(weight, 2.0, rng)?;
+    let (values, deviation) = (drawn()?, 2.0 * (2.0f64 / 160.0).sqrt());
+    moments(&values, 0.0, deviation);
+    far(&values, 0.0, deviation);
+    Ok(())
+}
+
+#[test]
+fn accessors_give_the_parameters_of_their_names() -> Result<()> {
+    let (device, rng) = (&Device::Cpu, &mut Philox::seed(1));
+    let same = |module: &dyn Module, name: &str, got: Option<&Parameter>| {
+        let named = module.named_parameters();
+        let wanted = named.iter().find(|(key, _)| key == name).map(|(_, p)| p.id());
+        assert!(wanted.is_some() && got.map(Parameter::id) == wanted, "{name}");
+    };
+    macro_rules! layers {
+        ($($kind:ident),*) => {$({
+            let module = $kind::new(2, 3).num_layers(2).bidirectional(true).init(device, rng)?;
+            for (layer, direction, suffix) in [(0, 0, "l0"), (0, 1, "l0_reverse"), (1, 0, "l1"), (1, 1, "l1_reverse")] {
+                same(&module, &format!("weight_ih_{suffix}"), module.weight_ih(layer, direction));
+                same(&module, &format!("weight_hh_{suffix}"), module.weight_hh(layer, direction));
+                same(&module, &format!("bias_ih_{suffix}"), module.bias_ih(layer, direction));
+                same(&module, &format!("bias_hh_{suffix}"), module.bias_hh(layer, direction));
+            }
+            assert!($kind::new(2, 3).bias(false).init(device, rng)?.bias_hh(0, 0).is_none());
+        })*};
+    }
+    macro_rules! cells {
+        ($($kind:ident),*) => {$({
+            let cell = $kind::new(2, 3).init(device, rng)?;
+            same(&cell, "weight_ih", cell.weight_ih());
+            same(&cell, "weight_hh", cell.weight_hh());
+            same(&cell, "bias_ih", cell.bias_ih());
+            same(&cell, "bias_hh", cell.bias_hh());
+            assert!($kind::new(2, 3).bias(false).init(device, rng)?.bias_hh().is_none());
+        })*};
+    }
+    layers!(Rnn, Lstm, Gru);
+    cells!(RnnCell, LstmCell, GruCell);
+    Ok(())
+}
+
 #[test]
 fn accessors_outside_the_module_give_none() -> Result<()> {
     let (device, mut rng) = (Device::Cpu, Philox::seed(1));

@@ -1,6 +1,6 @@
 //! State dicts and their files.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use gatefold::{
     DType, Device, Error, Philox, Result, Tape, Tensor,
@@ -11,31 +11,14 @@ use gatefold::{
 
 use crate::modules::tagger;
 
-/// A folder of this test's own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("gatefold-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn values(module: &dyn Module) -> Vec<Vec<f64>> {
     module.parameters().iter().map(|p| p.value().to_f64_vec().unwrap()).collect()
 }
 
 #[test]
 fn round_trip() -> Result<()> {
-    let folder = Folder::new("round-trip");
-    let path = folder.0.join("model.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
     let (a, b) = (tagger(1), tagger(2));
     assert_ne!(values(&a), values(&b));
     a.save(&path)?;
@@ -45,7 +28,7 @@ fn round_trip() -> Result<()> {
     tagger(3).save(&path)?;
     b.load(&path)?;
     assert_eq!(values(&tagger(3)), values(&b));
-    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     Ok(())
 }
 
@@ -58,8 +41,8 @@ fn two_children_of_one_name() -> Result<()> {
             vec![("score", &self.0[0]), ("score", &self.0[1])]
         }
     }
-    let (folder, rng) = (Folder::new("twins"), &mut Philox::seed(1));
-    let path = folder.0.join("model.safetensors");
+    let (folder, rng) = (tempfile::tempdir().unwrap(), &mut Philox::seed(1));
+    let path = folder.path().join("model.safetensors");
     let twins = Twins([2, 3].map(|width| Linear::new(width, width).init(&Device::Cpu, rng).unwrap()));
     let error = twins.save(&path).unwrap_err().to_string();
     assert!(error.contains("two parameters of the module have the name score.weight"), "{error}");
@@ -82,8 +65,8 @@ fn two_children_of_one_name() -> Result<()> {
 
 #[test]
 fn every_dtype_and_the_metadata() -> Result<()> {
-    let folder = Folder::new("dtypes");
-    let path = folder.0.join("all.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("all.safetensors");
     let mut state = StateDict::new();
     for dtype in [DType::F16, DType::I64, DType::F64, DType::BF16, DType::U32, DType::F32] {
         state.insert(dtype.name(), Tensor::new([[1.0f64, 2.0, 3.5]], &Device::Cpu)?.to_dtype(dtype)?);
@@ -129,7 +112,9 @@ fn a_file_of_pytorchs() -> Result<()> {
     let tape = Tape::no_grad();
     let x = model.embedding.forward(&tape, &Tensor::new(words, device)?)?;
     let scores = model.score.forward(&model.lstm.forward(&x, None)?.0)?;
-    for (got, want) in scores.tensor().to_f64_vec()?.iter().zip(list("scores")) {
+    let (got, want) = (scores.tensor().to_f64_vec()?, list("scores"));
+    assert_eq!(got.len(), want.len());
+    for (got, want) in got.iter().zip(want) {
         assert!((got - want).abs() < 1e-6, "{got} {want}");
     }
     Ok(())
@@ -144,7 +129,9 @@ fn other_dtypes_are_converted() -> Result<()> {
     );
     to.load_state_dict(&from.state_dict())?;
     assert_eq!(to.weight().value().dtype(), DType::BF16);
-    for (a, b) in values(&from).concat().iter().zip(values(&to).concat()) {
+    let (from, to) = (values(&from).concat(), values(&to).concat());
+    assert_eq!(from.len(), to.len());
+    for (a, b) in from.iter().zip(to) {
         assert!((a - b).abs() <= a.abs() / 256.0);
     }
     Ok(())
@@ -174,6 +161,15 @@ fn every_wrong_key_is_named_and_nothing_changes() {
 }
 
 #[test]
+fn keys_are_the_names_of_the_parameters_in_their_order() {
+    let model = tagger(1);
+    let state = model.state_dict();
+    let names: Vec<String> = model.named_parameters().into_iter().map(|(name, _)| name).collect();
+    assert!(names.len() > 10 && names.contains(&"lstm.bias_hh_l1".to_string()), "{names:?}");
+    assert_eq!(state.keys().collect::<Vec<_>>(), names);
+}
+
+#[test]
 fn a_state_dict_stays_as_it_was() -> Result<()> {
     let linear = Linear::new(2, 2).init(&Device::Cpu, &mut Philox::seed(1))?;
     let state = linear.state_dict();
@@ -187,8 +183,8 @@ fn a_state_dict_stays_as_it_was() -> Result<()> {
 
 #[test]
 fn broken_files_are_errors() -> Result<()> {
-    let folder = Folder::new("broken");
-    let path = folder.0.join("model.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
     let model = tagger(1);
     model.save(&path)?;
     let whole = fs::read(&path).unwrap();
@@ -230,8 +226,8 @@ fn broken_files_are_errors() -> Result<()> {
     refused(&file(&"[".repeat(100_000), &[]));
     fs::remove_file(&path).unwrap();
     assert!(matches!(model.load(&path), Err(Error::File { .. })));
-    assert!(matches!(model.load(&folder.0), Err(Error::File { .. })));
-    assert!(matches!(model.save(folder.0.join("no/such/folder")), Err(Error::File { .. })));
+    assert!(matches!(model.load(folder.path()), Err(Error::File { .. })));
+    assert!(matches!(model.save(folder.path().join("no/such/folder")), Err(Error::File { .. })));
     assert!(matches!(model.save(""), Err(Error::File { .. })));
     assert!(matches!(model.save("/"), Err(Error::File { .. })));
     Ok(())

@@ -147,7 +147,8 @@ proptest! {
             .map(|i| (0..n).map(|j| values[(i / inner * n + j) * inner + i % inner]).collect())
             .collect();
         let near = |got: &Var, want: &dyn Fn(&[f64]) -> f64| {
-            f64s(got.tensor()).iter().zip(&lines).all(|(g, line)| (g - want(line)).abs() < 1e-12)
+            let got = f64s(got.tensor());
+            got.len() == lines.len() && got.iter().zip(&lines).all(|(g, line)| (g - want(line)).abs() < 1e-12)
         };
         prop_assert!(near(&x.sum_axis(axis, false).unwrap(), &|l| l.iter().sum()));
         if n > 0 {
@@ -155,7 +156,9 @@ proptest! {
             prop_assert!(near(&x.logsumexp(axis, true).unwrap(), &|l| l.iter().map(|v| v.exp()).sum::<f64>().ln()));
             let (max, index) = x.max_axis(axis, false).unwrap();
             prop_assert!(near(&max, &|l| l.iter().copied().fold(f64::NEG_INFINITY, f64::max)));
-            for ((m, i), line) in f64s(max.tensor()).iter().zip(index.to_vec::<i64>().unwrap()).zip(&lines) {
+            let index = index.to_vec::<i64>().unwrap();
+            prop_assert_eq!(index.len(), lines.len());
+            for ((m, i), line) in f64s(max.tensor()).iter().zip(index).zip(&lines) {
                 prop_assert_eq!(line[i as usize], *m);
             }
         }

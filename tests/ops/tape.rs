@@ -96,6 +96,23 @@ fn a_parameter_used_twice_sums() {
 }
 
 #[test]
+fn what_is_detached_onto_another_tape_is_a_constant_there() {
+    let (first, second) = (Tape::new(), Tape::new());
+    let x = first.variable(tensor(&[2.0, 3.0], 2));
+    let y = x.mul_scalar(2.0).unwrap();
+    let z = y.detach_onto(&second);
+    assert_eq!(f64s(Some(z.tensor().clone())), [4.0, 6.0]);
+    assert!(!z.requires_grad() && second.is_empty());
+    // With what is on the other tape it is computed, and its gradient ends there.
+    let w = second.variable(tensor(&[5.0, 7.0], 2));
+    z.mul(&w).unwrap().sum().unwrap().backward().unwrap();
+    assert_eq!(f64s(w.grad()), [4.0, 6.0]);
+    assert!(x.grad().is_none());
+    y.sum().unwrap().backward().unwrap();
+    assert_eq!(f64s(x.grad()), [2.0, 2.0]);
+}
+
+#[test]
 fn a_frozen_parameter_gets_nothing() {
     let tape = Tape::new();
     let (frozen, free) = (Parameter::new(tensor(&[2.0], 1)), Parameter::new(tensor(&[5.0], 1)));

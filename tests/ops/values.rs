@@ -52,7 +52,9 @@ fn functions_in_f32() {
     ];
     for (name, f) in functions {
         let (got, want) = (f(&narrow).unwrap().to_dtype(DType::F64).unwrap(), f(&wide).unwrap());
-        for (got, want) in f64s(&got).into_iter().zip(f64s(&want)) {
+        let (got, want) = (f64s(&got), f64s(&want));
+        assert_eq!(got.len(), want.len(), "{name}");
+        for (got, want) in got.into_iter().zip(want) {
             assert!((got - want).abs() <= 1e-6 * want.abs().max(0.1), "{name}: {got} for {want}");
         }
     }

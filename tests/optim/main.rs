@@ -1,8 +1,6 @@
 //! Optimizers, schedules and clipping: saving, groups, edges, refusals. PyTorch's stored numbers are in
 //! `pytorch_parity`.
 
-use std::path::PathBuf;
-
 use gatefold::{DType, Device, Error, HasParameters, Parameter, Philox, Result, Tensor, optim::*};
 
 mod scaler;
@@ -47,31 +45,15 @@ fn train(optimizer: &mut dyn Optim, parameters: &[Parameter], steps: std::ops::R
     }
 }
 
-/// A folder that goes when it is dropped.
-struct Folder(PathBuf);
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("gatefold-optim-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-}
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn resumes<A: Algorithm>(rule: A, make: impl Fn(A, Vec<Parameter>) -> Result<Optimizer<A>>) {
-    let folder =
-        Folder::new(&format!("{rule:?}").chars().filter(char::is_ascii_alphanumeric).take(60).collect::<String>());
+    let folder = tempfile::tempdir().unwrap();
     for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
         let fresh = || vec![Parameter::new(random(&[3, 5], dtype, 1)), Parameter::new(random(&[7], dtype, 2))];
         let through = fresh();
         let mut optimizer = make(rule.clone(), through.clone()).unwrap();
         optimizer.set_lr(0, 0.0123456789).unwrap();
         train(&mut optimizer, &through, 0..3);
-        let file = folder.0.join("state.safetensors");
+        let file = folder.path().join("state.safetensors");
         optimizer.save(&file).unwrap();
         let copies: Vec<Parameter> = through.iter().map(|p| Parameter::new(p.value())).collect();
         train(&mut optimizer, &through, 3..6);
@@ -89,7 +71,7 @@ fn resumes<A: Algorithm>(rule: A, make: impl Fn(A, Vec<Parameter>) -> Result<Opt
             assert_eq!(tensor.to_f64_vec().unwrap(), b.tensors[name].to_f64_vec().unwrap(), "{name}");
         }
     }
-    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "nothing temporary is left");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");
 }
 
 #[test]
@@ -106,7 +88,7 @@ fn state_resumes_bit_for_bit() {
 
 #[test]
 fn schedules_resume() -> Result<()> {
-    let folder = Folder::new("schedules");
+    let folder = tempfile::tempdir().unwrap();
     let w = parameter(&[0.0]);
     let new = || Sgd::new(0.1).momentum(0.9).over([&w]);
     let rate = || OneCycleLr::new(0.5, 20);
@@ -115,7 +97,7 @@ fn schedules_resume() -> Result<()> {
     for _ in 0..7 {
         schedule.step(&mut optimizer)?;
     }
-    let file = folder.0.join("schedule");
+    let file = folder.path().join("schedule");
     schedule.state().save(&file)?;
     let mut other = new()?;
     let mut resumed = rate().over(&mut other)?;
@@ -325,10 +307,10 @@ fn states_that_do_not_fit_are_errors() -> Result<()> {
     wrong.numbers.insert("group.0.lr".into(), f64::NAN);
     assert!(matches!(Adam::new(0.1).over([&a, &b])?.load_state(&wrong), Err(Error::Argument { .. })));
 
-    let folder = Folder::new("damaged");
-    let file = folder.0.join("state");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state");
     assert!(matches!(State::load(&file), Err(Error::File { .. })), "no such file");
-    assert!(matches!(state.save(folder.0.join("none/state")), Err(Error::File { .. })), "no such folder");
+    assert!(matches!(state.save(folder.path().join("none/state")), Err(Error::File { .. })), "no such folder");
     state.save(&file)?;
     let whole = std::fs::read(&file).unwrap();
     for cut in [0, 4, 100, whole.len() - 1] {
@@ -343,8 +325,8 @@ fn states_that_do_not_fit_are_errors() -> Result<()> {
 
 #[test]
 fn numbers_survive_the_file() -> Result<()> {
-    let folder = Folder::new("numbers");
-    let file = folder.0.join("state");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state");
     let mut state = State::new("Anything");
     let all = [0.1, f64::INFINITY, -0.0, f64::MIN_POSITIVE / 8.0, 1e300];
     for (i, value) in all.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Scaling of losses.
 
-use gatefold::{DType, Error, Parameter, Result, Tensor, optim::*};
+use gatefold::{DType, Error, Parameter, Result, Tape, Tensor, optim::*};
 
 use crate::{CPU, parameter, values};
 
@@ -47,6 +47,23 @@ fn grad_scaler() -> Result<()> {
         set([1.0, f32::NAN])?;
         scaler.step(&mut optimizer)?;
         assert_eq!(steps(&optimizer), Some(6.0));
+    }
+    Ok(())
+}
+
+/// A loss times the scale, and gradients as many times larger.
+#[test]
+fn grad_scaler_multiplies_the_loss() -> Result<()> {
+    for dtype in [DType::F32, DType::BF16, DType::F64] {
+        let w = Parameter::new(Tensor::new([1.0f32, 2.0], &CPU)?.to_dtype(dtype)?);
+        let mut scaler = GradScaler::new(&CPU)?.init_scale(8.0)?;
+        let x = Tape::new().parameter(&w);
+        let loss = scaler.scale(&x.mul(&x)?.sum()?)?;
+        assert_eq!(loss.item()?, 8.0 * 5.0);
+        loss.backward()?;
+        assert_eq!(w.grad().unwrap().to_f64_vec()?, [8.0 * 2.0, 8.0 * 4.0]);
+        scaler.unscale(&w)?;
+        assert_eq!(w.grad().unwrap().to_f64_vec()?, [2.0, 4.0]);
     }
     Ok(())
 }
