@@ -327,7 +327,7 @@ fn tf32_by_choice() -> Result<()> {
     let net = Options { dtype: DType::F32, ..Options::new(KINDS[2], 16, 16) }.net(1);
     net.module().to_device(&GPU)?;
     let x = uniform(&[6, 4, 16], DType::F32, 2).to_device(&GPU)?;
-    let run = || {
+    let run = || -> Result<Vec<Vec<f64>>> {
         let tape = Tape::new();
         let x = tape.variable(x.clone());
         let (y, _) = net.forward(&x, None)?;
@@ -337,9 +337,9 @@ fn tf32_by_choice() -> Result<()> {
         net.module().zero_grad();
         [y.tensor(), &x.grad().expect("a variable")].into_iter().chain(&gradients).map(Tensor::to_f64_vec).collect()
     };
-    let exact: Vec<Vec<f64>> = run()?;
+    let exact = run()?;
     GPU.allow_tf32(true)?;
-    let rounded: Vec<Vec<f64>> = run()?;
+    let rounded = run()?;
     GPU.allow_tf32(false)?;
     assert_eq!(run()?, exact);
     assert_ne!(rounded, exact);
