@@ -29,7 +29,8 @@ impl<T: Send + 'static> Background<T> {
     /// Starts the thread, which makes up to `ahead` items before they are asked for.
     ///
     /// # Errors
-    /// [`Error::Argument`] for 0 items ahead, or more than 65,536, for which room is made at once; [`Error::Unavailable`] where the system gives no thread.
+    /// [`Error::Argument`] for 0 items ahead, or more than 65,536, for which room is made at once;
+    /// [`Error::Unavailable`] where the system gives no thread.
     pub fn new<I>(items: I, ahead: usize) -> Result<Self>
     where
         I: Iterator<Item = T> + Send + 'static,

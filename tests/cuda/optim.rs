@@ -36,6 +36,62 @@ fn scaled_steps() {
     }
 }
 
+/// Two optimizers, the second unscaled in two parts: each is skipped for its own gradients, and nothing is left for the step behind.
+#[test]
+fn a_scaler_of_two_optimizers() {
+    if !gpu() {
+        return;
+    }
+    agree("two optimizers", |device| {
+        let all: Vec<Parameter> = (0..3)
+            .map(|i| Ok(Parameter::new(numbers(&[5], -1.0, 1.0, DType::F32, i).to_device(device)?)))
+            .collect::<Result<_>>()?;
+        let mut first = Sgd::new(0.5).over([&all[0]])?;
+        let mut second = Sgd::new(0.5).over([&all[1], &all[2]])?;
+        let mut scaler = GradScaler::new(device)?.init_scale(64.0)?;
+        let (mut scales, mut moved) = (Vec::new(), Vec::new());
+        for bad in 0..4 {
+            let before = all.iter().map(|p| p.value().to_vec::<f32>()).collect::<Result<Vec<_>>>()?;
+            for (i, parameter) in all.iter().enumerate() {
+                let value = if i == bad { f64::INFINITY } else { 64.0 };
+                parameter.set_grad(Some(Tensor::full([5], value, DType::F32, device)?))?;
+            }
+            all[1..].iter().try_for_each(|parameter| scaler.unscale(parameter))?;
+            scaler.step(&mut first)?;
+            scaler.step(&mut second)?;
+            scaler.update()?;
+            scales.push(scaler.get_scale()?);
+            for (parameter, before) in all.iter().zip(before) {
+                moved.push(parameter.value().to_vec::<f32>()? != before);
+            }
+        }
+        assert_eq!(scales, [32.0, 16.0, 8.0, 8.0]);
+        let (no, yes) = (false, true);
+        assert_eq!(moved, [no, yes, yes, yes, no, no, yes, no, no, yes, yes, yes]);
+        Ok(all.iter().map(Parameter::value).collect())
+    });
+}
+
+/// A weight of 1 takes the gradient as it is, to the bit.
+#[test]
+fn first_moments_without_memory() -> Result<()> {
+    if !gpu() {
+        return Ok(());
+    }
+    let w = Parameter::new(Tensor::zeros([3], DType::F32, &GPU)?);
+    let mut adam = Adam::new(0.1).betas(0.0, 0.999).over([&w])?;
+    let mut centered = RmsProp::new(0.1).alpha(0.0).centered(true).over([&w])?;
+    for gradient in [1.0f32, 1e-9] {
+        w.set_grad(Some(Tensor::full([3], f64::from(gradient), DType::F32, &GPU)?))?;
+        for (optimizer, name) in [(&mut adam as &mut dyn Optim, "exp_avg"), (&mut centered, "grad_avg")] {
+            optimizer.step()?;
+            let moment = optimizer.state().tensors[&format!("state.0.{name}")].to_vec::<f32>()?;
+            assert_eq!(moment, [gradient; 3], "{name}");
+        }
+    }
+    Ok(())
+}
+
 /// Three steps with gradients of their own.
 fn train(dtype: DType, device: &Device, make: impl Fn(&[Parameter]) -> Result<Box<dyn Optim>>) -> Result<Vec<Tensor>> {
     let parameters = [
