@@ -1,9 +1,11 @@
 //! What Philox words become: masks, uniform and normal numbers. Element i is a function of the seed, the stream and i.
 
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Isa, isa};
 use super::{
     Buffer,
     real::{Real, Store},
-    simd::{Isa, isa, vectorize},
+    simd::vectorize,
     split,
 };
 use crate::{
@@ -92,22 +94,24 @@ fn fill<T: Send>(
     y: &mut [T],
     f: impl Fn(usize, &[u32; WORDS], &mut [T]) + Copy + Sync,
 ) {
-    split::over(y, |start, y| match isa() {
+    split::over(y, |start, y| {
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx | Isa::Avx512 => vectorize(
-            #[inline(always)]
-            move || {
-                let words = |first| {
-                    // SAFETY: `isa` says that the processor has AVX-512.
-                    unsafe { Words::avx512(seed, stream, first) }
-                };
-                fill_part(start, words_each, y, words, f);
-            },
-        ),
-        _ => vectorize(
+        if isa() >= Isa::Avx512 {
+            return vectorize(
+                #[inline(always)]
+                move || {
+                    let words = |first| {
+                        // SAFETY: `isa` says that the processor has AVX-512.
+                        unsafe { Words::avx512(seed, stream, first) }
+                    };
+                    fill_part(start, words_each, y, words, f);
+                },
+            );
+        }
+        vectorize(
             #[inline(always)]
             move || fill_part(start, words_each, y, |first| Words::new(seed, stream, first), f),
-        ),
+        );
     });
 }
 
