@@ -172,9 +172,9 @@ fn products() {
             turn(0)?.matmul(&turn(1)?)
         });
         let x = numbers(&batch.iter().copied().chain([m, k]).collect::<Vec<_>>(), -1.0, 1.0, dtype, seed);
-        let parameters = [numbers(&[n, k], -1.0, 1.0, dtype, seed + 1), numbers(&[n], -1.0, 1.0, dtype, seed + 2)];
-        let [weight, bias] = parameters;
-        alike_with_gradients("linear", &[x, weight, bias], |v| v[0].linear(&v[1], vector[0].then_some(&v[2])));
+        let [weight, bias] = [numbers(&[n, k], -1.0, 1.0, dtype, seed + 1), numbers(&[n], -1.0, 1.0, dtype, seed + 2)];
+        let inputs = [x, weight, bias];
+        alike_with_gradients("linear", &inputs[..if vector[0] { 3 } else { 2 }], |v| v[0].linear(&v[1], v.get(2)));
     });
 }
 
@@ -234,7 +234,7 @@ fn shapes() {
             7 => Var::concat(&v[0].chunk(1 + start, axis)?.iter().rev().collect::<Vec<_>>(), axis),
             _ => v[0].unsqueeze(axis)?.reshape([1, v[0].shape().numel()])?.squeeze(0),
         };
-        alike_with_gradients(names[which], &x, f);
+        alike_with_gradients(names[which], &x[..if matches!(which, 5 | 6) { 2 } else { 1 }], f);
         // Elements are moved, not computed: the bits of the CPU.
         let value = |d: &Device| {
             let tape = Tape::no_grad();
@@ -306,19 +306,22 @@ fn losses_of_each_element() {
         let mixed = [any[0].clone(), probabilities[1].clone()];
         let weight = numbers(&shape[shape.len() - 1..], 0.5, 2.0, dtype, seed + 2);
         let on = |v: &[Var]| weight.to_device(&v[0].device());
+        // There is no gradient of the targets of the cross entropy of probabilities.
+        let target =
+            |v: &[Var]| Ok::<_, gatefold::Error>(v[0].tape().constant(probabilities[1].to_device(&v[0].device())?));
         let inputs = match which {
-            4 | 5 => probabilities,
-            6..=8 => mixed,
-            _ => any,
+            4 | 5 => &probabilities[..1],
+            6..=8 => &mixed,
+            _ => &any,
         };
         let names = ["mse", "l1", "huber", "smooth l1", "bce", "bce weighted", "bce with logits", "kl", "kl mean"];
-        alike_with_gradients(names[which], &inputs, |v| match which {
+        alike_with_gradients(names[which], inputs, |v| match which {
             0 => MseLoss::new().reduction(reduction).forward(&v[0], &v[1]),
             1 => L1Loss::new().reduction(reduction).forward(&v[0], &v[1]),
             2 => HuberLoss::new().delta(0.4).reduction(reduction).forward(&v[0], &v[1]),
             3 => SmoothL1Loss::new().beta(if first { 0.0 } else { 0.4 }).reduction(reduction).forward(&v[0], &v[1]),
-            4 => BceLoss::new().reduction(reduction).forward(&v[0], &v[1].detach()),
-            5 => BceLoss::new().weight(on(v)?).reduction(reduction).forward(&v[0], &v[1].detach()),
+            4 => BceLoss::new().reduction(reduction).forward(&v[0], &target(v)?),
+            5 => BceLoss::new().weight(on(v)?).reduction(reduction).forward(&v[0], &target(v)?),
             6 => {
                 let mut loss = BceWithLogitsLoss::new().reduction(reduction);
                 if first {
