@@ -46,7 +46,7 @@ fn cell_in_a_loop(device: &Device, rng: &mut Philox) -> Result<String> {
             steps.push(h.clone());
             hidden = Some(h);
         }
-        let scores = Var::concat(&steps.iter().collect::<Vec<_>>(), 0)?;
+        let scores = Var::concat(&steps, 0)?;
         optimizer.zero_grad();
         loss.backward()?;
         optimizer.step()?;

@@ -161,6 +161,12 @@ impl<const N: usize> From<[usize; N]> for Shape {
     }
 }
 
+impl<const N: usize> From<&[usize; N]> for Shape {
+    fn from(dims: &[usize; N]) -> Self {
+        Shape(Dims::from_slice(dims))
+    }
+}
+
 impl From<&Shape> for Shape {
     fn from(shape: &Shape) -> Self {
         shape.clone()

@@ -31,7 +31,7 @@ use smallvec::SmallVec;
 
 use crate::{
     device::Device,
-    dtype::DType,
+    dtype::{DType, Element},
     error::{Error, Result},
     shape::Shape,
     tensor::Tensor,
@@ -296,7 +296,7 @@ impl Tape {
         if inputs.iter().any(|v| !Rc::ptr_eq(&v.tape.0, &self.0)) {
             return Err(Error::tape(
                 op,
-                "its inputs lie on different tapes; put them on one, or detach and use Tape::constant",
+                "its inputs lie on different tapes; bring what comes from another one by detach_onto(&tape), or a tensor by Tape::constant",
             ));
         }
         if !self.is_recording() || inputs.iter().all(|v| v.node.is_none()) {
@@ -467,7 +467,7 @@ impl Var {
         &self.tape
     }
 
-    /// The same value without its history.
+    /// The same value without its history, on the same tape: for another one there is [`detach_onto`](Self::detach_onto).
     pub fn detach(&self) -> Var {
         self.tape.constant(self.value.clone())
     }
@@ -516,6 +516,16 @@ impl Var {
         self.value.dims()
     }
 
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.value.rank()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.value.numel()
+    }
+
     /// The element type.
     pub fn dtype(&self) -> DType {
         self.value.dtype()
@@ -529,6 +539,20 @@ impl Var {
     /// The one element of a var that has one, as f64.
     pub fn item(&self) -> Result<f64> {
         self.value.item()
+    }
+
+    /// The elements of the value in row-major order ([`Tensor::to_vec`]).
+    ///
+    /// # Errors
+    /// [`Error::DType`] for another element type.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        self.value.to_vec()
+    }
+}
+
+impl fmt::Display for Var {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.value, f)
     }
 }
 

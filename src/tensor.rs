@@ -39,6 +39,10 @@ pub struct Tensor {
 }
 
 /// Nested arrays, slices and vectors of one element type: what [`Tensor::new`] takes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no number of a tensor, nor an array of some",
+    note = "numbers are f32, f64, f16, bf16, and i64 for classes and indices: write 1f32 or 1i64"
+)]
 pub trait Nested {
     /// The element type at the bottom.
     type Element: Element;

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -18,7 +18,10 @@ use crate::{
     tape::{HasParameters, Parameter},
 };
 
-/// Parameters with names, and the function they parametrise (each module's own `forward`).
+/// Parameters with names. What they parametrise is each module's own `forward`, whose inputs and outputs differ, and so not in this trait.
+///
+/// Modules may be used by several threads at once (`Arc<Net>`); a [`Tape`](crate::Tape), its [`Var`](crate::Var)s and states made of them are of
+/// one thread, as [`Tensor`](crate::Tensor)s are not.
 ///
 /// A struct of modules implements [`children`](Self::children) and has everything else. Names are joined by dots as in
 /// PyTorch: the weight of the child `score` is `score.weight`. Every module is a [`HasParameters`], whose `parameters()` lists
@@ -209,6 +212,37 @@ pub trait Module: HasParameters + Send + Sync {
 impl<M: Module + ?Sized> HasParameters for M {
     fn parameters(&self) -> Vec<Parameter> {
         self.named_parameters().into_iter().map(|(_, parameter)| parameter).collect()
+    }
+}
+
+/// The names of what a list holds, "0", "1", …: kept for good, as many as the longest list has.
+fn index_name(index: usize) -> &'static str {
+    static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    let mut names = NAMES.lock().unwrap_or_else(|e| e.into_inner());
+    for next in names.len()..=index {
+        names.push(next.to_string().leak());
+    }
+    names[index]
+}
+
+/// PyTorch's `ModuleList`: children are called 0, 1, ….
+///
+/// ```
+/// use gatefold::{Device, Philox, nn::{Gru, Module}};
+/// let mut rng = Philox::seed(1);
+/// let layers = (0..2).map(|_| Gru::new(4, 4).init(&Device::Cpu, &mut rng)).collect::<gatefold::Result<Vec<_>>>()?;
+/// assert_eq!(layers.named_parameters()[4].0, "1.weight_ih_l0");
+/// # Ok::<(), gatefold::Error>(())
+/// ```
+impl<M: Module> Module for Vec<M> {
+    fn children(&self) -> Vec<(&str, &dyn Module)> {
+        self.iter().enumerate().map(|(i, module)| (index_name(i), module as &dyn Module)).collect()
+    }
+
+    fn repr(&self) -> String {
+        let lines =
+            self.iter().enumerate().map(|(i, child)| format!("  ({i}): {}\n", child.repr().replace('\n', "\n  ")));
+        format!("ModuleList(\n{})", lines.collect::<String>())
     }
 }
 

@@ -193,7 +193,7 @@ pub fn pad_sequence(sequences: &[Var], batch_first: bool, padding_value: f64) ->
         offsets.push(rows);
         rows += length;
     }
-    let joined = Var::concat(&sequences.iter().collect::<Vec<_>>(), 0)?;
+    let joined = Var::concat(sequences, 0)?;
     let seq = sequences.iter().map(|s| s.dims()[0]).max().unwrap_or(0);
     let row = |t: usize, b: usize| (t < sequences[b].dims()[0]).then(|| offsets[b] + t);
     padded(&joined, (seq, sequences.len()), batch_first, padding_value, row)

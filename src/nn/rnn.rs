@@ -85,7 +85,7 @@ macro_rules! network {
                 self
             }
 
-            /// Probability of zeroing each output of every layer but the last, in training.
+            /// Probability of zeroing each output of every layer but the last, in training; so of a single layer none.
             pub fn dropout(mut self, p: f64) -> Self {
                 self.descriptor.dropout = p;
                 self

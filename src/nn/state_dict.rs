@@ -60,6 +60,21 @@ impl StateDict {
         self.entries.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// The entries whose names begin with `prefix`, without it: `encoder.` takes an encoder out of a larger model.
+    ///
+    /// ```
+    /// use gatefold::{Device, Tensor, nn::StateDict};
+    /// let whole: StateDict = [("encoder.weight".to_string(), Tensor::new([1f32], &Device::Cpu)?)].into_iter().collect();
+    /// assert_eq!(whole.strip_prefix("encoder.").keys().collect::<Vec<_>>(), ["weight"]);
+    /// assert!(whole.strip_prefix("decoder.").is_empty());
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    pub fn strip_prefix(&self, prefix: &str) -> StateDict {
+        let inside =
+            self.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_string(), tensor.clone())));
+        inside.collect()
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -137,6 +152,12 @@ impl StateDict {
 
     /// What [`to_bytes`](Self::to_bytes) made, or why it is none.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        // A zip file, as torch.save writes it today, or the bare pickle of before.
+        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80, 2]) {
+            return Err(
+                "a file of torch.save; write it anew with safetensors.torch.save_file(model.state_dict(), path)".into(),
+            );
+        }
         let text = |e: safetensors::SafeTensorError| e.to_string();
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
         let file = SafeTensors::deserialize(bytes).map_err(text)?;
@@ -159,6 +180,14 @@ impl FromIterator<(String, Tensor)> for StateDict {
             state.insert(name, tensor);
         });
         state
+    }
+}
+
+impl<'a> IntoIterator for &'a StateDict {
+    type Item = (&'a str, &'a Tensor);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Operations that take tensors apart and put them together.
 
+use std::borrow::Borrow;
+
 use crate::{
     error::{Error, Result},
     ops::{
@@ -104,10 +106,11 @@ impl Tensor {
     ///
     /// # Errors
     /// No tensors, an axis outside the rank, shapes that differ along another axis, differing dtypes or devices.
-    pub fn concat(parts: &[&Tensor], axis: isize) -> Result<Tensor> {
-        let (axis, shape) = joined(parts, axis)?;
-        if let [one] = parts {
-            return Ok((*one).clone());
+    pub fn concat<P: Borrow<Tensor>>(parts: &[P], axis: isize) -> Result<Tensor> {
+        let parts: Vec<&Tensor> = parts.iter().map(Borrow::borrow).collect();
+        let (axis, shape) = joined(&parts, axis)?;
+        if let [one] = parts[..] {
+            return Ok(one.clone());
         }
         let mut y = parts[0].like(shape)?;
         let mut start = 0;
@@ -122,14 +125,15 @@ impl Tensor {
     ///
     /// # Errors
     /// No tensors, an axis outside the new rank, differing shapes, dtypes or devices.
-    pub fn stack(parts: &[&Tensor], axis: isize) -> Result<Tensor> {
-        let Some(first) = parts.first() else {
+    pub fn stack<P: Borrow<Tensor>>(parts: &[P], axis: isize) -> Result<Tensor> {
+        let parts: Vec<&Tensor> = parts.iter().map(Borrow::borrow).collect();
+        let Some(&first) = parts.first() else {
             return Err(Error::shape("stack", "no tensors", "one or more"));
         };
         parts.iter().try_for_each(|part| first.expect_like("stack", part))?;
         let parts = parts.iter().map(|part| with_axis("stack", part, axis)).collect::<Result<Vec<_>>>()?;
         let axis = new_axis("stack", first.shape(), axis)?;
-        Tensor::concat(&parts.iter().collect::<Vec<_>>(), signed(axis))
+        Tensor::concat(&parts, signed(axis))
     }
 }
 
@@ -171,18 +175,28 @@ impl Var {
     ///
     /// # Errors
     /// No parts, an axis outside the rank, shapes that differ along another axis, differing dtypes, devices or tapes.
-    pub fn concat(parts: &[&Var], axis: isize) -> Result<Var> {
+    pub fn concat<P: Borrow<Var>>(parts: &[P], axis: isize) -> Result<Var> {
+        let parts: Vec<&Var> = parts.iter().map(Borrow::borrow).collect();
         let value = Tensor::concat(&parts.iter().map(|p| p.tensor()).collect::<Vec<_>>(), axis)?;
-        Var::joined("concat", parts, value, axis, false)
+        Var::joined("concat", &parts, value, axis, false)
     }
 
-    /// Joins parts of one shape along a new axis.
+    /// Joins parts of one shape along a new axis: the outputs of a cell's steps to a sequence, say.
+    ///
+    /// ```
+    /// use gatefold::{DType, Device, Tape, Tensor, Var};
+    /// let tape = Tape::no_grad();
+    /// let steps: Vec<Var> = (0..3).map(|_| Ok(tape.constant(Tensor::zeros([2, 4], DType::F32, &Device::Cpu)?))).collect::<gatefold::Result<_>>()?;
+    /// assert_eq!(Var::stack(&steps, 0)?.dims(), [3, 2, 4]); // (T, B, H)
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
     ///
     /// # Errors
     /// No parts, an axis outside the new rank, differing shapes, dtypes, devices or tapes.
-    pub fn stack(parts: &[&Var], axis: isize) -> Result<Var> {
+    pub fn stack<P: Borrow<Var>>(parts: &[P], axis: isize) -> Result<Var> {
+        let parts: Vec<&Var> = parts.iter().map(Borrow::borrow).collect();
         let value = Tensor::stack(&parts.iter().map(|p| p.tensor()).collect::<Vec<_>>(), axis)?;
-        Var::joined("stack", parts, value, axis, true)
+        Var::joined("stack", &parts, value, axis, true)
     }
 
     /// Records a value that is its parts one behind the other; each lacks the axis if it is `new`.

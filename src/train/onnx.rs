@@ -377,10 +377,10 @@ fn stacked(state: &StateDict, name: &str, layer: usize, directions: usize, order
         let tensor = state.get(&name).ok_or_else(|| Error::argument(OP, "other parameters", &name))?;
         let rows = tensor.dims()[0] / order.len();
         let blocks = order.iter().map(|block| tensor.narrow(0, block * rows, rows)).collect::<Result<Vec<_>>>()?;
-        Tensor::concat(&blocks.iter().collect::<Vec<_>>(), 0)
+        Tensor::concat(&blocks, 0)
     };
     let all = (0..directions).map(of).collect::<Result<Vec<_>>>()?;
-    Tensor::stack(&all.iter().collect::<Vec<_>>(), 0)
+    Tensor::stack(&all, 0)
 }
 
 #[derive(Debug, Clone)]

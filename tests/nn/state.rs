@@ -255,3 +255,32 @@ fn states_in_part() -> Result<()> {
     assert_eq!(linear.load_state_dict_partial(&linear.state_dict())?, Default::default());
     Ok(())
 }
+
+/// A list of modules is one, with PyTorch's names; and what is of one in a larger state is found by its prefix.
+#[test]
+fn lists_of_modules() -> Result<()> {
+    let mut rng = Philox::seed(1);
+    let layers = (0..12).map(|_| Linear::new(2, 2).init(&Device::Cpu, &mut rng)).collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> = layers.named_parameters().into_iter().map(|(name, _)| name).collect();
+    assert_eq!((names.len(), names[3].as_str(), names[22].as_str()), (24, "1.bias", "11.weight"));
+    assert!(layers.repr().starts_with("ModuleList(\n  (0): Linear("), "{}", layers.repr());
+    let state = layers.state_dict();
+    let third = state.strip_prefix("3.");
+    assert_eq!((&third).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["weight", "bias"]);
+    let one = Linear::new(2, 2).init(&Device::Cpu, &mut rng)?;
+    one.load_state_dict(&third)?;
+    assert_eq!(one.state_dict().get("bias").unwrap().to_f64_vec()?, state.get("3.bias").unwrap().to_f64_vec()?);
+    Ok(())
+}
+
+/// What torch.save wrote is told from a damaged file.
+#[test]
+fn files_of_torch_save() {
+    let folder = tempfile::tempdir().unwrap();
+    for head in [&b"PK\x03\x04archive/data.pkl"[..], &[0x80, 2, 0x8a, 10]] {
+        let path = folder.path().join("net.pt");
+        std::fs::write(&path, head).unwrap();
+        let refused = StateDict::load(&path).unwrap_err().to_string();
+        assert!(refused.contains("net.pt") && refused.contains("safetensors.torch.save_file"), "{refused}");
+    }
+}

@@ -57,13 +57,13 @@ fn shapes_that_do_not_fit() {
     shape(a.linear(&a, Some(&on(&t, [1, 2]))), "linear");
     shape(Var::concat(&[&a, &b], 0), "concat");
     shape(Var::concat(&[&a, &on(&t, 3)], 0), "concat");
-    shape(Var::concat(&[], 0), "concat");
+    shape(Var::concat::<Var>(&[], 0), "concat");
     shape(Var::concat(&[&on(&t, ())], 0), "concat");
     shape(Var::stack(&[&a, &b], 0), "stack");
-    shape(Var::stack(&[], 0), "stack");
+    shape(Var::stack::<Var>(&[], 0), "stack");
     shape(Var::stack(&[&a], 3), "stack");
-    shape(Tensor::concat(&[], 0), "concat");
-    shape(Tensor::stack(&[], 0), "stack");
+    shape(Tensor::concat::<Tensor>(&[], 0), "concat");
+    shape(Tensor::stack::<Tensor>(&[], 0), "stack");
 }
 
 #[test]
