@@ -29,7 +29,7 @@ struct Settings {
     #[arg(long, value_enum, default_value_t = Recipe::Default)]
     recipe: Recipe,
     /// Times through the training images
-    #[arg(long, default_value_t = 10, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 12, value_parser = value_parser!(u64).range(1..))]
     epochs: u64,
     /// Images to a batch
     #[arg(long, default_value_t = 128, value_parser = value_parser!(u64).range(1..))]
