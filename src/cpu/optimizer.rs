@@ -236,12 +236,11 @@ fn formula<T: Store>(
         }
         Update::Adam { amsgrad, .. } => {
             let [shrink, decay, b1, b2, c2, eps, size, root] = n;
-            let near = b1 < T::Real::of(0.5);
             if amsgrad {
                 sweep(p, g, slots(state), unscaled, move |p, g, [m, v, top]| {
                     let p = p * shrink;
                     let g = penalised(g, p, decay);
-                    let m = lerp(m, g, b1, near);
+                    let m = lerp(m, g, b1);
                     let v = b2 * v + c2 * (g * g);
                     // Written so that a NaN wins, as in torch.maximum.
                     let top = if top >= v || top.is_nan() { top } else { v };
@@ -251,7 +250,7 @@ fn formula<T: Store>(
                 sweep(p, g, slots(state), unscaled, move |p, g, [m, v]| {
                     let p = p * shrink;
                     let g = penalised(g, p, decay);
-                    let m = lerp(m, g, b1, near);
+                    let m = lerp(m, g, b1);
                     let v = b2 * v + c2 * (g * g);
                     (p - size * m / (v.sqrt() / root + eps), [m, v])
                 });
@@ -259,7 +258,6 @@ fn formula<T: Store>(
         }
         Update::RmsProp { momentum, centered, .. } => {
             let [lr, a, c, eps, decay, mu, ..] = n;
-            let near = c < T::Real::of(0.5);
             match (centered, momentum != 0.0) {
                 (false, false) => sweep(p, g, slots(state), unscaled, move |p, g, [v]| {
                     let g = penalised(g, p, decay);
@@ -275,13 +273,13 @@ fn formula<T: Store>(
                 (true, false) => sweep(p, g, slots(state), unscaled, move |p, g, [v, m]| {
                     let g = penalised(g, p, decay);
                     let v = a * v + c * (g * g);
-                    let m = lerp(m, g, c, near);
+                    let m = lerp(m, g, c);
                     (p - lr * g / ((v - m * m).sqrt() + eps), [v, m])
                 }),
                 (true, true) => sweep(p, g, slots(state), unscaled, move |p, g, [v, m, b]| {
                     let g = penalised(g, p, decay);
                     let v = a * v + c * (g * g);
-                    let m = lerp(m, g, c, near);
+                    let m = lerp(m, g, c);
                     let b = mu * b + g / ((v - m * m).sqrt() + eps);
                     (p - lr * b, [v, m, b])
                 }),
@@ -300,8 +298,8 @@ fn formula<T: Store>(
 
 /// From m to g by a weight, as torch.lerp: from the nearer end, so that a weight of 1 is g to the bit.
 #[inline(always)]
-fn lerp<R: Real>(m: R, g: R, weight: R, near: bool) -> R {
-    if near { m + weight * (g - m) } else { g - (R::ONE - weight) * (g - m) }
+fn lerp<R: Real>(m: R, g: R, weight: R) -> R {
+    if weight < R::of(0.5) { m + weight * (g - m) } else { g - (R::ONE - weight) * (g - m) }
 }
 
 /// The gradient with its L2 penalty; without one the parameter is not looked at, so that an infinite one adds no NaN.
