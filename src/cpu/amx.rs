@@ -4,7 +4,8 @@
 //! parts six are added; what is left out (x₂ y₃, x₃ y₂, x₃ y₃) is at most 2⁻²³ |x y|, twice what rounding x y to f32 may change, and mostly far
 //! less. Sums are rounded less often than in a chain of fused multiply-adds; a test holds errors to the same bound.
 //! (G. Henry, P. T. P. Tang & A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
-//! Computations", 2019, section 2.) Where factors may be rounded (`Device::allow_tf32`) three of the products are made, of two parts each.
+//! Computations", 2019, section 2.) Where factors may be rounded (`Device::allow_tf32`) three of the products are made, of two parts each, and
+//! where they are of bf16, or of results that are, one: of the first part, all that is packed then, rounded to nearest even.
 //! Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
 //!
 //! A step is 32 numbers along k. Of 16 rows of a, or columns of b, it is one tile of 16 × 16 pairs for each part: of a a row of
@@ -13,7 +14,8 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::gemm::{Columns, Mat, Rows};
+use super::gemm::{Columns, Mat, Precision, Rows};
+use crate::dtype::bf16;
 
 /// Rows or columns of a tile.
 const TILE: usize = 16;
@@ -24,10 +26,10 @@ const STEP: usize = 32;
 /// Pairs, or numbers of f32, in a tile.
 const SIZE: usize = TILE * TILE;
 const PARTS: usize = 3;
-/// Of one step: both tiles of each part of two tiles' rows or columns.
-const BOTH: usize = PARTS * 2 * SIZE;
-/// Steps after which the next columns are taken: two tiles' rows of a stay in the first cache (24 KiB) while b passes by.
-const BLOCK: usize = 4;
+/// Of one step in one part: both tiles of two tiles' rows or columns.
+const BOTH: usize = 2 * SIZE;
+/// Steps, times parts, after which the next columns are taken: two tiles' rows of a stay in the first cache (24 KiB) while b passes by.
+const BLOCK: usize = 12;
 /// Panels after which the next steps are taken: what they add up to, and the steps themselves (384 KiB), stay in the second cache while
 /// all rows pass by, wherever b comes from.
 const GROUP: usize = 16;
@@ -58,8 +60,8 @@ fn permitted() -> bool {
 }
 
 /// Elements that [`pack`] writes for k rows of some columns.
-pub fn packed_len(k: usize, columns: Columns) -> usize {
-    k.div_ceil(STEP) * columns.panels(PANEL) * BOTH + FLAG
+pub fn packed_len(precision: Precision, k: usize, columns: Columns) -> usize {
+    k.div_ceil(STEP) * columns.panels(PANEL) * precision.parts() * BOTH + FLAG
 }
 
 /// The first column of a panel, and how many of its columns there are.
@@ -70,8 +72,8 @@ fn panel_columns(panel: usize, columns: Columns) -> (usize, usize) {
 }
 
 /// Elements that [`pack_rows`] writes for m × k.
-pub fn packed_rows_len(m: usize, k: usize) -> usize {
-    k.div_ceil(STEP) * m.div_ceil(TILE) * PARTS * SIZE
+pub fn packed_rows_len(precision: Precision, m: usize, k: usize) -> usize {
+    k.div_ceil(STEP) * m.div_ceil(TILE) * precision.parts() * SIZE
 }
 
 /// The sixteen-bit parts of sixteen numbers, in the upper halves; the last is NaN where one is not finite.
@@ -119,18 +121,53 @@ fn transpose(x: &[__m512; TILE]) -> [__m512; TILE] {
     z
 }
 
-/// The tiles of one step of up to sixteen rows of a, or with `columns` columns of b (`a` is then b transposed): part p at `to + p · apart`.
-/// Answers whether a part is not finite.
+/// What is packed.
+pub trait Number: Copy + Sync {
+    /// bf16, not f32.
+    const HALF: bool;
+    fn wide(self) -> f32;
+}
+
+impl Number for f32 {
+    const HALF: bool = false;
+    fn wide(self) -> f32 {
+        self
+    }
+}
+
+impl Number for bf16 {
+    const HALF: bool = true;
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// The tiles of one step of up to sixteen rows of a, or with `columns` columns of b (`a` is then b transposed): part p, of so many as there
+/// are, at `to + p · apart`. Answers whether one of three parts is not finite.
 ///
 /// # Safety
-/// The processor has AVX-512; a holds the rows × k numbers, of which a step has at most 32; `to` has room.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack_step((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *mut f32, apart: usize) -> bool {
+/// The processor has AMX; a holds the rows × k numbers, of which a step has at most 32; `to` has room.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn pack_step<N: Number, const PARTS: usize>(
+    (rows, k): (usize, usize),
+    a: Mat<N>,
+    columns: bool,
+    to: *mut f32,
+    apart: usize,
+) -> bool {
     // SAFETY: loads are masked to what there is; each part's tile is inside its place.
     unsafe {
         if a.cs != 1 && a.rs != 1 {
-            return pack_scattered((rows, k), a, columns, to, apart);
+            return pack_scattered::<N, PARTS>((rows, k), a, columns, to, apart);
         }
+        let load = |some: u16, at: *const N| {
+            if N::HALF {
+                let bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some, at.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+            } else {
+                _mm512_maskz_loadu_ps(some, at.cast())
+            }
+        };
         let mask = |n: usize| if n >= TILE { u16::MAX } else { (1 << n) - 1 };
         let (along, halves) = (a.cs == 1, [k.min(TILE), k.saturating_sub(TILE)]);
         // The i-th run of numbers that lie side by side in each half of the step: of a row, or of all rows.
@@ -142,7 +179,7 @@ unsafe fn pack_step((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *
                 } else {
                     ((half * TILE + i) * a.cs, if i < halves[half] { mask(rows) } else { 0 })
                 };
-                x[half] = _mm512_maskz_loadu_ps(some, a.ptr.wrapping_add(at));
+                x[half] = load(some, a.ptr.wrapping_add(at));
                 if !along {
                     // Runs that lie far apart are not fetched by themselves.
                     _mm_prefetch::<_MM_HINT_T0>(a.ptr.wrapping_add(at + STEP * a.cs).cast());
@@ -152,6 +189,14 @@ unsafe fn pack_step((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *
         };
         let mut last = _mm512_setzero_ps();
         let mut put = |i: usize, x: [__m512; 2]| {
+            if PARTS == 1 {
+                let [low, high] = x.map(|x| {
+                    // SAFETY: sixteen numbers of sixteen bits both.
+                    _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)))
+                });
+                let both = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+                return _mm512_storeu_si512(to.add(i * TILE).cast(), both);
+            }
             let (low, high) = (split(x[0]), split(x[1]));
             for p in 0..PARTS {
                 let (low, high) = (_mm512_castps_si512(low[p]), _mm512_castps_si512(high[p]));
@@ -187,31 +232,46 @@ unsafe fn pack_step((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *
 /// # Safety
 /// As there.
 #[cold]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack_scattered((rows, k): (usize, usize), a: Mat<f32>, columns: bool, to: *mut f32, apart: usize) -> bool {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+unsafe fn pack_scattered<N: Number, const PARTS: usize>(
+    (rows, k): (usize, usize),
+    a: Mat<N>,
+    columns: bool,
+    to: *mut f32,
+    apart: usize,
+) -> bool {
     let mut gathered = [0.0; TILE * STEP];
     for i in 0..rows {
         for p in 0..k {
             // SAFETY: the caller's.
-            gathered[i * STEP + p] = unsafe { *a.at(i, p) };
+            gathered[i * STEP + p] = unsafe { *a.at(i, p) }.wide();
         }
     }
     // SAFETY: as above.
-    unsafe { pack_step((rows, k), Mat::new(&gathered, rows, STEP, k, 1), columns, to, apart) }
+    unsafe { pack_step::<f32, PARTS>((rows, k), Mat::new(&gathered, rows, STEP, k, 1), columns, to, apart) }
 }
 
 /// Where the tiles of a step of a panel begin: b lies in the order in which it is used.
-fn place(step: usize, steps: usize, panel: usize, panels: usize) -> usize {
-    let (first, inside) = (step / BLOCK * BLOCK, step % BLOCK);
-    (first * panels + panel * BLOCK.min(steps - first) + inside) * BOTH
+fn place(parts: usize, step: usize, steps: usize, panel: usize, panels: usize) -> usize {
+    let block = BLOCK / parts;
+    let (first, inside) = (step / block * block, step % block);
+    (first * panels + panel * block.min(steps - first) + inside) * parts * BOTH
 }
 
 /// Packs panels `first..last` of k rows of b. Answers whether a part is not finite: see [`finish`].
 ///
 /// # Safety
 /// The processor has AMX; b holds the rows and columns, `to` has room for [`packed_len`], and nobody else uses these panels.
-pub unsafe fn pack(b: Mat<f32>, k: usize, columns: Columns, (first, last): (usize, usize), to: *mut f32) -> bool {
-    let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
+pub unsafe fn pack<N: Number>(
+    precision: Precision,
+    b: Mat<N>,
+    k: usize,
+    columns: Columns,
+    (first, last): (usize, usize),
+    to: *mut f32,
+) -> bool {
+    let (parts, steps, panels) = (precision.parts(), k.div_ceil(STEP), columns.panels(PANEL));
+    let step_of = if parts == 1 { pack_step::<N, 1> } else { pack_step::<N, PARTS> };
     let mut infinite = false;
     for panel in first..last {
         let (column, some) = panel_columns(panel, columns);
@@ -222,9 +282,9 @@ pub unsafe fn pack(b: Mat<f32>, k: usize, columns: Columns, (first, last): (usiz
                 unsafe {
                     let from = b.ptr.wrapping_add(p * b.rs + (column + at) * b.cs);
                     let from = Mat { ptr: from, rs: b.cs, cs: b.rs };
-                    let to = to.add(place(step, steps, panel, panels) + tile * SIZE);
+                    let to = to.add(place(parts, step, steps, panel, panels) + tile * SIZE);
                     let extents = (some.saturating_sub(at).min(TILE), STEP.min(k - p));
-                    infinite |= pack_step(extents, from, true, to, 2 * SIZE);
+                    infinite |= step_of(extents, from, true, to, 2 * SIZE);
                 }
             }
         }
@@ -236,11 +296,18 @@ pub unsafe fn pack(b: Mat<f32>, k: usize, columns: Columns, (first, last): (usiz
 ///
 /// # Safety
 /// As [`pack`], of which no call is under way.
-pub unsafe fn finish(b: Mat<f32>, k: usize, columns: Columns, to: *mut f32, infinite: bool) {
+pub unsafe fn finish<N: Number>(
+    precision: Precision,
+    b: Mat<N>,
+    k: usize,
+    columns: Columns,
+    to: *mut f32,
+    infinite: bool,
+) {
     let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
     // SAFETY: inside b and its packed form.
     unsafe {
-        *to.add(packed_len(k, columns) - FLAG) = f32::from(u8::from(infinite));
+        *to.add(packed_len(precision, k, columns) - FLAG) = f32::from(u8::from(infinite));
         if !infinite {
             return;
         }
@@ -249,11 +316,12 @@ pub unsafe fn finish(b: Mat<f32>, k: usize, columns: Columns, to: *mut f32, infi
         for panel in 0..panels {
             let (column, some) = panel_columns(panel, columns);
             for (j, p) in (0..some).flat_map(|j| (0..k).map(move |p| (j, p))) {
-                let x = *b.ptr.add(p * b.rs + (column + j) * b.cs);
+                let x = (*b.ptr.add(p * b.rs + (column + j) * b.cs)).wide();
                 let first = if x.is_nan() { f32::NAN } else { upper(x) };
                 let rest = if x.is_finite() { x - first } else { 0.0 };
                 for (part, x) in [first, upper(rest), rest - upper(rest)].into_iter().enumerate() {
-                    *half(to.add(place(p / STEP, steps, panel, panels)), (p, j), part) = (x.to_bits() >> 16) as u16;
+                    let step = to.add(place(PARTS, p / STEP, steps, panel, panels));
+                    *half(step, (p, j), part) = (x.to_bits() >> 16) as u16;
                 }
             }
         }
@@ -270,16 +338,16 @@ unsafe fn half(step: *mut f32, (p, j): (usize, usize), part: usize) -> *mut u16 
     unsafe { step.add(tile + p % TILE * TILE + j % TILE).cast::<u16>().add(p % STEP / TILE) }
 }
 
-/// Whether every part of a packed operand is finite.
+/// Whether every part of a packed operand is finite, as is said where there are three.
 ///
 /// # Safety
 /// b is packed, of these extents.
-pub unsafe fn finite(b: *const f32, k: usize, columns: Columns) -> bool {
+pub unsafe fn finite(precision: Precision, b: *const f32, k: usize, columns: Columns) -> bool {
     // SAFETY: inside it.
-    unsafe { *b.add(packed_len(k, columns) - FLAG) == 0.0 }
+    unsafe { *b.add(packed_len(precision, k, columns) - FLAG) == 0.0 }
 }
 
-/// One panel as the kernels of AVX-512 take it, whose own are `apart` wide; answers its first column and how many there are.
+/// One panel, packed in three parts, as the kernels of AVX-512 take it, whose own are `apart` wide; answers its first column and how many there are.
 ///
 /// # Safety
 /// b is packed, of these extents; `to` has room for k rows, `apart` from each other.
@@ -296,7 +364,7 @@ pub unsafe fn unpack(
     for (step, tile) in (0..steps).flat_map(|step| [(step, 0), (step, 1)]) {
         // SAFETY: inside both; columns that b lacks are zero.
         unsafe {
-            let from = b.add(place(step, steps, panel, panels) + tile * SIZE).cast::<[u32; TILE]>();
+            let from = b.add(place(PARTS, step, steps, panel, panels) + tile * SIZE).cast::<[u32; TILE]>();
             for row in 0..TILE.min(k - step * STEP) {
                 let pairs: [[u32; TILE]; PARTS] = std::array::from_fn(|part| *from.add(part * 2 * TILE + row));
                 let p = step * STEP + row;
@@ -338,12 +406,13 @@ fn pairs<'a>(rows: &'a [Rows<f32>]) -> impl Iterator<Item = (Strip, Option<Strip
     std::iter::from_fn(move || Some((strips.next()?, strips.next())))
 }
 
-/// Packs rows of a as [`block`] takes them. Answers whether a part is not finite.
+/// Packs rows of a as [`block`] takes them. Answers whether one of three parts is not finite.
 ///
 /// # Safety
 /// The processor has AMX; the rows are there, k long, and `to` has room for the sum of [`packed_rows_len`].
-pub unsafe fn pack_rows(rows: &[Rows<f32>], k: usize, to: *mut f32) -> bool {
-    let steps = k.div_ceil(STEP);
+pub unsafe fn pack_rows(precision: Precision, rows: &[Rows<f32>], k: usize, to: *mut f32) -> bool {
+    let (parts, steps) = (precision.parts(), k.div_ceil(STEP));
+    let step_of = if parts == 1 { pack_step::<f32, 1> } else { pack_step::<f32, PARTS> };
     let strips: usize = rows.iter().map(|r| r.m.div_ceil(TILE)).sum();
     let (mut first, mut infinite) = (0, false);
     for r in rows {
@@ -358,8 +427,8 @@ pub unsafe fn pack_rows(rows: &[Rows<f32>], k: usize, to: *mut f32) -> bool {
             // SAFETY: inside a and the packed rows.
             unsafe {
                 let a = Mat { ptr: r.a.at(i, p), ..r.a };
-                let to = to.add(pair * steps * BOTH + (step * PARTS * width + second) * SIZE);
-                infinite |= pack_step((TILE.min(r.m - i), STEP.min(k - p)), a, false, to, width * SIZE);
+                let to = to.add(pair * steps * parts * BOTH + (step * parts * width + second) * SIZE);
+                infinite |= step_of((TILE.min(r.m - i), STEP.min(k - p)), a, false, to, width * SIZE);
             }
         }
         first += count;
@@ -407,7 +476,7 @@ macro_rules! fetch {
     ($at:literal, $first:literal) => {
         concat!(
             ".irp line, 0, 64, 128, 192\n",
-            "prefetcht0 [{b} + 6144 + ",
+            "prefetcht0 [{b} + {ahead} + ",
             $at,
             " + ",
             $first,
@@ -446,9 +515,9 @@ macro_rules! pair {
     };
 }
 
-/// A kernel for two strips and a panel, with these products in each step.
+/// A kernel for two strips and a panel, with these products in each step, of so many bytes of b, and b fetched so many bytes ahead.
 macro_rules! two {
-    ($(#[$about:meta])* $name:ident, $($product:expr),* $(,)?) => {
+    ($(#[$about:meta])* $name:ident, $step:literal, $ahead:literal, $($product:expr),* $(,)?) => {
         $(#[$about])*
         ///
         /// # Safety
@@ -471,8 +540,8 @@ macro_rules! two {
                     tile!("tilezero tmm3"),
                     "3:",
                     $($product,)*
-                    "add {a}, 6144",
-                    "add {b}, 6144",
+                    "add {a}, {step}",
+                    "add {b}, {step}",
                     "dec {steps}",
                     "jnz 3b",
                     tile!("tilestored [{c0} + {ld0}], tmm0"),
@@ -487,6 +556,8 @@ macro_rules! two {
                     ld0 = in(reg) 4 * c[0].1,
                     ld1 = in(reg) 4 * c[1].1,
                     line = in(reg) 64_usize,
+                    step = const $step,
+                    ahead = const $ahead,
                     steps = inout(reg) steps => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -497,9 +568,9 @@ macro_rules! two {
     };
 }
 
-/// A kernel for one strip and a panel, with these products in each step.
+/// The same for one strip and a panel.
 macro_rules! one {
-    ($(#[$about:meta])* $name:ident, $($product:expr),* $(,)?) => {
+    ($(#[$about:meta])* $name:ident, $step:literal, $ahead:literal, $($product:expr),* $(,)?) => {
         $(#[$about])*
         ///
         /// # Safety
@@ -518,8 +589,8 @@ macro_rules! one {
                     tile!("tilezero tmm1"),
                     "3:",
                     $($product,)*
-                    "add {a}, 3072",
-                    "add {b}, 6144",
+                    "add {a}, {step} / 2",
+                    "add {b}, {step}",
                     "dec {steps}",
                     "jnz 3b",
                     tile!("tilestored [{c} + {ld}], tmm0"),
@@ -530,6 +601,8 @@ macro_rules! one {
                     c = in(reg) c.0,
                     ld = in(reg) 4 * c.1,
                     line = in(reg) 64_usize,
+                    step = const $step,
+                    ahead = const $ahead,
                     steps = inout(reg) steps => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -542,7 +615,7 @@ macro_rules! one {
 
 two! {
     /// `c (+)= a × b` for two strips and a panel, `steps` long.
-    two,
+    two, 6144, 6144,
     // x₁ y₃
     tile!("tileloadd tmm4, [{a} + {line}]"),
     tile!("tileloadd tmm5, [{a} + {line} + 1024]"),
@@ -573,7 +646,7 @@ two! {
 
 two! {
     /// The same of two parts each: factors of 16 bits.
-    two_rough,
+    two_rough, 6144, 6144,
     // x₁ y₂
     tile!("tileloadd tmm4, [{a} + {line}]"),
     tile!("tileloadd tmm5, [{a} + {line} + 1024]"),
@@ -590,9 +663,19 @@ two! {
     four!(),
 }
 
+two! {
+    /// The same of one part each. A step is short, so b is fetched five of them ahead.
+    two_half, 2048, 10240,
+    tile!("tileloadd tmm4, [{a} + {line}]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 1024]"),
+    tile!("tileloadd tmm6, [{b} + {line}]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 1024]"),
+    four!(0, 1024),
+}
+
 one! {
     /// The same as `two` for one strip, in the same order.
-    one,
+    one, 6144, 6144,
     tile!("tileloadd tmm2, [{a} + {line}]"),
     tile!("tileloadd tmm3, [{a} + {line} + 1024]"),
     tile!("tileloadd tmm4, [{a} + {line} + 2048]"),
@@ -612,7 +695,7 @@ one! {
 
 one! {
     /// The same as `two_rough` for one strip, in the same order.
-    one_rough,
+    one_rough, 6144, 6144,
     tile!("tileloadd tmm2, [{a} + {line}]"),
     tile!("tileloadd tmm3, [{a} + {line} + 1024]"),
     tile!("tileloadd tmm5, [{b} + {line} + 2048]"),
@@ -623,6 +706,19 @@ one! {
     pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 0, 1024),
     pair!("tdpbf16ps tmm0, tmm3, tmm5", "tdpbf16ps tmm1, tmm3, tmm6";),
 }
+
+one! {
+    /// The same as `two_half` for one strip.
+    one_half, 2048, 10240,
+    tile!("tileloadd tmm2, [{a} + {line}]"),
+    tile!("tileloadd tmm5, [{b} + {line}]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 1024]"),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 0, 1024),
+}
+
+/// Kernels for two strips and for one.
+type Two = unsafe fn(usize, *const f32, *const f32, [(*mut f32, usize); 2], bool);
+type One = unsafe fn(usize, *const f32, *const f32, (*mut f32, usize), bool);
 
 /// The first columns of a strip's rows, as many as there are, in a stretch of its own.
 ///
@@ -635,25 +731,29 @@ unsafe fn copy(rows: usize, columns: usize, from: (*const f32, usize), to: (*mut
     }
 }
 
-/// `c (+)= a × b`, a packed by [`pack_rows`] and b by [`pack`]; of two parts each if `rough`.
+/// `c (+)= a × b`, a packed by [`pack_rows`] and b by [`pack`].
 ///
 /// # Safety
-/// The processor has AMX; a and b are packed, every part of both finite; nobody else uses these columns of the rows' c.
+/// The processor has AMX; a and b are packed, every part of both finite where there are three; nobody else uses these columns of the rows' c.
 pub unsafe fn block(
-    (k, rough): (usize, bool),
+    (k, precision): (usize, Precision),
     columns: Columns,
     rows: &[Rows<f32>],
     a: *const f32,
     b: *const f32,
     add: bool,
 ) {
-    let two = if rough { two_rough } else { two };
-    let one = if rough { one_rough } else { one };
-    let (steps, panels) = (k.div_ceil(STEP), columns.panels(PANEL));
+    let (two, one) = match precision {
+        Precision::Full => (two as Two, one as One),
+        Precision::Rough => (two_rough as Two, one_rough as One),
+        Precision::Half => (two_half as Two, one_half as One),
+    };
+    let (parts, steps, panels) = (precision.parts(), k.div_ceil(STEP), columns.panels(PANEL));
+    let block = BLOCK / parts;
     let mut shape = None;
-    let groups = (0..panels).step_by(GROUP).flat_map(|first| (0..steps).step_by(BLOCK).map(move |step| (first, step)));
+    let groups = (0..panels).step_by(GROUP).flat_map(|first| (0..steps).step_by(block).map(move |step| (first, step)));
     for (first, step) in groups {
-        let depth = BLOCK.min(steps - step);
+        let depth = block.min(steps - step);
         let add = add || step > 0;
         for (pair, (upper, lower)) in pairs(rows).enumerate() {
             let width = if lower.is_some() { 2 } else { 1 };
@@ -664,9 +764,9 @@ pub unsafe fn block(
                     configure((upper.rows, lower.map(|s| s.rows)));
                     shape = wanted;
                 }
-                let a = a.add(pair * steps * BOTH + step * PARTS * width * SIZE);
+                let a = a.add(pair * steps * parts * BOTH + step * parts * width * SIZE);
                 for panel in first..panels.min(first + GROUP) {
-                    let b = b.add(place(step, steps, panel, panels));
+                    let b = b.add(place(parts, step, steps, panel, panels));
                     let (column, some) = panel_columns(panel, columns);
                     let at = |s: Strip| (s.c.add(column), s.ld);
                     if some == PANEL {

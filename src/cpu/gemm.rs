@@ -25,9 +25,11 @@ use super::{
 };
 #[cfg(target_arch = "x86_64")]
 use super::{amx, split::Shared};
-#[cfg(target_arch = "x86_64")]
-use crate::dtype::DType;
-use crate::{dtype::with_dtype, error::Result, kernel::Gemm};
+use crate::{
+    dtype::{DType, bf16, with_dtype},
+    error::Result,
+    kernel::Gemm,
+};
 
 pub use self::micro::GemmReal;
 use self::micro::Tile;
@@ -155,14 +157,48 @@ pub enum Form {
     /// In panels, for the micro-kernels.
     Panels,
     /// In tiles of AMX; only f32.
-    Tiles,
+    Tiles(Precision),
+}
+
+/// What a product in tiles keeps of its factors of f32: sums are of f32 always. Without tiles it keeps all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// All, in three parts of bf16.
+    Full,
+    /// Sixteen bits: all of f16.
+    Rough,
+    /// Eight bits: bf16.
+    Half,
+}
+
+impl Precision {
+    /// What numbers of a type have.
+    pub fn of(dtype: DType) -> Precision {
+        match dtype {
+            DType::BF16 => Precision::Half,
+            DType::F16 => Precision::Rough,
+            _ => Precision::Full,
+        }
+    }
+
+    /// Parts of bf16 that are packed.
+    #[cfg(target_arch = "x86_64")]
+    pub fn parts(self) -> usize {
+        if self == Precision::Half { 1 } else { 3 }
+    }
+
+    /// With what is [allowed](allow_rough).
+    #[cfg(target_arch = "x86_64")]
+    fn allowed(self) -> Precision {
+        if self == Precision::Full && ROUGH.load(Ordering::Relaxed) { Precision::Rough } else { self }
+    }
 }
 
 /// Elements that [`pack`] writes for k rows of some columns.
 pub fn packed_len<T: GemmReal>(form: Form, k: usize, columns: Columns) -> usize {
     match form {
         #[cfg(target_arch = "x86_64")]
-        Form::Tiles => amx::packed_len(k, columns),
+        Form::Tiles(precision) => amx::packed_len(precision, k, columns),
         _ => k * columns.panels(T::set().nr) * T::set().nr,
     }
 }
@@ -221,24 +257,40 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
     }
 }
 
+/// A second operand to pack: in the type that is computed in, or stored as bf16, for tiles of that.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<T> {
+    Real(Mat<T>),
+    Half(Mat<bf16>),
+}
+
 /// Packs k rows of some columns of b for [`gemm_rows`]. Panics when `to` is too short.
 ///
 /// # Safety
 /// b holds them.
-pub unsafe fn pack<T: GemmReal>(form: Form, b: Mat<T>, k: usize, columns: Columns, to: &mut [T]) {
+pub unsafe fn pack<T: GemmReal>(form: Form, b: Source<T>, k: usize, columns: Columns, to: &mut [T]) {
     let len = packed_len::<T>(form, k, columns);
     assert!(to.len() >= len, "packing outside its slice");
     let threads = rayon::current_num_threads();
     #[cfg(target_arch = "x86_64")]
-    if form == Form::Tiles {
-        let (b, to) = (f32_mat(b), bytemuck::cast_slice_mut(&mut to[..len]));
+    if let Form::Tiles(precision) = form {
+        let to = bytemuck::cast_slice_mut(&mut to[..len]);
         // SAFETY: the caller's.
         unsafe {
-            let infinite = pack_tiles(b, k, columns, to, threads);
-            amx::finish(b, k, columns, to.as_mut_ptr(), infinite);
+            match b {
+                Source::Real(b) => {
+                    let infinite = pack_tiles(precision, f32_mat(b), k, columns, to, threads);
+                    amx::finish(precision, f32_mat(b), k, columns, to.as_mut_ptr(), infinite);
+                }
+                Source::Half(b) => {
+                    let infinite = pack_tiles(precision, b, k, columns, to, threads);
+                    amx::finish(precision, b, k, columns, to.as_mut_ptr(), infinite);
+                }
+            }
         }
         return;
     }
+    let Source::Real(b) = b else { unreachable!("panels of bf16") };
     let each = len / columns.count;
     for run in 0..columns.count {
         pack_parallel(b, 0, k, run * columns.apart, columns.width, &mut to[run * each..][..each], threads);
@@ -250,14 +302,21 @@ pub unsafe fn pack<T: GemmReal>(form: Form, b: Mat<T>, k: usize, columns: Column
 /// # Safety
 /// b holds them, and `to` has [`packed_len`] elements; the processor has AMX.
 #[cfg(target_arch = "x86_64")]
-unsafe fn pack_tiles(b: Mat<f32>, k: usize, columns: Columns, to: &mut [f32], threads: usize) -> bool {
+unsafe fn pack_tiles<N: amx::Number>(
+    precision: Precision,
+    b: Mat<N>,
+    k: usize,
+    columns: Columns,
+    to: &mut [f32],
+    threads: usize,
+) -> bool {
     let (to, panels, infinite) = (Shared::new(to), columns.panels(amx::PANEL), AtomicBool::new(false));
     // Panels of a task.
     let each = if threads == 1 || k * panels * amx::PANEL < 1 << 15 { panels } else { 4 };
     split::tasks(panels.div_ceil(each), &|task| {
         let some = (task * each, panels.min((task + 1) * each));
         // SAFETY: inside both, and each task has panels of its own.
-        let some = unsafe { amx::pack(b, k, columns, some, to.start()) };
+        let some = unsafe { amx::pack(precision, b, k, columns, some, to.start()) };
         infinite.fetch_or(some, Ordering::Relaxed);
     });
     infinite.into_inner()
@@ -491,7 +550,14 @@ fn scratch<T: Real>(vec: &mut Vec<f64>, len: usize) -> &mut [T] {
 }
 
 /// `c = alpha · a × b + beta · c`, over the threads of the pool when it is worth it.
-pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<T>, c: MatMut<T>, alpha: T, beta: T) {
+pub fn product<T: GemmReal>(
+    precision: Precision,
+    (m, n, k): (usize, usize, usize),
+    a: Mat<T>,
+    b: Mat<T>,
+    c: MatMut<T>,
+    (alpha, beta): (T, T),
+) {
     if m == 0 || n == 0 {
         return;
     }
@@ -507,14 +573,15 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         }
         return;
     }
-    if n < NARROW && m > 2 * n && !given::is_thin::<T>((m, n, k), b) && a.rs == 1 && b.cs == 1 {
+    let alone = tiled(precision, (m, k), a, &Output { n, b, c, beta }, alpha);
+    if !alone && n < NARROW && m > 2 * n && !given::is_thin::<T>((m, n, k), b) && a.rs == 1 && b.cs == 1 {
         // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums.
         return with_space(&TRANSPOSED, |space| {
             // Rows that lie a power of two apart would share one set of a cache.
             let ld = m + 16;
             let ct = scratch::<T>(space, n.next_multiple_of(8) * ld);
             let (at, bt) = (Mat { rs: a.cs, cs: 1, ..a }, Mat { rs: 1, cs: b.rs, ..b });
-            product((n, m, k), bt, at, MatMut::new(ct, n, m, ld), alpha, T::ZERO);
+            product(precision, (n, m, k), bt, at, MatMut::new(ct, n, m, ld), (alpha, T::ZERO));
             vectorize(
                 #[inline(always)]
                 || {
@@ -544,25 +611,26 @@ pub fn product<T: GemmReal>((m, n, k): (usize, usize, usize), a: Mat<T>, b: Mat<
         let columns = NC.min(n - j0);
         // SAFETY: columns inside b and c.
         let (b, ptr) = unsafe { (Mat { ptr: b.at(0, j0), ..b }, c.at(0, j0)) };
-        blocks((m, k), a, &[Output { n: columns, b, c: MatMut { ptr, ..c }, beta }], alpha);
+        blocks(precision, (m, k), a, &[Output { n: columns, b, c: MatMut { ptr, ..c }, beta }], alpha);
     }
 }
 
 /// `c = a × b`, or `c += a × b` with `accumulate`, with b packed into tiles for it; rows of a lie along k. A row has the bits that
 /// it has among any others. The processor has AMX and T is f32, as an answer of [`GemmReal::form`] says.
 pub fn product_in_tiles<T: GemmReal>(
+    precision: Precision,
     (m, n, k): (usize, usize, usize),
     a: Mat<T>,
-    b: Mat<T>,
+    b: Source<T>,
     c: MatMut<T>,
     accumulate: bool,
 ) {
     assert!(a.cs == 1, "rows that do not lie along k");
-    let (columns, threads) = (Columns::all(n), rayon::current_num_threads());
+    let (form, columns, threads) = (Form::Tiles(precision), Columns::all(n), rayon::current_num_threads());
     with_space(&PANELS, |space| {
-        let packed = scratch::<T>(space, packed_len::<T>(Form::Tiles, k, columns));
+        let packed = scratch::<T>(space, packed_len::<T>(form, k, columns));
         // SAFETY: the caller's k × n.
-        unsafe { pack(Form::Tiles, b, k, columns, packed) };
+        unsafe { pack(form, b, k, columns, packed) };
         let (packed, each) = (&*packed, rows_per_task(m, 2 * TILED, threads));
         split::tasks(m.div_ceil(each), &|task| {
             let end = m.min((task + 1) * each);
@@ -570,7 +638,7 @@ pub fn product_in_tiles<T: GemmReal>(
                 // SAFETY: rows inside a and c; those of c are this task's alone.
                 unsafe {
                     let rows = [Rows::raw(MC.min(end - i), (a.at(i, 0), a.rs), (c.at(i, 0), c.ld))];
-                    gemm_rows(k, columns, &rows, Second::Packed(Form::Tiles, packed), accumulate, false);
+                    gemm_rows(k, columns, &rows, Second::Packed(form, packed), accumulate, false);
                 }
             }
         });
@@ -597,29 +665,32 @@ fn f32_output<T: Real>(o: &Output<T>) -> Output<f32> {
 }
 
 /// Products of one m × k with several others, for which it is packed once.
-pub fn products<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>]) {
+pub fn products<T: GemmReal>(precision: Precision, (m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>]) {
     let few = |o: &Output<T>| o.n < NARROW;
     // Each as it would be alone.
-    let unlike = outputs.iter().any(|o| tiled((m, k), a, o, T::ONE) != tiled((m, k), a, &outputs[0], T::ONE));
+    let alone = |o: &Output<T>| tiled(precision, (m, k), a, o, T::ONE);
+    let unlike = outputs.iter().any(|o| alone(o) != alone(&outputs[0]));
     if m == 0 || k == 0 || outputs.iter().map(|o| o.n).sum::<usize>() > NC || outputs.iter().any(few) || unlike {
-        return outputs.iter().for_each(|o| product((m, o.n, k), a, o.b, o.c, T::ONE, o.beta));
+        return outputs.iter().for_each(|o| product(precision, (m, o.n, k), a, o.b, o.c, (T::ONE, o.beta)));
     }
-    blocks((m, k), a, outputs, T::ONE);
+    blocks(precision, (m, k), a, outputs, T::ONE);
 }
 
-/// Whether a product goes through tiles that are packed for it alone. Only sums over rows do, as weights' gradients are: rows of others
-/// keep their bits whatever rows are beside them.
-fn tiled<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, o: &Output<T>, alpha: T) -> bool {
+/// Whether a product goes through tiles that are packed for it alone. Only sums over rows do, as weights' gradients are, or those of bf16,
+/// however many rows they have: rows keep their bits whatever rows are beside them.
+fn tiled<T: GemmReal>(precision: Precision, (m, k): (usize, usize), a: Mat<T>, o: &Output<T>, alpha: T) -> bool {
     let across = a.rs == 1 && a.cs != 1;
-    across && alpha == T::ONE && (o.beta == T::ZERO || o.beta == T::ONE) && T::tiled(m, k, o.n)
+    let fit = (across || precision == Precision::Half) && T::tiled(precision, m, k, o.n);
+    fit && alpha == T::ONE && (o.beta == T::ZERO || o.beta == T::ONE)
 }
 
 /// The blocks along k of products whose columns are few enough to be packed at a time.
-fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], alpha: T) {
+fn blocks<T: GemmReal>(precision: Precision, (m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], alpha: T) {
     let n: usize = outputs.iter().map(|o| o.n).sum();
     let threads = if m.saturating_mul(n).saturating_mul(k) < PARALLEL { 1 } else { rayon::current_num_threads() };
     let simple = |o: &Output<T>| (o.b.rs == 1 || o.b.cs == 1) && (o.beta == T::ZERO || o.beta == T::ONE);
-    if alpha == T::ONE && outputs.iter().all(simple) {
+    let tiled = outputs.iter().all(|o| tiled(precision, (m, k), a, o, alpha));
+    if alpha == T::ONE && outputs.iter().all(simple) && !(tiled && precision == Precision::Half) {
         if given::reads::<T>(m) {
             return given::few_rows((m, k), a, outputs, threads);
         }
@@ -627,14 +698,20 @@ fn blocks<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>],
             return given::thin((m, k), a, outputs, threads);
         }
     }
-    let tiled = outputs.iter().all(|o| tiled((m, k), a, o, alpha));
-    // Packed columns stay in the second cache while rows pass by.
-    let most = if tiled && n > NC / 2 { KP / 2 } else { KP };
+    // Packed columns stay in the second cache while rows pass by. In one part a pass takes so little time that c's way through memory counts.
+    let most = match precision {
+        Precision::Half if tiled => 4 * KP,
+        _ if tiled && n > NC / 2 => KP / 2,
+        _ => KP,
+    };
     for k0 in (0..k).step_by(most) {
         let part = (k0, most.min(k - k0));
         #[cfg(target_arch = "x86_64")]
-        if tiled && tiles_block(m, part, f32_mat(a), &outputs.iter().map(f32_output).collect::<Outputs>(), threads) {
-            continue;
+        if tiled {
+            let outputs = outputs.iter().map(f32_output).collect::<Outputs>();
+            if tiles_block(precision, m, part, f32_mat(a), &outputs, threads) {
+                continue;
+            }
         }
         panels_block(m, part, a, outputs, alpha, threads);
     }
@@ -676,9 +753,16 @@ fn panels_block<T: GemmReal>(
 
 /// One block along k, in tiles of AMX; or nothing, and `false`, where a number of b's is not finite.
 #[cfg(target_arch = "x86_64")]
-fn tiles_block(m: usize, (k0, depth): (usize, usize), a: Mat<f32>, outputs: &[Output<f32>], threads: usize) -> bool {
+fn tiles_block(
+    precision: Precision,
+    m: usize,
+    (k0, depth): (usize, usize),
+    a: Mat<f32>,
+    outputs: &[Output<f32>],
+    threads: usize,
+) -> bool {
     with_space(&PANELS, |packed| {
-        let len = |o: &Output<f32>| amx::packed_len(depth, Columns::all(o.n));
+        let len = |o: &Output<f32>| amx::packed_len(precision, depth, Columns::all(o.n));
         let packed = scratch::<f32>(packed, outputs.iter().map(len).sum());
         let (mut rest, mut infinite) = (&mut *packed, false);
         for o in outputs {
@@ -686,7 +770,7 @@ fn tiles_block(m: usize, (k0, depth): (usize, usize), a: Mat<f32>, outputs: &[Ou
             // SAFETY: inside b.
             infinite |= unsafe {
                 let b = Mat { ptr: o.b.at(k0, 0), ..o.b };
-                pack_tiles(b, depth, Columns::all(o.n), front, threads)
+                pack_tiles(precision, b, depth, Columns::all(o.n), front, threads)
             };
             rest = behind;
         }
@@ -698,7 +782,7 @@ fn tiles_block(m: usize, (k0, depth): (usize, usize), a: Mat<f32>, outputs: &[Ou
         let run = |task: usize| {
             let (i0, i1) = (task * rows, m.min((task + 1) * rows));
             // SAFETY: tasks write disjoint rows of each c.
-            unsafe { tile_rows_of((i0, i1), (k0, depth), a, outputs, packed) }
+            unsafe { tile_rows_of(precision, (i0, i1), (k0, depth), a, outputs, packed) }
         };
         split::tasks(m.div_ceil(rows), &run);
         true
@@ -711,28 +795,29 @@ fn tiles_block(m: usize, (k0, depth): (usize, usize), a: Mat<f32>, outputs: &[Ou
 /// The ranges lie inside a and each c, `packed` are the tiles of each b, one behind the other; nobody else writes these rows.
 #[cfg(target_arch = "x86_64")]
 unsafe fn tile_rows_of(
+    precision: Precision,
     (i0, i1): (usize, usize),
     (k0, depth): (usize, usize),
     a: Mat<f32>,
     outputs: &[Output<f32>],
     packed: &[f32],
 ) {
-    let rough = ROUGH.load(Ordering::Relaxed);
+    let precision = precision.allowed();
     for i in (i0..i1).step_by(MC) {
         let height = MC.min(i1 - i);
         // SAFETY: inside a and c, as promised, and inside the scratch.
         with_space(&ROWS, |space| unsafe {
             let a_block = Mat { ptr: a.at(i, k0), ..a };
             let rows = |c: MatMut<f32>| [Rows { m: height, a: a_block, c: MatMut { ptr: c.at(i, 0), ..c } }];
-            let packed_a = scratch::<f32>(space, amx::packed_rows_len(MC, depth)).as_mut_ptr();
-            let infinite = amx::pack_rows(&rows(outputs[0].c), depth, packed_a);
+            let packed_a = scratch::<f32>(space, amx::packed_rows_len(precision, MC, depth)).as_mut_ptr();
+            let infinite = amx::pack_rows(precision, &rows(outputs[0].c), depth, packed_a);
             let mut b = packed;
             for o in outputs {
                 let (columns, add) = (Columns::all(o.n), k0 > 0 || o.beta != 0.0);
                 let rows = rows(o.c);
                 let without = infinite.then(|| WithoutParts::new(depth, &rows, columns, add));
-                amx::block((depth, rough), columns, &rows, packed_a, b.as_ptr(), add);
-                b = &b[amx::packed_len(depth, columns)..];
+                amx::block((depth, precision), columns, &rows, packed_a, b.as_ptr(), add);
+                b = &b[amx::packed_len(precision, depth, columns)..];
                 for r in without.into_iter().flat_map(|without| without.put_back(columns)) {
                     let at = r.c.ptr.offset_from_unsigned(o.c.ptr) / o.c.ld;
                     let again = Output { c: r.c, ..*o };
@@ -817,7 +902,7 @@ fn batched<S: Store<Real: GemmReal>>(g: &Gemm, a: &[S], b: &[S], c: &mut [S]) {
             let (ars, acs) = if g.trans_a { (1, m) } else { (k, 1) };
             let (brs, bcs) = if g.trans_b { (1, k) } else { (n, 1) };
             let (a, b) = (Mat::new(a, m, ars, k, acs), Mat::new(b, k, brs, n, bcs));
-            product((m, n, k), a, b, MatMut::new(c, m, n, n), alpha, beta);
+            product(Precision::of(S::DTYPE), (m, n, k), a, b, MatMut::new(c, m, n, n), (alpha, beta));
         };
         // A stored type that computes in itself is used as it lies.
         if S::DTYPE == <S::Real as crate::dtype::Element>::DTYPE {

@@ -35,6 +35,16 @@ pub fn narrow<S: Store>(from: &[S::Real], to: &mut [S]) {
     });
 }
 
+/// Their sums with what is there, rounded once.
+pub fn narrow_sum<S: Store>(from: &[S::Real], to: &mut [S]) {
+    split::over(to, |start, to| {
+        vectorize(
+            #[inline(always)]
+            || to.iter_mut().zip(&from[start..]).for_each(|(to, &from)| *to = S::narrow(to.widen() + from)),
+        );
+    });
+}
+
 /// A type that kernels compute in: f32 or f64.
 pub trait Real:
     Store<Real = Self>

@@ -5,13 +5,14 @@ use std::{cell::RefCell, ops::Range, sync::Arc};
 use super::{Backward, Buf, BufMut, Forward, Keep, Layout, ParameterKind, Plan, Sequence};
 use crate::cpu::{
     Buffer,
-    gemm::GemmReal,
+    gemm::{GemmReal, Precision},
     random::dropout_slice,
-    real::{Real, Store, widen},
+    real::{Real, Store, narrow, narrow_sum, widen},
     recurrent::{
-        self as layer, Extents, Gradients, Kept, LINE, Steps, Weights, fill_bias, input_gradient, pack_weights,
+        self as layer, Extents, Gradients, Kept, LINE, Steps, Stored, Weights, fill_bias, input_gradient, pack_weights,
         parameter_gradients, stretch,
     },
+    simd::vectorize,
     split::{self, MOST_PARTS, Shared, in_step, tasks},
 };
 use crate::dtype::DType;
@@ -103,6 +104,7 @@ fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
         batch: plan.shape().batch,
         parts: 1,
         kept: false,
+        precision: Precision::of(d.dtype),
     }
 }
 
@@ -206,15 +208,23 @@ impl Order<'_> {
         self.sequences.get(k).copied().unwrap_or(k)
     }
 
-    /// Calls `f(packed row, caller's row)`.
-    fn each(&self, mut f: impl FnMut(usize, usize)) {
-        for t in 0..self.steps.len() {
-            for k in 0..self.steps.active(t) {
-                let row = self.steps.offset(t) + k;
-                let theirs = self.strides.map_or(row, |(step, sequence)| t * step + self.sequence(k) * sequence);
-                f(row, theirs);
+    /// Calls `f(packed row, caller's row)` for all rows, of `width` numbers, in pieces of some steps.
+    fn each(&self, width: usize, f: &(dyn Fn(usize, usize) + Sync)) {
+        let some = |range: Range<usize>| {
+            for t in range {
+                for k in 0..self.steps.active(t) {
+                    let row = self.steps.offset(t) + k;
+                    let theirs = self.strides.map_or(row, |(step, sequence)| t * step + self.sequence(k) * sequence);
+                    f(row, theirs);
+                }
             }
+        };
+        let steps = self.steps.len();
+        if self.steps.rows() * width < split::PARALLEL {
+            return some(0..steps);
         }
+        let each = (split::PIECE / (self.steps.batch() * width)).max(1);
+        tasks(steps.div_ceil(each), &|task| some(task * each..steps.min((task + 1) * each)));
     }
 }
 
@@ -256,6 +266,11 @@ fn with_order<R>(plan: &Plan, sequence: Sequence<'_>, body: impl FnOnce(&Order<'
     result
 }
 
+/// Whether the caller's rows are packed rows of the computing type as they lie.
+fn as_packed<S: Store>(order: &Order<'_>) -> bool {
+    order.strides.is_none() && is_real::<S>()
+}
+
 /// The caller's rows as packed rows of the computing type: themselves where that is what they are, else gathered into `staging`.
 fn packed_rows<'a, S: Store<Real: GemmReal>>(
     order: &Order<'_>,
@@ -263,12 +278,21 @@ fn packed_rows<'a, S: Store<Real: GemmReal>>(
     width: usize,
     staging: &'a mut [S::Real],
 ) -> &'a [S::Real] {
-    if order.strides.is_none() && is_real::<S>() {
+    if as_packed::<S>(order) {
         return bytemuck::cast_slice(from);
     }
-    order.each(|row, theirs| {
-        let to = &mut staging[row * width..][..width];
-        to.iter_mut().zip(&from[theirs * width..][..width]).for_each(|(to, from)| *to = from.widen());
+    if order.strides.is_none() {
+        widen(&from[..order.steps.rows() * width], &mut staging[..order.steps.rows() * width]);
+        return staging;
+    }
+    let to = Shared::new(staging);
+    order.each(width, &|row, theirs| {
+        // SAFETY: each row is gathered once.
+        let to = unsafe { to.part(row * width, width) };
+        vectorize(
+            #[inline(always)]
+            || to.iter_mut().zip(&from[theirs * width..][..width]).for_each(|(to, from)| *to = from.widen()),
+        );
     });
     staging
 }
@@ -276,15 +300,19 @@ fn packed_rows<'a, S: Store<Real: GemmReal>>(
 /// Packed rows back to the caller's, zeros where no sequence is.
 fn unpack_rows<S: Store<Real: GemmReal>>(order: &Order<'_>, from: &[S::Real], width: usize, to: &mut [S]) {
     if order.gaps {
-        to.fill(S::default());
+        split::over(to, |_, to| to.fill(S::default()));
     }
-    if order.strides.is_none() && is_real::<S>() {
-        let to = bytemuck::cast_slice_mut(&mut to[..order.steps.rows() * width]);
-        return split::over(to, |start, to| to.copy_from_slice(&from[start..][..to.len()]));
+    if order.strides.is_none() {
+        return narrow(&from[..order.steps.rows() * width], &mut to[..order.steps.rows() * width]);
     }
-    order.each(|row, theirs| {
-        let from = &from[row * width..][..width];
-        to[theirs * width..][..width].iter_mut().zip(from).for_each(|(to, &from)| *to = S::narrow(from));
+    let to = Shared::new(to);
+    order.each(width, &|row, theirs| {
+        // SAFETY: each of the caller's rows is written once.
+        let to = unsafe { to.part(theirs * width, width) };
+        vectorize(
+            #[inline(always)]
+            || to.iter_mut().zip(&from[row * width..][..width]).for_each(|(to, &from)| *to = S::narrow(from)),
+        );
     });
 }
 
@@ -309,12 +337,17 @@ fn is_real<S: Store>() -> bool {
     S::DTYPE == <S::Real as crate::dtype::Element>::DTYPE
 }
 
-/// The caller's parameters in the computing type.
+/// The caller's parameters in the computing type, or in bf16 where [`Extents::all_half`] says so.
 struct Parameters<'a, S: Store> {
     plan: &'a Plan,
     given: &'a [Buf<'a>],
-    /// Half types: all of them widened, in order.
+    /// Half types: those that are widened, each where it would stand among all of them.
     staged: &'a [S::Real],
+}
+
+/// Whether a layer's weights are taken as bf16.
+fn as_half<S: Store<Real: GemmReal>>(plan: &Plan, layer: usize) -> bool {
+    S::DTYPE == DType::BF16 && extents(plan, layer, 0).all_half::<S::Real>()
 }
 
 impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
@@ -322,10 +355,17 @@ impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
         let mut staged: &'a [S::Real] = &[];
         if !is_real::<S>() {
             let all = space.take(given.iter().map(Buf::len).sum());
+            let d = plan.descriptor();
+            let each = d.layer_numels(0).count();
             let mut at = 0;
-            for buf in given {
+            for (k, buf) in given.iter().enumerate() {
                 let from = buf.host::<S>();
-                widen(from, &mut all[at..][..from.len()]);
+                // The first two and the projection are matrices.
+                let projection = each - 1 - usize::from(d.cell == super::Cell::LstmPeephole);
+                let matrix = k % each < 2 || d.proj_size > 0 && k % each == projection;
+                if !(matrix && as_half::<S>(plan, k / each / d.directions())) {
+                    widen(from, &mut all[at..][..from.len()]);
+                }
                 at += from.len();
             }
             staged = all;
@@ -345,16 +385,20 @@ impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
             let slice = if is_real::<S>() { buf.host::<S::Real>() } else { &self.staged[at..][..buf.len()] };
             index += 1;
             at += buf.len();
-            Some(slice)
+            Some((buf, slice))
         };
-        let (ih, hh) = (next(true), next(true));
+        let half = as_half::<S>(self.plan, layer);
+        let stored = |(buf, slice): (Buf<'a>, &'a [S::Real])| {
+            if half { Stored::Half(bytemuck::cast_slice(buf.host::<S>())) } else { Stored::Real(slice) }
+        };
+        let (ih, hh) = (next(true).map(stored), next(true).map(stored));
         let (bias_ih, bias_hh) = (next(d.bias), next(d.bias));
         Weights {
-            ih: ih.unwrap_or_default(),
-            hh: hh.unwrap_or_default(),
-            bias: bias_ih.zip(bias_hh),
-            hr: next(d.proj_size > 0),
-            peephole: next(d.cell == super::Cell::LstmPeephole),
+            ih: ih.unwrap_or(Stored::Real(&[])),
+            hh: hh.unwrap_or(Stored::Real(&[])),
+            bias: bias_ih.zip(bias_hh).map(|((_, ih), (_, hh))| (ih, hh)),
+            hr: next(d.proj_size > 0).map(stored),
+            peephole: next(d.cell == super::Cell::LstmPeephole).map(|(_, slice)| slice),
         }
     }
 }
@@ -408,7 +452,8 @@ fn divide(plan: &Plan, steps: &Steps) -> (usize, usize) {
     } else {
         1
     };
-    (threads, parts)
+    // Fewer parts than there are ranges would leave threads without work.
+    (threads, if parts < ranges(&net, each) { 1 } else { parts })
 }
 
 /// Calls `run(direction, items, sequences, part)` for all of these: by sequences, each of which goes through its items, or in step.
@@ -508,6 +553,9 @@ fn forward_ordered<S: Store<Real: GemmReal>>(
     let division = divide(plan, steps);
     // In training: the output of the layer below, in the reserve.
     let mut below: &[S::Real] = x;
+    // Without training the last layer writes where the caller wants it, where that is how rows lie.
+    let mut theirs: Option<&mut [S::Real]> = (!training && as_packed::<S>(order))
+        .then(|| &mut bytemuck::cast_slice_mut(call.y.host_mut::<S>())[..rows * net.width()]);
     for l in 0..net.layers {
         let last = l + 1 == net.layers;
         let weights = [parameters.weights(l, 0), parameters.weights(l, directions - 1)];
@@ -515,6 +563,10 @@ fn forward_ordered<S: Store<Real: GemmReal>>(
         let [even, odd] = &mut outputs;
         let (write, read) = if l.is_multiple_of(2) { (&mut **even, &**odd) } else { (&mut **odd, &**even) };
         let input = if training || l == 0 { below } else { read };
+        let write = match &mut theirs {
+            Some(theirs) if last => &mut **theirs,
+            _ => write,
+        };
         let (layer_gates, layer_extra, cells, y) = match &mut own {
             Some(r) => (&mut r.gates, &mut r.extra, shared(&mut r.cells), &mut *r.y),
             None => (&mut gates, &mut extra, [Shared::new(&mut []), Shared::new(&mut [])], write),
@@ -574,8 +626,10 @@ fn forward_ordered<S: Store<Real: GemmReal>>(
             }
         }
     }
-    let output = if training { below } else { &*outputs[(net.layers - 1) % 2] };
-    unpack_rows::<S>(order, output, net.width(), call.y.host_mut::<S>());
+    if theirs.is_none() {
+        let output = if training { below } else { &*outputs[(net.layers - 1) % 2] };
+        unpack_rows::<S>(order, output, net.width(), call.y.host_mut::<S>());
+    }
 }
 
 pub(super) fn backward<S: Store<Real: GemmReal>>(plan: &Plan, mut call: Backward<'_>, keep: Option<Keep<'_>>) {
@@ -608,20 +662,16 @@ fn backward_ordered<S: Store<Real: GemmReal>>(
     let dx_staging = space.take(rows * net.input);
     let staging = reserve.take(rows * net.input);
     // The forward pass has gathered x there already, where it had to.
-    let x: &[S::Real] =
-        if order.strides.is_none() && is_real::<S>() { bytemuck::cast_slice(call.x.host::<S>()) } else { staging };
+    let x: &[S::Real] = if as_packed::<S>(order) { bytemuck::cast_slice(call.x.host::<S>()) } else { staging };
 
     let (h0, c0) = (call.h0.map(Buf::host::<S>), call.c0.map(Buf::host::<S>));
     let (dhn, dcn) = (call.dhn.map(Buf::host::<S>), call.dcn.map(Buf::host::<S>));
     let state = |i: usize, width: usize| i * net.batch * width..(i + 1) * net.batch * width;
     // Of the output: as it lies where that is how rows are packed, else gathered, like the gradient of every layer below.
     let dy = call.dy.map(Buf::host::<S>);
-    let given: Option<&[S::Real]> = dy.filter(|_| order.strides.is_none() && is_real::<S>()).map(bytemuck::cast_slice);
+    let given: Option<&[S::Real]> = dy.filter(|_| as_packed::<S>(order)).map(bytemuck::cast_slice);
     if let Some(dy) = dy.filter(|_| given.is_none()) {
-        order.each(|row, theirs| {
-            let to = &mut upper[row * width..][..width];
-            to.iter_mut().zip(&dy[theirs * width..][..width]).for_each(|(to, from)| *to = from.widen());
-        });
+        packed_rows::<S>(order, dy, width, &mut *upper);
     }
     // Layers from the last to the first: each takes its reserve off the end.
     let division = divide(plan, steps);
@@ -662,7 +712,9 @@ fn backward_ordered<S: Store<Real: GemmReal>>(
             let (scratch, projected) = (shared(&mut scratch), shared(&mut projected));
             let (cells, y, upper) = (&own.cells, &*own.y, &*upper);
             let (h_first, c_first) = (&h_first, &c_first);
-            over(&net, steps, division, steps.len() + 1, |d, items, range, part| {
+            // The last item is the gradient of the initial h.
+            let items = steps.len() + usize::from(call.dh0.is_some());
+            over(&net, steps, division, items, |d, items, range, part| {
                 let pass = layer::Backward {
                     extents: packed[d].0,
                     steps,
@@ -723,8 +775,13 @@ fn backward_ordered<S: Store<Real: GemmReal>>(
             }
             if l > 0 {
                 input_gradient(&e, rows, own.gates[d], weights[d].ih, lower, d > 0);
-            } else if call.dx.is_some() {
-                input_gradient(&e, rows, own.gates[d], weights[d].ih, dx_staging, d > 0);
+            } else if let Some(dx) = &mut call.dx {
+                // Where the caller wants it, where that is how rows lie.
+                let to = match as_packed::<S>(order) {
+                    true => &mut bytemuck::cast_slice_mut(dx.host_mut::<S>())[..rows * net.input],
+                    false => &mut *dx_staging,
+                };
+                input_gradient(&e, rows, own.gates[d], weights[d].ih, to, d > 0);
             }
         }
         if l > 0 {
@@ -736,7 +793,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(
             }
         }
     }
-    if let Some(dx) = &mut call.dx {
+    if let Some(dx) = call.dx.as_mut().filter(|_| !as_packed::<S>(order)) {
         unpack_rows::<S>(order, dx_staging, net.input, dx.host_mut::<S>());
     }
 }
@@ -788,10 +845,13 @@ fn parameter_gradients_to<S: Store<Real: GemmReal>>(
     if !is_real::<S>() {
         let mut at = 0;
         for buffer in to[first..].iter_mut().take(descriptor.layer_numels(l).count()).flatten() {
-            for (to, &from) in buffer.host_mut::<S>().iter_mut().zip(&staged[at..]) {
-                *to = S::narrow(if accumulate { to.widen() + from } else { from });
+            let from = &staged[at..][..buffer.len()];
+            if accumulate {
+                narrow_sum(from, buffer.host_mut::<S>());
+            } else {
+                narrow(from, buffer.host_mut::<S>());
             }
-            at += buffer.len();
+            at += from.len();
         }
     }
 }

@@ -8,11 +8,16 @@ use crate::nets::{KINDS, Kind, Net, Options, on, tensors, uniform};
 /// T, B, I, H: whole lines of units and a part of one, odd numbers of units and sequences, many units, and one sequence.
 const SIZES: [[usize; 4]; 4] = [[5, 33, 40, 100], [6, 17, 24, 77], [3, 40, 64, 256], [4, 1, 30, 90]];
 
-/// Output and last state, without recording and with; gradients of x, the state and the parameters, each with its name.
-fn step(net: &Net, options: &Options, [steps, batch, ..]: [usize; 4]) -> Result<Vec<(String, Vec<f64>)>> {
+/// Output and last state, without recording and with; gradients of x, the state and the parameters, each with its name. What goes in are
+/// numbers of `narrow`.
+fn step(
+    net: &Net,
+    options: &Options,
+    [steps, batch, ..]: [usize; 4],
+    narrow: DType,
+) -> Result<Vec<(String, Vec<f64>)>> {
     let dtype = options.dtype;
-    // Numbers of f32 in both.
-    let put = |t: Tensor| t.to_dtype(DType::F32)?.to_dtype(dtype);
+    let put = |t: Tensor| t.to_dtype(narrow)?.to_dtype(dtype);
     let x = put(uniform(&[steps, batch, options.input], DType::F64, 2))?;
     let state = Options { dtype: DType::F64, ..*options }.state(Some(batch), 3);
     let state = state.into_iter().map(put).collect::<Result<Vec<_>>>()?;
@@ -47,25 +52,27 @@ fn step(net: &Net, options: &Options, [steps, batch, ..]: [usize; 4]) -> Result<
     all.into_iter().map(|(name, t)| Ok((name, t.to_f64_vec()?))).collect()
 }
 
-/// Each tensor is held to its own largest number. An f32 sum of n terms is off by about √n · 2⁻²⁴ of what its terms come to; n is at most that of
-/// a gate's products, of a gradient's over the gates, or of a weight's over all rows. The largest number stands for these terms: most sums are
-/// far below it, and every set of instructions here takes less than half of what is allowed.
-#[test]
-fn f32_is_f64_but_for_rounding() -> Result<()> {
+/// Holds every kind of network in `dtype` to itself in f64, each tensor relative to its own largest number, and says how much of the bound
+/// is used. The bound is of the terms that a sum has at most: those of a gate's products, of a gradient's over the gates, or of a weight's
+/// over all rows.
+fn follows_f64(dtype: DType, bound: impl Fn(f64) -> f64) -> Result<()> {
     let mut cases: Vec<_> = KINDS.map(|kind| (kind, false)).into();
     cases.push((Kind::Lstm, true));
+    // A unit whose sum is next to zero has its whole gradient or none.
+    cases.retain(|(kind, _)| *kind != Kind::Relu || dtype == DType::F32);
     let mut worst = 0f64;
     for size @ [steps, batch, input, hidden] in SIZES {
         for &(kind, projected) in &cases {
             let proj = if projected { hidden / 2 + 1 } else { 0 };
-            let narrow = Options { proj, dtype: DType::F32, ..Options::new(kind, input, hidden) };
+            let narrow = Options { proj, dtype, ..Options::new(kind, input, hidden) };
             let wide = Options { dtype: DType::F64, ..narrow };
             let (a, b) = (narrow.net(1), wide.net(1));
-            b.module().load_state_dict(&a.module().state_dict())?;
-            let (got, want) = (step(&a, &narrow, size)?, step(&b, &wide, size)?);
+            for (to, from) in b.module().parameters().iter().zip(a.module().parameters()) {
+                to.set_value(from.value().to_dtype(DType::F64)?)?;
+            }
+            let (got, want) = (step(&a, &narrow, size, dtype)?, step(&b, &wide, size, dtype)?);
             assert_eq!(got.len(), want.len());
-            let terms = (input + hidden).max(4 * hidden).max(steps * batch);
-            let bound = (terms as f64).sqrt() * 2f64.powi(-24);
+            let bound = bound((input + hidden).max(4 * hidden).max(steps * batch) as f64);
             for ((name, got), (_, want)) in got.iter().zip(&want) {
                 let largest = want.iter().fold(0f64, |most, x| most.max(x.abs()));
                 assert!(got.len() == want.len() && largest > 0.0, "{kind:?} {size:?}, {name}");
@@ -74,13 +81,28 @@ fn f32_is_f64_but_for_rounding() -> Result<()> {
                     worst = worst.max(off / bound);
                     assert!(
                         off <= bound,
-                        "{kind:?}{} {size:?}, {name}[{i}]: {a} in f32, {b} in f64, of at most {largest}: off by {off:e}, allowed is {bound:e}",
+                        "{kind:?}{} {size:?}, {name}[{i}]: {a} in {dtype}, {b} in f64, of at most {largest}: off by {off:e}, allowed is {bound:e}",
                         if projected { " projected" } else { "" }
                     );
                 }
             }
         }
     }
-    println!("the largest difference is {worst:.2} of what is allowed");
+    println!("{dtype}: the largest difference is {worst:.2} of what is allowed");
     Ok(())
+}
+
+/// An f32 sum of n terms is off by about √n · 2⁻²⁴ of what its terms come to. The largest number stands for these terms: most sums are far
+/// below it, and every set of instructions here takes less than half of what is allowed.
+#[test]
+fn f32_is_f64_but_for_rounding() -> Result<()> {
+    follows_f64(DType::F32, |terms| terms.sqrt() * 2f64.powi(-24))
+}
+
+/// A result is rounded once, by at most half a unit in the last place, 2⁻⁹ or 2⁻¹² of it. Where tiles multiply (bf16, and f16 in two parts of
+/// it), so is each factor that is no parameter and no input; in sums such errors mostly cancel. Four are allowed, for steps upon steps.
+#[test]
+fn halves_are_f64_but_for_their_bits() -> Result<()> {
+    follows_f64(DType::BF16, |_| 4.0 * 2f64.powi(-9))?;
+    follows_f64(DType::F16, |_| 4.0 * 2f64.powi(-12))
 }

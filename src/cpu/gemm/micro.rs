@@ -2,7 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::{ALONE, Columns, TILED, TILES_BYTES, given};
-use super::{Form, MatMut};
+use super::{Form, MatMut, Precision};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::amx;
 use crate::cpu::{
@@ -48,7 +48,7 @@ pub trait GemmReal: Real {
     fn set() -> &'static Set<Self>;
 
     /// How an operand of k × n that many products of m rows use is packed.
-    fn form(_m: usize, _k: usize, _n: usize) -> Form {
+    fn form(_precision: Precision, _m: usize, _k: usize, _n: usize) -> Form {
         Form::Panels
     }
 
@@ -58,7 +58,7 @@ pub trait GemmReal: Real {
     }
 
     /// Whether one product of m × k and k × n, both packed for it alone, goes through tiles.
-    fn tiled(_m: usize, _k: usize, _n: usize) -> bool {
+    fn tiled(_precision: Precision, _m: usize, _k: usize, _n: usize) -> bool {
         false
     }
 
@@ -422,17 +422,22 @@ impl GemmReal for f32 {
         }
     }
 
-    fn form(m: usize, k: usize, n: usize) -> Form {
+    fn form(precision: Precision, m: usize, k: usize, n: usize) -> Form {
+        #[cfg(target_arch = "x86_64")]
+        if isa() == Isa::Amx && precision == Precision::Half && k.min(n) >= TILED {
+            // Half as many bytes as panels, however few rows they are for.
+            return Form::Tiles(precision);
+        }
         #[cfg(target_arch = "x86_64")]
         if isa() == Isa::Amx
             && m.min(k).min(n) >= TILED
             // Depth is filled up to whole tiles.
             && 8 * k >= 7 * k.next_multiple_of(32)
-            && amx::packed_len(k, Columns::all(n)) * size_of::<f32>() <= TILES_BYTES
+            && amx::packed_len(precision, k, Columns::all(n)) * size_of::<f32>() <= TILES_BYTES
         {
-            return Form::Tiles;
+            return Form::Tiles(precision);
         }
-        let _ = (m, k, n);
+        let _ = (precision, m, k, n);
         Form::Panels
     }
 
@@ -447,8 +452,9 @@ impl GemmReal for f32 {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn tiled(m: usize, k: usize, n: usize) -> bool {
-        isa() == Isa::Amx && m.min(n) >= ALONE && k >= ALONE
+    fn tiled(precision: Precision, m: usize, k: usize, n: usize) -> bool {
+        let fit = if precision == Precision::Half { k.min(n) >= 2 * TILED } else { m.min(n).min(k) >= ALONE };
+        fit && isa() == Isa::Amx
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -1,12 +1,10 @@
 //! Products of rows that lie in several places with one second operand, as a recurrent step has them.
 
-use std::sync::atomic::Ordering;
-
 #[cfg(target_arch = "x86_64")]
 use super::PANELS;
 use super::{
-    Columns, Form, GemmReal, Mat, MatMut, ROUGH, ROWS, block, block_of_one, given::block_given, pack_rows, packed_len,
-    packed_rows_len, scratch, with_space,
+    Columns, Form, GemmReal, Mat, MatMut, Precision, ROWS, block, block_of_one, given::block_given, pack_rows,
+    packed_len, packed_rows_len, scratch, with_space,
 };
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::amx;
@@ -56,9 +54,9 @@ pub unsafe fn gemm_rows<T: GemmReal>(
     if let Second::Packed(form, b) = b {
         len = packed_len::<T>(form, k, columns);
         assert!(b.len() >= len, "a packed operand of other extents");
-        if form == Form::Tiles {
+        if let Form::Tiles(precision) = form {
             // SAFETY: the caller's.
-            return unsafe { in_tiles((k, ROUGH.load(Ordering::Relaxed)), columns, rows, b, accumulate) };
+            return unsafe { in_tiles((k, precision), columns, rows, b, accumulate) };
         }
         if let [Rows { m: 1, a, c }] = rows {
             // One row is a packed one.
@@ -106,12 +104,12 @@ pub unsafe fn gemm_rows<T: GemmReal>(
     });
 }
 
-/// [`gemm_rows`] of b in tiles; with factors of 16 bits if `rough`.
+/// [`gemm_rows`] of b in tiles.
 ///
 /// # Safety
 /// As there; the processor has AMX.
 pub(super) unsafe fn in_tiles<T: GemmReal>(
-    (k, rough): (usize, bool),
+    (k, precision): (usize, Precision),
     columns: Columns,
     rows: &[Rows<T>],
     b: &[T],
@@ -119,17 +117,17 @@ pub(super) unsafe fn in_tiles<T: GemmReal>(
 ) {
     #[cfg(target_arch = "x86_64")]
     with_space(&ROWS, |space| {
-        let b = bytemuck::cast_slice::<T, f32>(b);
+        let (b, precision) = (bytemuck::cast_slice::<T, f32>(b), precision.allowed());
         // SAFETY: the rows of f32, which T is.
         let f32_rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<Rows<f32>>(), rows.len()) };
-        let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(r.m, k)).sum());
+        let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(precision, r.m, k)).sum());
         // SAFETY: the caller's; the scratch has the room.
         unsafe {
-            let infinite = amx::pack_rows(f32_rows, k, packed.as_mut_ptr());
-            if !amx::finite(b.as_ptr(), k, columns) {
+            let infinite = amx::pack_rows(precision, f32_rows, k, packed.as_mut_ptr());
+            if !amx::finite(precision, b.as_ptr(), k, columns) {
                 return by_vectors(k, columns, f32_rows, b, accumulate);
             }
-            let block = || amx::block((k, rough), columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
+            let block = || amx::block((k, precision), columns, f32_rows, packed.as_ptr(), b.as_ptr(), accumulate);
             if !infinite {
                 return block();
             }
@@ -138,7 +136,7 @@ pub(super) unsafe fn in_tiles<T: GemmReal>(
             by_vectors(k, columns, &without.put_back(columns), b, accumulate);
         }
     });
-    let _ = (k, rough, columns, rows, b, accumulate);
+    let _ = (k, precision, columns, rows, b, accumulate);
 }
 
 /// Rows of which some number has no parts: sums of parts of an infinity would be NaN. A row of a product in tiles has nothing but its own

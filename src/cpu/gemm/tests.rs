@@ -63,15 +63,15 @@ fn packed_operands() {
     ] {
         let columns = Columns { width, count, apart };
         let (m, all) = (spans.iter().sum::<usize>(), apart * (count - 1) + width);
-        let form = f32::form(m, k, width * count);
-        assert_eq!(form == Form::Tiles, isa() == Isa::Amx && m >= TILED);
+        let form = f32::form(Precision::Full, m, k, width * count);
+        assert_eq!(form == Form::Tiles(Precision::Full), isa() == Isa::Amx && m >= TILED);
         let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * all, &mut rng));
         let transposed: Vec<f32> = (0..all * k).map(|i| b[i % k * all + i / k]).collect();
         let before = random::<f32>(m * all, &mut rng);
         for (b_mat, add) in [(Mat::new(&b, k, all, all, 1), false), (Mat::new(&transposed, k, 1, all, k), true)] {
             let mut packed = vec![0.0; packed_len::<f32>(form, k, columns)];
             // SAFETY: b has the columns.
-            unsafe { pack(form, b_mat, k, columns, &mut packed) };
+            unsafe { pack(form, Source::Real(b_mat), k, columns, &mut packed) };
             let mut got = before.clone();
             let c = got.as_mut_ptr();
             let begin = |i: usize| spans[..i].iter().sum::<usize>();
@@ -105,13 +105,15 @@ fn rough_tiles() {
     let mut worst = 0f64;
     for (m, n, k) in [(16, 32, 32), (40, 70, 100), (33, 200, 224)] {
         let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
-        let mut packed = vec![0.0; packed_len::<f32>(Form::Tiles, k, Columns::all(n))];
+        let mut packed = vec![0.0; packed_len::<f32>(Form::Tiles(Precision::Full), k, Columns::all(n))];
         // SAFETY: b is k × n.
-        unsafe { pack(Form::Tiles, Mat::new(&b, k, n, n, 1), k, Columns::all(n), &mut packed) };
+        unsafe {
+            pack(Form::Tiles(Precision::Full), Source::Real(Mat::new(&b, k, n, n, 1)), k, Columns::all(n), &mut packed)
+        };
         let mut got = vec![0f32; m * n];
         let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
         // SAFETY: m rows of each.
-        unsafe { in_tiles((k, true), Columns::all(n), &rows, &packed, false) };
+        unsafe { in_tiles((k, Precision::Rough), Columns::all(n), &rows, &packed, false) };
         for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
             let terms = (0..k).map(|p| a[i * k + p] as f64 * b[p * n + j] as f64);
             let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
@@ -123,6 +125,53 @@ fn rough_tiles() {
     }
     // Not the exact ones.
     assert!(worst > 2f64.powi(-22), "{worst}");
+}
+
+/// In one part a product is that of the factors rounded to bf16, by [`f32_and_f64`]'s bound, and infinities and NaN are what they are
+/// elsewhere; weights that are stored as bf16 give the same tiles.
+#[test]
+fn half_tiles() {
+    if isa() != Isa::Amx {
+        return skipped("no AMX");
+    }
+    let mut rng = Philox::seed(12);
+    let form = Form::Tiles(Precision::Half);
+    for (m, n, k) in [(1, 32, 32), (16, 40, 20), (40, 70, 100), (33, 600, 800)] {
+        let (mut a, mut b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+        // A tie, which goes to the even one, and what is not finite.
+        a[1] = 1.0 + 2f32.powi(-8);
+        if m > 1 {
+            a[k] = f32::INFINITY;
+            b[n - 1] = f32::NAN;
+        }
+        for across in [false, true] {
+            // b as it lies, or as the transpose of what lies.
+            let lies: Vec<f32> = if across { (0..n * k).map(|i| b[i % k * n + i / k]).collect() } else { b.clone() };
+            let stored: Vec<bf16> = lies.iter().map(|&x| bf16::from_f32(x)).collect();
+            let (rs, cs) = if across { (1, k) } else { (n, 1) };
+            let sources = [Source::Real(Mat::new(&lies, k, rs, n, cs)), Source::Half(Mat::new(&stored, k, rs, n, cs))];
+            let packed = sources.map(|source| {
+                let mut packed = vec![0f32; packed_len::<f32>(form, k, Columns::all(n))];
+                // SAFETY: b is k × n.
+                unsafe { pack(form, source, k, Columns::all(n), &mut packed) };
+                packed
+            });
+            let [real, half] = packed.each_ref().map(|packed| packed.iter().map(|x| x.to_bits()));
+            assert!(real.eq(half), "{m}×{n}×{k}");
+            let mut got = random::<f32>(m * n, &mut rng);
+            let before = got.clone();
+            let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
+            // SAFETY: m rows of each.
+            unsafe { gemm_rows(k, Columns::all(n), &rows, Second::Packed(form, &packed[0]), true, false) };
+            for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let rounded = |x: f32| bf16::from_f32(x).to_f64();
+                let sum: f64 = (0..k).map(|p| rounded(a[i * k + p]) * rounded(b[p * n + j])).sum();
+                let (got, want) = (got[i * n + j] as f64, sum + before[i * n + j] as f64);
+                let near = (got - want).abs() <= 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
+                assert!(near || got == want || got.is_nan() && want.is_nan(), "{m}×{n}×{k} at {i},{j}: {got}, {want}");
+            }
+        }
+    }
 }
 
 /// Products that share an operand have the bits of each alone, also where one is too narrow, or all are too wide, to be packed together.
@@ -144,10 +193,10 @@ fn several_products_of_one_operand() {
             c: MatMut::new(c, m, widths[i], widths[i]),
             beta,
         };
-        products((m, k), a, &[output(0, first, 0.0), output(1, second, 1.0)]);
+        products(Precision::Full, (m, k), a, &[output(0, first, 0.0), output(1, second, 1.0)]);
         for (i, c) in alone.iter_mut().enumerate() {
             let o = output(i, c, i as f32);
-            product((m, o.n, k), a, o.b, o.c, 1.0, o.beta);
+            product(Precision::Full, (m, o.n, k), a, o.b, o.c, (1.0, o.beta));
         }
         assert!(together == alone, "{widths:?}");
     }
@@ -159,22 +208,22 @@ fn infinities_and_nan() {
     let mut rng = Philox::seed(7);
     // Tiles, where there are such.
     let (m, n, k) = (40, 70, 60);
-    assert_eq!(f32::form(m, k, n) == Form::Tiles, isa() == Isa::Amx);
+    assert_eq!(f32::form(Precision::Full, m, k, n) == Form::Tiles(Precision::Full), isa() == Isa::Amx);
     for (in_a, x) in
         [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 3.4e38].into_iter().flat_map(|x| [(true, x), (false, x)])
     {
         let (mut a, mut b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
         (if in_a { &mut a } else { &mut b })[17] = x;
-        let form = f32::form(m, k, n);
+        let form = f32::form(Precision::Full, m, k, n);
         let mut packed = vec![0.0; packed_len::<f32>(form, k, Columns::all(n))];
         // SAFETY: b is k × n.
-        unsafe { pack(form, Mat::new(&b, k, n, n, 1), k, Columns::all(n), &mut packed) };
+        unsafe { pack(form, Source::Real(Mat::new(&b, k, n, n, 1)), k, Columns::all(n), &mut packed) };
         let (mut got, mut other) = (vec![0f32; m * n], vec![0f32; m * n]);
         let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
         // SAFETY: m rows of each.
         unsafe { gemm_rows(k, Columns::all(n), &rows, Second::Packed(form, &packed), false, false) };
         let (a, b) = (Mat::new(&a, m, k, k, 1), Mat::new(&b, k, n, n, 1));
-        product((m, n, k), a, b, MatMut::new(&mut other, m, n, n), 1.0, 0.0);
+        product(Precision::Full, (m, n, k), a, b, MatMut::new(&mut other, m, n, n), (1.0, 0.0));
         for i in 0..m {
             for j in 0..n {
                 // SAFETY: inside both.
@@ -199,7 +248,7 @@ fn infinities_in_sums_over_rows() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut c = vec![0f32; m * n];
         let (a, b, to) = (Mat::new(a, m, 1, k, m), Mat::new(b, k, n, n, 1), MatMut::new(&mut c, m, n, n));
-        pool.install(|| product((m, n, k), a, b, to, 1.0, 0.0));
+        pool.install(|| product(Precision::Full, (m, n, k), a, b, to, (1.0, 0.0)));
         c
     };
     let finite = run(&a, &b, 1);
@@ -240,10 +289,10 @@ fn rows_keep_their_bits_beside_infinities() {
     let (k, columns, ld) = (70, Columns { width: 40, count: 3, apart: 50 }, 160);
     let (spans, m) = ([(0, 3), (3, 20), (23, 1), (24, 33)], 57);
     let b = random::<f32>(k * 160, &mut rng);
-    let form = f32::form(m, k, columns.width * columns.count);
+    let form = f32::form(Precision::Full, m, k, columns.width * columns.count);
     let mut packed = vec![0.0; packed_len::<f32>(form, k, columns)];
     // SAFETY: b is k rows of the columns.
-    unsafe { pack(form, Mat::new(&b, k, 160, 160, 1), k, columns, &mut packed) };
+    unsafe { pack(form, Source::Real(Mat::new(&b, k, 160, 160, 1)), k, columns, &mut packed) };
     let (a, c) = (random::<f32>(m * k, &mut rng), random::<f32>(m * ld, &mut rng));
     let run = |a: &[f32], spans: &[(usize, usize)], add: bool| {
         let mut got = c.clone();
@@ -319,7 +368,7 @@ fn given_is_panels<T: GemmReal + PartialEq>() {
         {
             let mut packed = vec![T::ZERO; packed_len::<T>(Form::Panels, k, columns)];
             // SAFETY: b has the columns.
-            unsafe { pack(Form::Panels, b, k, columns, &mut packed) };
+            unsafe { pack(Form::Panels, Source::Real(b), k, columns, &mut packed) };
             let product = |second, backwards| {
                 let mut c = before.clone();
                 let to = c.as_mut_ptr();

@@ -14,11 +14,14 @@ use std::ops::Range;
 
 pub use self::gradients::{Gradients, Kept, input_gradient, parameter_gradients};
 use super::{
-    gemm::{Columns, Form, GemmReal, Mat, Rows, Second, gemm_rows, pack, packed_len},
+    gemm::{Columns, Form, GemmReal, Mat, Precision, Rows, Second, Source, gemm_rows, pack, packed_len},
     simd::vectorize,
     split::Shared,
 };
-use crate::cell::{Cell, Nonlinearity};
+use crate::{
+    cell::{Cell, Nonlinearity},
+    dtype::bf16,
+};
 
 /// Which sequences are there at each step.
 #[derive(Debug, Default)]
@@ -119,17 +122,41 @@ fn each(n: usize, mut row: impl FnMut(usize)) {
     );
 }
 
+/// A weight in the type that is computed in, or as bf16: see [`Extents::all_half`].
+#[derive(Clone, Copy)]
+pub enum Stored<'a, T> {
+    Real(&'a [T]),
+    Half(&'a [bf16]),
+}
+
+impl<T> Stored<'_, T> {
+    fn len(&self) -> usize {
+        match self {
+            Stored::Real(w) => w.len(),
+            Stored::Half(w) => w.len(),
+        }
+    }
+
+    /// As [`Mat::new`], of what begins with the `first` number.
+    fn mat(&self, first: usize, rows: usize, rs: usize, cols: usize, cs: usize) -> Source<T> {
+        match self {
+            Stored::Real(w) => Source::Real(Mat::new(&w[first..], rows, rs, cols, cs)),
+            Stored::Half(w) => Source::Half(Mat::new(&w[first..], rows, rs, cols, cs)),
+        }
+    }
+}
+
 /// The parameters of one layer and direction.
 #[derive(Clone, Copy)]
 pub struct Weights<'a, T> {
     /// `(G·H, I)`
-    pub ih: &'a [T],
+    pub ih: Stored<'a, T>,
     /// `(G·H, R)`
-    pub hh: &'a [T],
+    pub hh: Stored<'a, T>,
     /// `(G·H)` each.
     pub bias: Option<(&'a [T], &'a [T])>,
     /// `(R, H)`
-    pub hr: Option<&'a [T]>,
+    pub hr: Option<Stored<'a, T>>,
     /// `(3·H)`
     pub peephole: Option<&'a [T]>,
 }
@@ -154,6 +181,8 @@ pub struct Extents {
     pub parts: usize,
     /// The weights are packed for more calls than one.
     pub kept: bool,
+    /// Of the products.
+    pub precision: Precision,
 }
 
 /// Bytes of weights that stay in the second cache between calls.
@@ -208,7 +237,7 @@ impl Extents {
     fn form<T: GemmReal>(&self, k: usize, n: usize, times: usize) -> Option<Form> {
         // Out of a nearer cache packed ones come faster.
         let few = if self.kept && k * n * size_of::<T>() <= NEAR { 0 } else { T::few(self.batch, k, n) };
-        match T::form(self.batch, k, n) {
+        match T::form(self.precision, self.batch, k, n) {
             Form::Panels if times <= few => None,
             form => Some(form),
         }
@@ -241,20 +270,28 @@ impl Extents {
         [of(r, direct, self.seq), of(r, others, self.seq), of(self.input, all, times), projection(self.hidden, r)]
     }
 
+    /// Whether every product with a weight has it packed in tiles of bf16, so that bf16 need not be widened.
+    pub fn all_half<T: GemmReal>(&self) -> bool {
+        let (r, g) = (self.output, self.gates());
+        let fit = |k, n| matches!(T::form(self.precision, self.batch, k, n), Form::Tiles(Precision::Half));
+        // The smallest that [`operands`](Self::operands) has, and the gradient of x's.
+        fit(r, self.hidden) && fit(self.hidden, r) && fit(self.input, g) && fit(g, self.input)
+    }
+
     /// The weights of [`operands`](Self::operands) where they lie; what there is not lies anywhere.
-    fn given<T: GemmReal>(&self, weights: &Weights<'_, T>, backward: bool, part: usize) -> [Mat<T>; 4] {
+    fn given<T: GemmReal>(&self, weights: &Weights<'_, T>, backward: bool, part: usize) -> [Source<T>; 4] {
         let (r, h, i, direct, g) = (self.output, self.hidden, self.input, self.direct(), self.gates());
         assert!(weights.hh.len() == g * r && weights.ih.len() == g * i, "weights of other extents");
         let (u, _) = self.units(part);
-        let hr = weights.hr.unwrap_or_default();
+        let hr = weights.hr.unwrap_or(Stored::Real(&[]));
         if backward {
-            let from = |first: usize| Mat::new(&weights.hh[(first * r + u).min(g * r)..], 0, r, 0, 1);
-            return [from(0), from(direct), from(g), Mat::new(hr, 0, h, 0, 1)];
+            let from = |first: usize| weights.hh.mat((first * r + u).min(g * r), 0, r, 0, 1);
+            return [from(0), from(direct), from(g), hr.mat(0, 0, h, 0, 1)];
         }
         // Columns of W are rows of what is multiplied.
-        let from = |w: &[T], first: usize, k: usize| Mat::new(&w[first * k..], 0, 1, 0, k);
+        let from = |w: &Stored<'_, T>, first: usize, k: usize| w.mat(first * k, 0, 1, 0, k);
         let other = if g > direct { direct + u } else { 0 };
-        [from(weights.hh, u, r), from(weights.hh, other, r), from(weights.ih, u, i), Mat::new(hr, 0, 1, 0, h)]
+        [from(&weights.hh, u, r), from(&weights.hh, other, r), from(&weights.ih, u, i), hr.mat(0, 0, 1, 0, h)]
     }
 
     /// The weights of a part: those that [`pack_weights`] has packed, and the others where they lie.
@@ -271,7 +308,13 @@ impl Extents {
         std::array::from_fn(|k| {
             let (front, behind) = rest.split_at(operands[k].len);
             rest = behind;
-            (operands[k], operands[k].form.map_or(Second::Given(given[k]), |form| Second::Packed(form, front)))
+            let second = match (operands[k].form, given[k]) {
+                (Some(form), _) => Second::Packed(form, front),
+                (None, Source::Real(given)) => Second::Given(given),
+                // What there is not.
+                (None, Source::Half(_)) => Second::Packed(Form::Panels, front),
+            };
+            (operands[k], second)
         })
     }
 
