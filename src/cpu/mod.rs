@@ -5,6 +5,7 @@ mod amx;
 mod arg_max;
 mod buffer;
 mod clip;
+mod double;
 pub mod elementwise;
 pub mod gemm;
 mod index;

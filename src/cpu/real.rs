@@ -2,7 +2,7 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-use super::{simd::vectorize, split};
+use super::{double, simd::vectorize, split};
 use crate::dtype::{Float, bf16, f16};
 
 /// A stored floating-point type and the type it is computed in.
@@ -167,7 +167,7 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn exp(self) -> f64 {
-        f64::exp(self)
+        double::exp(self)
     }
     #[inline(always)]
     fn ln(self) -> f64 {
@@ -183,12 +183,11 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn tanh(self) -> f64 {
-        f64::tanh(self)
+        double::tanh(self)
     }
     #[inline(always)]
     fn sigmoid(self) -> f64 {
-        // e⁻ˣ overflows to ∞ for large negative x, and 1/(1+∞) is the right 0.
-        1.0 / (1.0 + f64::exp(-self))
+        double::sigmoid(self)
     }
     #[inline(always)]
     fn powf(self, p: f64) -> f64 {
