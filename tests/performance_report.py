@@ -192,6 +192,24 @@ class Report(unittest.TestCase):
         self.assertEqual(self.line(page, "| LSTM inference | 1"), "| LSTM inference | 1 | 1.00 | 1.25 | 0.50 | 2.00 | 2.00 |")
         self.assertNotIn("| GRU inference", page)
 
+    def test_networks_in_bf16(self):
+        data = invented_cpu()
+        before = len(data["cases"])
+        half = {"cell": "GRU", "t": 10, "b": 2, "i": 64, "h": 64, "layers": 1, "bi": False, "mode": "train", "dtype": "bf16"}
+        data["cases"] += [
+            {**half, "threads": 1, "gatefold_seconds": [0.002], "torch_seconds": [0.003]},
+            {**half, "threads": 2, "gatefold_seconds": [0.001], "torch_seconds": [0.004]},
+        ]
+        self.write(data, "cpu-2001-02-03.json")
+        page = self.page()
+        self.assertIn("| GRU training | 10, 2, 64, 64, 1, 1 | 2 | 3 | 1.50 | 1 | 4 | 4.00 |", page)
+        self.assertIn("| GRU training | 2 | 4.00 | 4.00 | 4.00 |", page)
+        # They are in no table of f32.
+        data["cases"] = data["cases"][:before]
+        self.write(data, "cpu-2001-02-03.json")
+        without = self.page()
+        self.assertEqual(page.replace(page[page.index("\n### In bf16"):page.index("\n### Training at H")], ""), without)
+
     def test_candle_and_burn_of_an_earlier_file(self):
         self.write({**invented_cpu(), "date": "2001-02-02", "commit": "0123456"}, "cpu-2001-02-02.json")
         self.write(invented_cpu(peers=("torch", "onnxruntime")), "cpu-2001-02-03.json")

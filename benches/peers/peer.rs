@@ -5,7 +5,7 @@
 //! `{"seconds":[…]}`. A training step is forward, sum of the output, backward with the gradient of every parameter, and
 //! clearing the gradients; inference is the forward pass without recording.
 //!
-//! `"carried":true` in a case of inference gives the call a state to begin with.
+//! `"carried":true` in a case of inference gives the call a state to begin with. `"dtype":"bf16"` makes the network of that.
 //!
 //! `"check":true` in a case, with `"x"` (T·B·I numbers, time-major), `"weights"` (for each layer and direction the four parameters of PyTorch,
 //! flat) and for a carried case `"state"`, is answered by `{"y":[…],"gradients":[[…],…]}`, the latter of `y.sum()` like `weights`, in training.
@@ -71,10 +71,11 @@ fn build(request: &serde_json::Value) -> Result<(Net, Tensor, Option<Tensor>)> {
     let (i, h, layers) = (size("i"), size("h"), size("layers"));
     let bi = request["bi"].as_bool().unwrap_or(false);
     let device = Device::Cpu;
+    let dtype = if request["dtype"].as_str() == Some("bf16") { DType::BF16 } else { DType::F32 };
     let mut rng = Philox::seed(1);
     macro_rules! net {
         ($kind:ident) => {
-            Net::$kind($kind::new(i, h).num_layers(layers).bidirectional(bi).init(&device, &mut rng)?)
+            Net::$kind($kind::new(i, h).num_layers(layers).bidirectional(bi).dtype(dtype).init(&device, &mut rng)?)
         };
     }
     let net = match request["cell"].as_str() {
@@ -82,17 +83,17 @@ fn build(request: &serde_json::Value) -> Result<(Net, Tensor, Option<Tensor>)> {
         Some("RNN") => net!(Rnn),
         _ => net!(Lstm),
     };
-    let x = Tensor::normal([size("t"), size("b"), i], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+    let x = Tensor::normal([size("t"), size("b"), i], 0.0, 1.0, dtype, &device, &mut rng)?;
     let rows = layers * if bi { 2 } else { 1 };
     let state = request["carried"].as_bool().unwrap_or(false);
-    let state = state.then(|| Tensor::uniform([rows, size("b"), h], -0.5, 0.5, DType::F32, &device, &mut rng));
+    let state = state.then(|| Tensor::uniform([rows, size("b"), h], -0.5, 0.5, dtype, &device, &mut rng));
     Ok((net, x, state.transpose()?))
 }
 
-/// A list of a request as a tensor; what is no number is left out, and so the length is wrong.
-fn given(list: &serde_json::Value, dims: &[usize]) -> Result<Tensor> {
+/// A list of a request as a tensor like another; what is no number is left out, and so the length is wrong.
+fn given(list: &serde_json::Value, like: &Tensor) -> Result<Tensor> {
     let numbers = list.as_array().into_iter().flatten().filter_map(|v| v.as_f64().map(|v| v as f32));
-    Tensor::from_slice(&numbers.collect::<Vec<f32>>(), dims, &Device::Cpu)
+    Tensor::from_slice(&numbers.collect::<Vec<f32>>(), like.dims(), &Device::Cpu)?.to_dtype(like.dtype())
 }
 
 /// What the network makes of the request's own input, state and weights.
@@ -104,10 +105,11 @@ fn check(
 ) -> Result<serde_json::Value> {
     let parameters = net.module().parameters();
     for (k, parameter) in parameters.iter().enumerate() {
-        parameter.set_value(given(&request["weights"][k / 4][k % 4], parameter.value().dims())?)?;
+        parameter.set_value(given(&request["weights"][k / 4][k % 4], &parameter.value())?)?;
     }
-    let x = given(&request["x"], x.dims())?;
-    let state = state.map(|state| given(&request["state"], state.dims())).transpose()?;
+    let x = given(&request["x"], x)?;
+    let state = state.map(|state| given(&request["state"], state)).transpose()?;
+    let numbers = |t: &Tensor| t.to_dtype(DType::F32)?.to_vec::<f32>();
     let tape = if training { Tape::new() } else { Tape::no_grad() };
     let y = net.call(&tape, &x, state.as_ref())?;
     let mut gradients = Vec::new();
@@ -115,11 +117,11 @@ fn check(
         y.sum()?.backward()?;
         for of in parameters.chunks(4) {
             let zeros = |p: &Parameter| Tensor::zeros(p.shape(), DType::F32, &Device::Cpu);
-            let of = of.iter().map(|p| p.grad().map_or_else(|| zeros(p), Ok)?.to_vec::<f32>());
+            let of = of.iter().map(|p| numbers(&p.grad().map_or_else(|| zeros(p), Ok)?));
             gradients.push(of.collect::<Result<Vec<_>>>()?);
         }
     }
-    Ok(serde_json::json!({ "y": y.tensor().to_vec::<f32>()?, "gradients": gradients }))
+    Ok(serde_json::json!({ "y": numbers(y.tensor())?, "gradients": gradients }))
 }
 
 /// What f32 multiply-adds reach when nothing is loaded or stored.

@@ -1,7 +1,7 @@
 """Times the same work in gatefold, PyTorch, ONNX Runtime, candle and burn, in turn, and prints the ratios of the medians.
 
-    benches/peers/run.py PEER [--rust-peers PROGRAM] [--peers torch,onnxruntime,candle,burn] [--cells LSTM,GRU,RNN] [--modes train,infer,steps]
-        [--threads 1,2] [--sizes 0,1,…] [--rounds 5] [--slow-rounds 1] [--memory-size 7] [--out FILE.json]
+    benches/peers/run.py PEER [--rust-peers PROGRAM] [--peers torch,onnxruntime,candle,burn] [--cells LSTM,GRU,RNN]
+        [--modes train,infer,steps,train-bf16,infer-bf16] [--threads 1,2] [--sizes 0,1,…] [--rounds 5] [--slow-rounds 1] [--memory-size 7] [--out FILE.json]
 
 PEER is the compiled `peer` example, PROGRAM that of benches/peers/rust. In every round each side runs each case once (several calls), so that a
 change in what else the machine does meets all of them, and on the same cores, where the system can hold processes there: those of a rented
@@ -9,7 +9,7 @@ machine may differ in speed by half. Rounds take the numbers of threads and the 
 first; each side begins a twentieth of a second after the one before, whose threads may wait busily for more work until then. Behind a training step
 of ours the processor's peak is measured on the same cores: both move with what else the machine does. candle and burn take part in the first
 --slow-rounds rounds only. "steps" are inference in calls of one or a few steps with a state to begin with, beside PyTorch and ONNX Runtime: what a
-model does that writes its own input. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed, what
+model does that writes its own input. Networks in bf16 are compared with PyTorch's alone. A ratio above 1 means that gatefold is faster. ONNX Runtime only infers. Before anything is timed, what
 gatefold and the others compute is compared with PyTorch.
 """
 
@@ -58,12 +58,16 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 SETTLE = 0.05
 # The largest difference of an output, which is at most 1, and of a gradient beside the largest of its tensor.
 TOLERANCE = 1e-4
+# The same in bf16: a number has eight bits, and each side rounds in places of its own.
+HALF_TOLERANCE = 0.03
 
 
 def case_of(cell, size, mode, threads):
     t, b, i, h, layers, bi = size
     carried = dict(carried=True) if mode == "steps" else {}
-    return dict(cell=cell, t=t, b=b, i=i, h=h, layers=layers, bi=bi, mode=mode, threads=threads, **carried)
+    mode, _, dtype = mode.partition("-")
+    kind = dict(dtype=dtype) if dtype else {}
+    return dict(cell=cell, t=t, b=b, i=i, h=h, layers=layers, bi=bi, mode=mode, threads=threads, **carried, **kind)
 
 
 def states(case):
@@ -116,7 +120,8 @@ class Torch:
             torch.manual_seed(1)
             cls = getattr(torch.nn, case["cell"])
             module = cls(case["i"], case["h"], case["layers"], bidirectional=case["bi"])
-            self.cache[key] = module, torch.randn(case["t"], case["b"], case["i"])
+            x = torch.randn(case["t"], case["b"], case["i"])
+            self.cache[key] = (module.bfloat16(), x.bfloat16()) if "dtype" in case else (module, x)
         return self.cache[key]
 
     def call(self, case):
@@ -202,7 +207,7 @@ class OnnxRuntime:
         return model.SerializeToString()
 
     def seconds(self, case, repeats):
-        if case["mode"] == "train":
+        if case["mode"] == "train" or "dtype" in case:
             return None
         module, x = self.theirs.module(case)
         feed, directions = {"x": x.numpy()}, 2 if case["bi"] else 1
@@ -284,7 +289,7 @@ class RustPeer:
         return [program.process.pid for program in self.processes.values()]
 
     def seconds(self, case, repeats):
-        return None if case["cell"] in self.missed else self.process(case["threads"]).ask({**case, "repeats": repeats})["seconds"]
+        return None if case["cell"] in self.missed or "dtype" in case else self.process(case["threads"]).ask({**case, "repeats": repeats})["seconds"]
 
     def missing(self, case):
         return self.missed.get(case["cell"])
@@ -303,7 +308,8 @@ def check(name, program, theirs, case):
     answer = program.ask(request)
     if "missing" in answer:
         return answer["missing"]
-    agree(f"{name} {case}", "y", answer["y"], flat(y), 1)
+    tolerance = HALF_TOLERANCE if "dtype" in case else TOLERANCE
+    agree(f"{name} {case}", "y", answer["y"], flat(y), 1, tolerance)
     wanted = []
     if case["mode"] == "train":
         y.sum().backward()
@@ -313,7 +319,7 @@ def check(name, program, theirs, case):
     if len(got) != len(wanted):
         raise SystemExit(f"{name} {case}: {len(got)} gradients, expected {len(wanted)}")
     for k, (a, b) in enumerate(zip(got, wanted)):
-        agree(f"{name} {case}", f"gradient {k}", a, b, max(map(abs, b)))
+        agree(f"{name} {case}", f"gradient {k}", a, b, max(map(abs, b)), tolerance)
 
 
 def check_ours(program, theirs, cells, modes, threads):
@@ -340,13 +346,13 @@ def hold(processes, threads, turn):
     return True
 
 
-def agree(who, what, got, wanted, scale):
+def agree(who, what, got, wanted, scale, tolerance=TOLERANCE):
     got, wanted = numpy.asarray(got), numpy.asarray(wanted)
     if got.shape != wanted.shape:
         raise SystemExit(f"{who}: {what} has shape {got.shape}, PyTorch's {wanted.shape}")
     off = float(numpy.abs(got - wanted).max())
-    if not off <= TOLERANCE * scale:
-        raise SystemExit(f"{who}: {what} is off PyTorch's by {off}, allowed are {TOLERANCE * scale}")
+    if not off <= tolerance * scale:
+        raise SystemExit(f"{who}: {what} is off PyTorch's by {off}, allowed are {tolerance * scale}")
 
 
 def resident(name):
@@ -385,7 +391,7 @@ def memory(peer, size, threads):
 
 
 def titled(cell, mode, threads):
-    return f"{cell:4} {mode:5} {threads} thread{'s'[:threads - 1]:1}"
+    return f"{cell:4} {mode:10} {threads} thread{'s'[:threads - 1]:1}"
 
 
 def cpu():
@@ -403,7 +409,7 @@ def main():
     parser.add_argument("--rust-peers", help="the program of benches/peers/rust, for candle and burn")
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--cells", default="LSTM,GRU,RNN")
-    parser.add_argument("--modes", default="train,infer,steps")
+    parser.add_argument("--modes", default="train,infer,steps,train-bf16,infer-bf16")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--sizes", default=",".join(map(str, range(len(SIZES)))), help="which of the sizes, counted from 0")
     parser.add_argument("--rounds", type=int, default=5)
@@ -446,7 +452,7 @@ def main():
                         held = hold([os.getpid(), ours.process.pid, *slow], threads, k)
                         sides = {"gatefold": ours, **others}
                         for name in list(sides)[::backwards]:
-                            if k < (args.rounds if name not in SLOW else 0 if mode == "steps" else args.slow_rounds):
+                            if k < (args.rounds if name not in SLOW else args.slow_rounds if mode in ("train", "infer") else 0):
                                 time.sleep(SETTLE)
                                 times[threads][name] += sides[name].seconds(cases[threads], 1) or []
                                 if name == "gatefold" and mode == "train":
@@ -458,7 +464,7 @@ def main():
                     for name in names:
                         if name in medians:
                             ratios.setdefault((threads, name), []).append(medians[name] / medians["gatefold"])
-                        elif name not in SLOW or args.slow_rounds and mode != "steps":
+                        elif "dtype" not in case and (name not in SLOW or args.slow_rounds and mode != "steps"):
                             missing[name, cell, mode] = others[name].missing(case)
                     timed = {f"{name}_seconds": all_of for name, all_of in times[threads].items() if all_of}
                     results.append({**case, **timed, **({"peak_gflops": peaks[threads]} if peaks[threads] else {})})
