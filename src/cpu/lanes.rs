@@ -177,6 +177,69 @@ pub fn map(x: &[f32], y: &mut [f32], f: impl Fn(Lanes<4>) -> Lanes<4>) {
     }
 }
 
+/// Numbers whose exponentials are summed before that is added to the others'.
+const BLOCK: usize = 1024;
+/// Vectors at a time.
+const FOUR: usize = 4;
+
+/// Calls `f` with four vectors of x at a time, where they begin, and which of their numbers there are: at the end x may have fewer.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn each_four(x: &[f32], nothing: __m512, mut f: impl FnMut(usize, Lanes<FOUR>, [__mmask16; 4])) {
+    let (wholes, rest) = x.as_chunks::<64>();
+    for (i, x) in wholes.iter().enumerate() {
+        // SAFETY: four vectors.
+        f(i * 64, each!(FOUR, k => unsafe { _mm512_loadu_ps(x[16 * k..].as_ptr()) }), [u16::MAX; 4]);
+    }
+    if !rest.is_empty() {
+        let there: [__mmask16; 4] =
+            std::array::from_fn(|k| ((1u32 << rest.len().saturating_sub(16 * k).min(16)) - 1) as u16);
+        // SAFETY: masked to what there is.
+        let last =
+            each!(FOUR, k => unsafe { _mm512_mask_loadu_ps(nothing, there[k], rest.as_ptr().wrapping_add(16 * k)) });
+        f(wholes.len() * 64, last, there);
+    }
+}
+
+/// softmax of a row, or its logarithm. The lanes stay in registers, which those of an array in a loop over it do not.
+#[target_feature(enable = "avx512f,avx512dq")]
+pub fn softmax(log: bool, x: &[f32], y: &mut [f32]) {
+    let least = _mm512_set1_ps(f32::NEG_INFINITY);
+    let mut most = [least; 4];
+    // A NaN is left out here; its exponential is NaN, and so is the sum.
+    each_four(x, least, |_, x, _| most = each!(FOUR, k => _mm512_max_ps(x[k], most[k])));
+    let most = _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+    let most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    let mut sum = 0.0;
+    for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)) {
+        let mut sums = [_mm512_setzero_ps(); 4];
+        each_four(x, least, |at, x, there| {
+            let e = exp(each!(FOUR, k => _mm512_sub_ps(x[k], most)));
+            sums = each!(FOUR, k => _mm512_mask_add_ps(sums[k], there[k], sums[k], e[k]));
+            if !log {
+                // SAFETY: y is as long as x.
+                (0..4).for_each(|k| unsafe {
+                    _mm512_mask_storeu_ps(y.as_mut_ptr().wrapping_add(at + 16 * k), there[k], e[k])
+                });
+            }
+        });
+        sum += _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+    }
+    if log {
+        let shift = _mm512_set1_ps(sum.ln());
+        each_four(x, least, |at, x, there| {
+            let of = each!(FOUR, k => _mm512_sub_ps(_mm512_sub_ps(x[k], most), shift));
+            // SAFETY: as above.
+            (0..4).for_each(|k| unsafe {
+                _mm512_mask_storeu_ps(y.as_mut_ptr().wrapping_add(at + 16 * k), there[k], of[k])
+            });
+        });
+    } else {
+        let scale = 1.0 / sum;
+        y.iter_mut().for_each(|y| *y *= scale);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,10 +5,17 @@ use std::ops::Range;
 use super::{
     Buffer, Dims,
     real::{Real, Store},
-    reduce::{greater, lanes},
+    reduce::{self, greater},
     simd::vectorize,
     split::{self, PARALLEL, PIECE, Shared},
 };
+#[cfg(target_arch = "x86_64")]
+use super::{
+    lanes,
+    simd::{Isa, isa},
+};
+#[cfg(target_arch = "x86_64")]
+use crate::dtype::DType;
 use crate::{
     dtype::{Element, with_dtype},
     error::Result,
@@ -17,6 +24,9 @@ use crate::{
 /// Elements, or rows of columns, whose sum is formed before it is added to that of the row.
 const BLOCK: usize = 1024;
 const BLOCK_ROWS: usize = 64;
+/// Numbers of a row from which on four vectors at a time pay.
+#[cfg(target_arch = "x86_64")]
+const WIDE: usize = 32;
 /// Columns that are normalised at once.
 const TILE: usize = 128;
 
@@ -36,6 +46,15 @@ pub fn softmax(log: bool, (_, n, inner): Dims, x: &Buffer, y: &mut Buffer) -> Re
         }
         split::rows(y.slice_mut::<T>(), size, size, |first, y| {
             let x = &x[first * size..][..y.len()];
+            #[cfg(target_arch = "x86_64")]
+            if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 && size >= WIDE {
+                let (x, y) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(y));
+                for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
+                    // SAFETY: the processor has it.
+                    unsafe { lanes::softmax(log, x, y) };
+                }
+                return;
+            }
             vectorize(
                 #[inline(always)]
                 move || {
@@ -94,7 +113,7 @@ fn each_tile<T: Send + Sync>(
 
 #[inline(always)]
 fn max_of<T: Store>(x: &[T]) -> T::Real {
-    lanes(
+    reduce::lanes(
         x,
         x,
         T::Real::NEG_INFINITY,
@@ -109,7 +128,7 @@ fn max_of<T: Store>(x: &[T]) -> T::Real {
 fn sum_of<T: Store>(a: &[T], b: &[T], get: impl Fn(T, T) -> T::Real + Copy) -> T::Real {
     let mut sum = T::Real::ZERO;
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
-        sum += lanes(
+        sum += reduce::lanes(
             a,
             b,
             T::Real::ZERO,
@@ -372,11 +391,13 @@ mod tests {
     #[test]
     fn infinities() {
         let (no, yes) = (f64::NEG_INFINITY, f64::INFINITY);
-        for (log, inner) in [(false, 1), (true, 1), (false, 3), (true, 3)] {
+        for (log, inner, n) in [(false, 1, 3), (true, 1, 3), (false, 1, 70), (true, 1, 70), (false, 3, 3), (true, 3, 3)]
+        {
+            // Rows that vectors take are filled up with what adds nothing.
             let run = |row: [f64; 3]| {
-                let row: Vec<_> = row.iter().flat_map(|&v| vec![v; inner]).collect();
+                let row: Vec<_> = row.into_iter().chain(vec![no; n - 3]).flat_map(|v| vec![v; inner]).collect();
                 let mut y = stale(DType::F32, row.len());
-                softmax(log, (1, 3, inner), &buffer(DType::F32, &row), &mut y).unwrap();
+                softmax(log, (1, n, inner), &buffer(DType::F32, &row), &mut y).unwrap();
                 read(&y).into_iter().step_by(inner).collect::<Vec<_>>()
             };
             assert!(run([no, no, no]).iter().all(|v| v.is_nan()));
