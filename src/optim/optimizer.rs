@@ -231,7 +231,6 @@ impl<A: Algorithm> Optimizer<A> {
             rows = self.rows();
         }
         let (wants, rows) = rows;
-        capture::note_optimizer(self.id);
         Clocks::ready(&mut self.clocks, &wants, &device)?.advance(skip)?;
         self.groups.iter_mut().flat_map(|g| &mut g.members).zip(rows).for_each(|(m, row)| m.clock = row);
         self.run(Some((skip, scale)))
@@ -311,6 +310,9 @@ impl<A: Algorithm> Optimizer<A> {
             _ => None,
         };
         storage::update(all, live.as_ref())?;
+        if !counts.is_empty() {
+            capture::note_optimizer(self.id);
+        }
         counts.into_iter().for_each(|steps| *steps += 1);
         Ok(())
     }
