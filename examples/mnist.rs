@@ -185,7 +185,7 @@ fn test(model: &Classifier, digits: &Digits, settings: &Settings) -> Result<Conf
     for batch in Batches::new(digits.len(), 500)? {
         let (images, labels) = digits.batch(&batch, &settings.device)?;
         let guesses = model.forward(&Tape::no_grad(), images)?.argmax(1)?;
-        confusion.add(&labels.to_vec::<i64>()?, &guesses.to_vec::<i64>()?)?;
+        confusion.add(&guesses.to_vec::<i64>()?, &labels.to_vec::<i64>()?)?;
     }
     Ok(confusion)
 }

@@ -126,7 +126,7 @@ fn run(settings: &Settings) -> Result<()> {
     for batch in Batches::new(test.series.len(), 64)? {
         let (x, lengths, targets) = utterances(&test, &batch, device)?;
         let scores = model.forward(&Tape::no_grad().constant(x), &lengths)?;
-        confusion.add(&targets.to_vec::<i64>()?, &scores.argmax(1)?.to_vec::<i64>()?)?;
+        confusion.add(&scores.argmax(1)?.to_vec::<i64>()?, &targets.to_vec::<i64>()?)?;
     }
     println!("{confusion}\n{}", confusion.report());
     if let Some(path) = &settings.plot {

@@ -1,5 +1,5 @@
 //! What a thread notes while it captures a training step, so that replays go on as the step itself would: the masks that were drawn,
-//! and the optimizers that were stepped.
+//! and the optimizers that were stepped. Where nothing can be captured it notes them too, for the same steps are refused.
 
 use std::{
     cell::RefCell,
@@ -33,6 +33,8 @@ pub(crate) struct Draw {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
+    /// The step runs as written.
+    Plain,
     /// The step runs, in the form in which it will be captured.
     Rehearsal,
     /// The step is captured and does not run.
@@ -75,12 +77,17 @@ fn recorded<R>(mode: Mode, step: impl FnOnce() -> Result<R>) -> Result<(R, Notes
     match result {
         Ok(result) => Ok((result, notes)),
         Err(e) => {
-            if mode != Mode::Rehearsal {
+            if matches!(mode, Mode::Capture { .. }) {
                 notes.undo();
             }
             Err(e)
         }
     }
+}
+
+/// Runs a step as it is written, where nothing can be captured.
+pub(crate) fn plain<R>(step: impl FnOnce() -> Result<R>) -> Result<(R, Notes)> {
+    recorded(Mode::Plain, step)
 }
 
 /// Runs a step in the form in which it can be captured.
@@ -104,7 +111,7 @@ impl Notes {
 
 /// Whether a step is rehearsed or captured on this thread: optimizers then keep on the device what changes from step to step.
 pub(crate) fn live() -> bool {
-    NOTES.with_borrow(Option::is_some)
+    NOTES.with_borrow(|notes| matches!(notes, Some((Mode::Rehearsal | Mode::Capture { .. }, _))))
 }
 
 /// Whether a step is captured on this thread.

@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -59,11 +59,17 @@ fn target(path: &Path) -> io::Result<PathBuf> {
 
 /// The bytes of a regular file; a folder or a device is an `Err`.
 pub(crate) fn read(op: &'static str, path: &Path) -> Result<Vec<u8>> {
-    let fail = |reason: &dyn Display| Error::file(op, path, reason);
-    if !fs::metadata(path).map_err(|e| fail(&e))?.is_file() {
-        return Err(fail(&"not a regular file"));
-    }
-    fs::read(path).map_err(|e| fail(&e))
+    regular(path).and_then(|()| fs::read(path)).map_err(|e| Error::file(op, path, e))
+}
+
+/// A regular file whose bytes come as they are asked for.
+pub(crate) fn open(op: &'static str, path: &Path) -> Result<BufReader<File>> {
+    let file = regular(path).and_then(|()| File::open(path));
+    Ok(BufReader::new(file.map_err(|e| Error::file(op, path, e))?))
+}
+
+fn regular(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) }
 }
 
 /// What the names of files that are being written end in.
@@ -108,17 +114,39 @@ fn place(number: usize, before: &str, reason: impl Display) -> String {
     format!("line {number}, column {}: {reason}", before.chars().count() + 1)
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The lines of a text in UTF-8, with line ends of Unix or Windows, without a byte order mark. Behind the last line end there is
 /// one more, empty line.
 pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = Result<Line<'_>, String>> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    bytes.split(|&byte| byte == b'\n').enumerate().map(|(i, line)| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        match std::str::from_utf8(line) {
-            Ok(text) => Ok(Line { number: i + 1, text }),
-            Err(error) => Err(place(i + 1, &String::from_utf8_lossy(&line[..error.valid_up_to()]), "not UTF-8")),
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    bytes.split(|&byte| byte == b'\n').enumerate().map(|(i, bytes)| line(i + 1, bytes))
+}
+
+/// Hands on the lines of a text that need not fit into memory: as [`lines`], but for the last, empty one.
+pub(crate) fn each_line(
+    mut from: impl BufRead,
+    mut take: impl FnMut(Line<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    for number in 1.. {
+        bytes.clear();
+        if from.read_until(b'\n', &mut bytes).map_err(|e| e.to_string())? == 0 {
+            break;
         }
-    })
+        let start = if number == 1 && bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        take(line(number, bytes[start..].strip_suffix(b"\n").unwrap_or(&bytes[start..]))?)?;
+    }
+    Ok(())
+}
+
+/// A line of what is before its line feed.
+fn line(number: usize, bytes: &[u8]) -> Result<Line<'_>, String> {
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(Line { number, text }),
+        Err(error) => Err(place(number, &String::from_utf8_lossy(&bytes[..error.valid_up_to()]), "not UTF-8")),
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +174,32 @@ mod tests {
         symlink("loop", &looped).unwrap();
         assert!(write("test", &looped, b"whole").is_err());
         assert!(write("test", folder.path(), b"whole").is_err());
+    }
+
+    /// Read as a whole or line by line.
+    #[test]
+    fn lines_of_both_kinds() {
+        for text in ["", "a", "a\n", "\u{feff}a\r\n\nb \u{feff}\r", "\n\n", "\u{feff}"] {
+            let mut all: Vec<_> =
+                lines(text.as_bytes()).map(|line| line.unwrap()).map(|l| (l.number, l.text.to_string())).collect();
+            if text.is_empty() || text.ends_with('\n') {
+                all.pop();
+            }
+            let mut each = Vec::new();
+            // A reader that has a byte at a time.
+            let bytes = BufReader::with_capacity(1, text.as_bytes());
+            each_line(bytes, |line| {
+                each.push((line.number, line.text.to_string()));
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(each, all, "{text:?}");
+        }
+        let wrong = b"a\n\xc3\xa4\xff\n";
+        let want = "line 2, column 2: not UTF-8";
+        assert_eq!(lines(wrong).find_map(Result::err).unwrap(), want);
+        assert_eq!(each_line(&wrong[..], |_| Ok(())).unwrap_err(), want);
+        assert_eq!(each_line(&b"a\nb"[..], |line| Err(line.fault(0, "no"))).unwrap_err(), "line 1, column 1: no");
     }
 
     /// What a process of the same number left when it was killed is passed over.

@@ -158,6 +158,15 @@ impl Storage {
         }
     }
 
+    /// The elements, where the host can read them as they lie.
+    pub fn host<T: Element>(&self) -> Option<&[T]> {
+        match self {
+            Storage::Cpu(b) => Some(b.slice()),
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(_) => None,
+        }
+    }
+
     /// The CPU's buffer, to write.
     #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "there is no other backend"))]
     pub fn cpu_mut(&mut self, op: &'static str) -> Result<&mut cpu::Buffer> {

@@ -302,3 +302,33 @@ fn the_last_and_the_best_are_kept() {
     assert_eq!(names, ["best.safetensors", "checkpoint-10-1.safetensors", "checkpoint-11-0.safetensors", "notes.tmp"]);
     assert_eq!(checkpoints.best().unwrap().unwrap().epoch, 10);
 }
+
+/// What is damaged counts for nothing; what else cannot be read is left as it is.
+#[test]
+fn the_best_is_not_lost_for_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let best = folder.path().join("best.safetensors");
+    let (model, optimizer, rng) = small();
+    let checkpoint = Checkpoint::new(&model, &optimizer, &rng);
+    let save = |metric| Checkpoints::new(folder.path()).unwrap().save_best(&checkpoint, metric, Mode::Max);
+    assert!(save(0.9).unwrap() && !save(0.8).unwrap(), "the metric is found in the file");
+    let whole = fs::read(&best).unwrap();
+    for len in [0, 3, 200, whole.len() - 1] {
+        fs::write(&best, &whole[..len]).unwrap();
+        assert!(save(0.5).unwrap() && !save(0.4).unwrap());
+    }
+    model.save(&best).unwrap();
+    let other = fs::read(&best).unwrap();
+    assert!(
+        matches!(save(0.9), Err(Error::File { path, reason, .. }) if path == best && reason.contains("not a checkpoint"))
+    );
+    assert_eq!(fs::read(&best).unwrap(), other);
+    fs::remove_file(&best).unwrap();
+    // Once it is known the file is not read again, but one that was removed is made anew.
+    let mut checkpoints = Checkpoints::new(folder.path()).unwrap();
+    assert!(checkpoints.save_best(&checkpoint, 0.5, Mode::Max).unwrap());
+    fs::write(&best, &other).unwrap();
+    assert!(!checkpoints.save_best(&checkpoint, 0.4, Mode::Max).unwrap());
+    fs::remove_file(&best).unwrap();
+    assert!(checkpoints.save_best(&checkpoint, 0.4, Mode::Max).unwrap());
+}

@@ -7,6 +7,8 @@ use std::{
     process::{Command, Output},
 };
 
+use gatefold::nn::StateDict;
+
 /// An example as `cargo test` built it, beside this test.
 fn example(name: &str) -> Command {
     let exe = env::current_exe().expect("the path of this test");
@@ -226,7 +228,7 @@ fn tagger_cuts_and_learns_chinese() {
     let path = folder.path().join("text.txt");
     fs::write(
         &path,
-        "小明在图书馆里看书，他喜欢读历史故事。\n老师说明天有考试！ 你什么时候去北京？\n\n妈妈做的饭很好吃",
+        "\u{feff}小明在图书馆里看书，他喜欢读历史故事。\n老师说明天有考试！ 你什么时候去北京？\n\n妈妈做的饭很好吃",
     )
     .unwrap();
     let text = prints(example("tagger").arg("--chinese").arg(&path));
@@ -306,13 +308,31 @@ fn charlm_is_resumed() {
         fs::remove_file(checkpoints.join("checkpoint-4-0.safetensors")).unwrap();
         let resumed = once(&run);
         assert!(resumed.contains("goes on from"), "{resumed}");
+        // From the last epoch's line on, whose mean is that of the whole epoch, but for times.
         let end = |text: &str| {
-            text.split("held out").last().map(|rest| rest.split_once('\n').unwrap().1.to_string()).unwrap()
+            let lines = text
+                .lines()
+                .skip_while(|line| !line.starts_with("epoch 4/4"))
+                .filter(|line| !line.contains("trained in"));
+            lines.map(|line| line.rsplit_once("  ").map_or(line, |(start, _)| start).to_string()).collect::<Vec<_>>()
         };
-        let (whole, resumed) = (end(&whole), end(&resumed));
-        let without_time = |text: &str| text.lines().filter(|line| !line.contains("trained in")).collect::<String>();
-        assert_eq!(without_time(&whole), without_time(&resumed));
+        assert!(end(&whole).len() > 3 && end(&whole)[0].contains("held out"), "{whole}");
+        assert_eq!(end(&whole), end(&resumed));
     }
+    // The same characters with other numbers.
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.chars().rev().collect::<String>()).unwrap();
+    let mut other = example("charlm");
+    other
+        .current_dir(folder.path())
+        .arg("--data")
+        .arg(&path)
+        .args(["--hidden", "32", "--run", "gru", "--prompt", "the"]);
+    let error = complains(&mut other);
+    assert!(error.contains("letters.jsonl: the run's 16 characters are not the text's 16"), "{error}");
+    // A byte order mark is none of them.
+    fs::write(&path, format!("\u{feff}{text}")).unwrap();
+    assert!(once(&["--cell", "gru", "--epochs", "4", "--run", "gru"]).contains("different ones"));
     fs::write(&path, "ab").unwrap();
     assert!(complains(example("charlm").arg("--data").arg(&path)).contains("2 characters, too few"));
     fs::write(&path, "the dog ate the apple. everybody read that book. ".repeat(800)).unwrap();
@@ -372,16 +392,60 @@ fn sentiment_trains_saves_and_predicts() {
     assert!(said(&text).starts_with("  good  "), "{text}");
     assert_eq!(said(&run(&["--load", "m.safetensors", "--predict", "so good"])), said(&text));
     assert!(said(&run(&["--load", "m.safetensors", "--predict", "the worst, so bad"])).starts_with("  bad  "));
+    // Its words are in the file, whatever that is called.
+    fs::rename(here.join("m.safetensors"), here.join("m.v2")).unwrap();
+    assert!(said(&run(&["--load", "m.v2", "--predict", "so good"])).starts_with("  good  "));
+    let mut state = StateDict::load(here.join("m.v2")).unwrap();
+    state.metadata_mut().get_mut("words").unwrap().push_str("\nmore");
+    state.save(here.join("more")).unwrap();
+    state.metadata_mut().clear();
+    state.save(here.join("wordless")).unwrap();
 
     let fails = |arguments: &[&str]| complains(example("sentiment").current_dir(here).args(arguments));
-    assert!(fails(&["--load", "m.safetensors"]).contains("--predict"));
-    assert!(fails(&["--load", "m.safetensors", "--predict", " "]).contains("--predict"));
+    assert!(fails(&["--load", "m.v2"]).contains("--predict"));
+    assert!(fails(&["--load", "m.v2", "--predict", " "]).contains("--predict"));
+    assert!(fails(&["--load", "more", "--predict", "x"]).contains("more: 18 words, want the 17 of its embedding"));
+    assert!(fails(&["--load", "wordless", "--predict", "x"]).contains("wordless: no words in it"));
     assert!(fails(&["--save", "no/folder/m", "--data", "table.tsv"]).contains("--save"));
     assert!(fails(&["--load", "none", "--predict", "x"]).contains("none"));
     assert!(fails(&["--data", "table.tsv", "--vectors", "table.tsv"]).contains("table.tsv: line 1, column"));
     fs::write(here.join("table.tsv"), "label\ttext\nfair\tso so\n").unwrap();
     assert!(fails(&["--data", "table.tsv"]).contains("row 1: label \"fair\", want pos"));
     assert!(fails(&["--data", "."]).contains("train/pos"));
+}
+
+/// The files that `--help` names are those that it reads without being told: the snippets, rated or labelled.
+#[test]
+fn sentiment_takes_its_defaults_as_arguments() {
+    let help = prints(example("sentiment").arg("--help"));
+    for default in ["data/movie-snippets/vader_movie_snippets.tsv", "data/glove/glove.6B.50d.movie4600.txt"] {
+        assert!(help.contains(&format!("[default: {default}]")), "{help}");
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(default).is_file());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rows: String = (0..40).map(|i| format!("{}\tgood film\n", if i % 2 == 0 { "0.3" } else { "-0.1" })).collect();
+    fs::write(folder.path().join("rated.tsv"), format!("mean_sentiment\ttext\n{rows}")).unwrap();
+    let mut rated = example("sentiment");
+    rated.current_dir(folder.path()).args(["--data", "rated.tsv", "--hidden", "2", "--epochs", "1"]);
+    let text = prints(rated.arg("--vectors").arg(data("glove/glove.6B.50d.movie4600.txt")));
+    assert!(text.contains("16 texts to train on, 2 to validate, 2 to test"), "those of 0.3: {text}");
+    assert!(text.contains("4 words, 2 of them with vectors of 50"), "{text}");
+}
+
+/// Whether a file can be written is tried where a link leads to; the link stays.
+#[cfg(unix)]
+#[test]
+fn links_to_what_is_to_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let [link, model] = ["link", "model"].map(|name| folder.path().join(name));
+    std::os::unix::fs::symlink("model", &link).unwrap();
+    let mut command = example("sentiment");
+    command.current_dir(folder.path()).args(["--save", "link", "--data", "nowhere.tsv"]);
+    assert!(complains(&mut command).contains("nowhere.tsv"));
+    assert!(link.is_symlink() && !model.exists());
+    fs::write(&model, "mine").unwrap();
+    assert!(complains(&mut command).contains("nowhere.tsv"));
+    assert!(link.is_symlink() && fs::read_to_string(&model).unwrap() == "mine");
 }
 
 #[test]

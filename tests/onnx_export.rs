@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gatefold::{
     DType, Device, Error, Philox, Result, Tape, Tensor, Var,
-    nn::{Embedding, Gru, Linear, Lstm, Module, Nonlinearity, Rnn},
+    nn::{Embedding, Gru, Linear, Lstm, LstmState, Module, Nonlinearity, Rnn},
     train::{OnnxGraph, OnnxValue},
 };
 
@@ -108,6 +108,70 @@ fn every_network_with_and_without_lengths() {
     }
 }
 
+/// Networks of one input and of states that are inputs too, in one graph: what they end with could be given the next time.
+#[test]
+fn from_given_states() {
+    let Some(python) = python::with("onnxruntime") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let (device, mut rng) = (Device::Cpu, Philox::seed(3));
+    for batch_first in [false, true] {
+        let rng = &mut rng;
+        let rnn = Rnn::new(3, 5).num_layers(2).bidirectional(true).batch_first(batch_first).init(&device, rng).unwrap();
+        let gru = Gru::new(3, 5).batch_first(batch_first).init(&device, rng).unwrap();
+        let lstm = Lstm::new(3, 5).num_layers(2).bidirectional(true).batch_first(batch_first);
+        let (peephole, lstm) =
+            (lstm.clone().peephole(true).init(&device, rng).unwrap(), lstm.init(&device, rng).unwrap());
+        let (shape, extents) =
+            if batch_first { ([4, 7, 3], ["batch", "steps", "3"]) } else { ([7, 4, 3], ["steps", "batch", "3"]) };
+        let mut normal = |shape: [usize; 3]| Tensor::normal(shape, 0.0, 1.0, DType::F32, &device, rng).unwrap();
+        let (x, one, h, c) = (normal(shape), normal([1, 4, 5]), normal([4, 4, 5]), normal([4, 4, 5]));
+        // With lengths once.
+        let lengths = [4, 7, 1, 2];
+
+        let mut graph = OnnxGraph::new();
+        let inputs =
+            [("x", extents), ("one", ["1", "batch", "5"]), ("h", ["4", "batch", "5"]), ("c", ["4", "batch", "5"])];
+        let [x_in, one_in, h_in, c_in] = inputs.map(|(name, extents)| graph.floats(name, &extents));
+        let lengths_in = batch_first.then(|| graph.lengths("lengths", "batch"));
+        let of = lengths_in.as_ref();
+        let mut outputs = Vec::from(<[_; 2]>::from(graph.rnn_from(&x_in, of, &h_in, &rnn).unwrap()));
+        outputs.extend(<[_; 2]>::from(graph.gru_from(&x_in, of, &one_in, &gru).unwrap()));
+        for lstm in [&lstm, &peephole] {
+            outputs.extend(<[_; 3]>::from(graph.lstm_from(&x_in, of, (&h_in, &c_in), lstm).unwrap()));
+        }
+        outputs.iter().enumerate().for_each(|(i, output)| graph.output(&format!("y{i}"), output));
+        graph.save(&path).unwrap();
+        let mut inputs = serde_json::json!({"x": nested(&x), "one": nested(&one), "h": nested(&h), "c": nested(&c)});
+        inputs["lengths"] = serde_json::json!({"shape": [4], "values": lengths});
+        let got = runtime(&python, &path, inputs);
+
+        let tape = Tape::no_grad();
+        let [x, one, h, c] = [x, one, h, c].map(|tensor| tape.constant(tensor));
+        let lengths = lengths.map(|length| length as usize);
+        let state = LstmState::new(h.clone(), c);
+        macro_rules! forward {
+            ($module:expr, $state:expr) => {
+                if batch_first {
+                    $module.forward_lengths(&x, &lengths, Some($state)).unwrap()
+                } else {
+                    $module.forward(&x, Some($state)).unwrap()
+                }
+            };
+        }
+        let mut want = Vec::from(<[_; 2]>::from(forward!(rnn, &h)));
+        want.extend(<[_; 2]>::from(forward!(gru, &one)));
+        for lstm in [&lstm, &peephole] {
+            let (y, last) = forward!(lstm, &state);
+            want.extend([y, last.h, last.c]);
+        }
+        assert_eq!(got.len(), want.len());
+        for (i, want) in want.iter().enumerate() {
+            compare(&format!("y{i}"), &got[&format!("y{i}")], want.tensor());
+        }
+    }
+}
+
 #[test]
 fn a_classifier_of_texts() {
     let Some(python) = python::with("onnxruntime") else { return };
@@ -165,5 +229,73 @@ fn refuses() {
         assert!(matches!(named(input, outputs), Error::Argument { .. }));
     }
     assert!(matches!(named("x", ["y", "z"]), Error::File { .. }));
+    assert!(matches!(graph.save("/no/such/folder/x.onnx"), Err(Error::File { .. })));
+}
+
+/// Extents that are other numbers than a module's, and values of another graph.
+#[test]
+fn values_that_do_not_fit() {
+    let (device, rng) = (&Device::Cpu, &mut Philox::seed(1));
+    let lstm = Lstm::new(3, 5).num_layers(2).init(device, rng).unwrap();
+    let (gru, score) = (Gru::new(3, 5).init(device, rng).unwrap(), Linear::new(5, 2).init(device, rng).unwrap());
+    let mut graph = OnnxGraph::new();
+    let x = graph.floats("x", &["steps", "4", "3"]);
+    let wide = graph.floats("wide", &["steps", "4", "6"]);
+    let flat = graph.floats("flat", &["4", "3"]);
+    let few = graph.lengths("few", "3");
+    let [one, two] = ["1", "2"].map(|rows| graph.floats(rows, &[rows, "4", "5"]));
+    let shape = |result: Result<()>, got: &str, want: &str| match result {
+        Err(Error::Shape { got: found, want: wanted, .. }) => {
+            assert_eq!((found.as_str(), wanted.as_str()), (got, want))
+        }
+        other => panic!("{other:?}"),
+    };
+    shape(graph.lstm(&wide, None, &lstm).map(drop), "[steps, 4, 6]", "3 at axis 2, not 6");
+    shape(graph.lstm(&flat, None, &lstm).map(drop), "[4, 3]", "3 extents");
+    shape(graph.gru(&x, Some(&few), &gru).map(drop), "[3]", "4 at axis 0, not 3");
+    shape(graph.gru_from(&x, None, &two, &gru).map(drop), "[2, 4, 5]", "1 at axis 0, not 2");
+    shape(graph.lstm_from(&x, None, (&two, &one), &lstm).map(drop), "[1, 4, 5]", "2 at axis 0, not 1");
+    shape(graph.linear(&x, &score).map(drop), "[steps, 4, 3]", "5 at axis -1, not 3");
+    // What is a name is known later.
+    let named = graph.floats("named", &["steps", "batch", "features"]);
+    let (y, h, _) = graph.lstm_from(&named, Some(&few), (&two, &two), &lstm).unwrap();
+    graph.linear(&y, &score).unwrap();
+
+    let mut other = OnnxGraph::new();
+    assert!(
+        matches!(other.lstm(&x, None, &lstm), Err(Error::Argument { op: "OnnxGraph::lstm", got, .. }) if got == "\"x\" of another graph")
+    );
+    assert!(matches!(other.linear(&y, &score), Err(Error::Argument { .. })));
+    // Calls that give no Result are told of when the file is to be written.
+    type Call<'a> = &'a dyn Fn(&mut OnnxGraph, &OnnxValue) -> OnnxValue;
+    let calls: [(&str, Call); 9] = [
+        ("\"x\" of another graph", &|graph, _| graph.sigmoid(&x)),
+        ("\"x\" of another graph", &|graph, _| graph.softmax(&x, -1)),
+        ("\"x\" of another graph", &|graph, _| graph.log_softmax(&x, -1)),
+        ("\"x\" of another graph", &|graph, _| graph.select(&x, 0, 0)),
+        ("\"x\" of another graph", &|graph, own| graph.concat(&[own, &x], 0)),
+        ("\"x\" of another graph", &|_, _| x.clone()),
+        ("no values", &|graph, _| graph.concat(&[], 0)),
+        ("[4, 3]", &|graph, own| graph.concat(&[own, own], 2)),
+        ("[4, 3]", &|graph, own| graph.select(own, -3, 0)),
+    ];
+    for (want, call) in calls {
+        let mut graph = OnnxGraph::new();
+        let own = graph.floats("own", &["4", "3"]);
+        let value = call(&mut graph, &own);
+        graph.output("y", &value);
+        let error = graph.save("/no/such/folder/x.onnx").unwrap_err();
+        assert!(matches!(&error, Error::Argument { got, .. } | Error::Shape { got, .. } if got == want), "{error}");
+    }
+    // Widths may differ where they are put together, and nowhere else.
+    let fits = |axis| {
+        let mut graph = OnnxGraph::new();
+        let [a, b] = ["3", "6"].map(|width| graph.floats(width, &["steps", width]));
+        let both = graph.concat(&[&a, &b], axis);
+        graph.output("y", &both);
+        graph.save("/no/such/folder/x.onnx").unwrap_err()
+    };
+    assert!(matches!(fits(-1), Error::File { .. }) && matches!(fits(0), Error::Shape { .. }));
+    graph.output("h", &h);
     assert!(matches!(graph.save("/no/such/folder/x.onnx"), Err(Error::File { .. })));
 }

@@ -3,7 +3,11 @@
 //! `cargo run --release --example charlm`; with `-- --run FOLDER` it keeps checkpoints, and goes on from the last one when it is
 //! started again. `-- --help` lists the settings.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::{Parser, value_parser};
 use gatefold::{
@@ -71,7 +75,7 @@ fn run(settings: &Settings) -> Result<()> {
     let device = &settings.device;
     device.check("--device")?;
     let path = common::data(settings.data.as_deref(), "shakespeare/shakespeare_tragedies.txt");
-    let text = fs::read_to_string(&path).map_err(|e| Error::file("charlm", &path, e))?;
+    let text = common::text("charlm", &path)?;
     let letters: Vocabulary = characters(&text).collect();
     let numbers = letters.encode(characters(&text))?;
     let (train, held_out) = numbers.split_at(numbers.len() / 10 * 9);
@@ -94,8 +98,11 @@ fn run(settings: &Settings) -> Result<()> {
     let mut schedule = CosineAnnealingLr::new(steps).eta_min(3e-4).over(&mut optimizer)?;
 
     // Where training stands: all that a checkpoint holds beside model, optimizer and schedule.
-    let (mut epoch, mut batch, mut state) = (0, 0, Vec::new());
+    let (mut epoch, mut batch, mut state, mut mean) = (0, 0, Vec::new(), Mean::new());
     let checkpoints = settings.run.as_ref().map(|run| Checkpoints::new(run.join("checkpoints"))).transpose()?;
+    if let Some(run) = &settings.run {
+        same_letters(&letters, &run.join("letters.jsonl"))?;
+    }
     let mut events = settings.run.as_ref().map(EventWriter::new).transpose()?;
     if let Some(latest) = checkpoints.as_ref().map(Checkpoints::latest).transpose()?.flatten() {
         let checkpoint = latest.checkpoint;
@@ -103,13 +110,13 @@ fn run(settings: &Settings) -> Result<()> {
         schedule.load_state(checkpoint.state("schedule")?, &mut optimizer)?;
         let carried = checkpoint.state("carried")?.tensors.values();
         state = carried.map(|part| part.to_device(device)).collect::<Result<_>>()?;
+        mean = Mean::from_state((checkpoint.number("sum")?, checkpoint.number("count")? as u64));
         (rng, epoch, batch) = (checkpoint.rng, checkpoint.epoch, checkpoint.batch);
         println!("goes on from {}", latest.path.display());
     }
     let (began, chunks) = (Instant::now(), train.len() as u64);
     while epoch < settings.epochs {
         let bar = Progress::new(format!("epoch {}/{}", epoch + 1, settings.epochs), train.len()).resume(batch as usize);
-        let mut mean = Mean::new();
         while batch < chunks {
             let (x, next) = train.get(batch as usize, device)?;
             let (scores, last) = model.forward(&Tape::new(), &x, &state)?;
@@ -127,20 +134,23 @@ fn run(settings: &Settings) -> Result<()> {
                 events.scalar("bits/train", loss, epoch * chunks + batch)?;
             }
             if let Some(checkpoints) = checkpoints.as_ref().filter(|_| batch % 50 == 0) {
-                checkpoints.save(&checkpoint(&model, &optimizer, &rng, schedule.state(), &state).at(epoch, batch))?;
+                let now = checkpoint(&model, &optimizer, &rng, schedule.state(), &state, mean);
+                checkpoints.save(&now.at(epoch, batch))?;
             }
         }
         bar.finish();
+        let trained = std::mem::take(&mut mean).value();
         (epoch, batch, state) = (epoch + 1, 0, Vec::new());
         let tested = test(&model, &held_out, device)?;
         if let Some(events) = &mut events {
             events.scalar("bits/held out", tested, epoch * chunks)?;
         }
         if let Some(checkpoints) = &checkpoints {
-            checkpoints.save(&checkpoint(&model, &optimizer, &rng, schedule.state(), &state).at(epoch, batch))?;
+            let now = checkpoint(&model, &optimizer, &rng, schedule.state(), &state, mean);
+            checkpoints.save(&now.at(epoch, batch))?;
         }
-        let (epochs, mean, spent) = (settings.epochs, mean.value(), began.elapsed().as_secs_f64());
-        println!("epoch {epoch}/{epochs}  {mean:.4} bits per character  held out {tested:.4}  {spent:.0} s");
+        let (epochs, spent) = (settings.epochs, began.elapsed().as_secs_f64());
+        println!("epoch {epoch}/{epochs}  {trained:.4} bits per character  held out {tested:.4}  {spent:.0} s");
     }
     let tested = test(&model, &held_out, device)?;
     println!("\n{}\n", write(&model, &letters, settings, &mut rng)?);
@@ -148,8 +158,34 @@ fn run(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn checkpoint(model: &Model, optimizer: &dyn Optim, rng: &Philox, schedule: State, carried: &[Tensor]) -> Checkpoint {
+/// A model knows its characters by their numbers: a run goes on with those that it began with, or not at all.
+fn same_letters(letters: &Vocabulary, path: &Path) -> Result<()> {
+    if !path.exists() {
+        return letters.save(path);
+    }
+    let before = Vocabulary::load(path)?;
+    if before.words().eq(letters.words()) {
+        return Ok(());
+    }
+    let reason =
+        format!("the run's {} characters are not the text's {}, or not in its order", before.len(), letters.len());
+    Err(Error::file("--run", path, reason))
+}
+
+fn checkpoint(
+    model: &Model,
+    optimizer: &dyn Optim,
+    rng: &Philox,
+    schedule: State,
+    carried: &[Tensor],
+    mean: Mean,
+) -> Checkpoint {
     let mut state = State::new("carried");
     state.tensors.extend(carried.iter().enumerate().map(|(i, part)| (i.to_string(), part.clone())));
-    Checkpoint::new(model, optimizer, rng).with_state("schedule", schedule).with_state("carried", state)
+    let (sum, count) = mean.state();
+    Checkpoint::new(model, optimizer, rng)
+        .with_state("schedule", schedule)
+        .with_state("carried", state)
+        .with_number("sum", sum)
+        .with_number("count", count as f64)
 }

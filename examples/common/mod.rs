@@ -31,6 +31,15 @@ pub fn data(named: Option<&Path>, usual: &str) -> PathBuf {
     }
 }
 
+/// A text in UTF-8, without a byte order mark.
+pub fn text(program: &'static str, path: &Path) -> Result<String> {
+    let mut text = std::fs::read_to_string(path).map_err(|error| Error::file(program, path, error))?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
+}
+
 /// An error before the training, rather than after it, where a picture cannot be drawn.
 pub fn drawable(option: &'static str, path: &Path) -> Result<()> {
     let end = path.extension().unwrap_or_default();
@@ -47,6 +56,7 @@ pub fn writable(option: &'static str, path: &Path) -> Result<()> {
         .append(true)
         .create(true)
         .open(path)
-        .and_then(|_| if existed { Ok(()) } else { std::fs::remove_file(path) })
+        // Where a link leads there is a file now; the link was there before.
+        .and_then(|_| if existed { Ok(()) } else { std::fs::remove_file(path.canonicalize()?) })
         .map_err(|error| Error::file(option, path, error))
 }

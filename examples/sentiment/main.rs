@@ -20,17 +20,17 @@ mod common;
 mod model;
 mod reviews;
 
-use model::{Classifier, accuracy, beside, load, taken_right};
+use model::{Classifier, accuracy, load, no_words, save, taken_right};
 
 /// Learn whether reviews are good or bad.
 #[derive(Parser)]
 #[command(name = "sentiment")]
 struct Settings {
-    /// An aclImdb folder (train/pos/*.txt and so on), or a table with tabs between columns `label` (pos or 1, neg or 0) and `text`
-    /// [default: data/movie-snippets]
+    /// An aclImdb folder (train/pos/*.txt and so on), or a table with tabs between columns: `text`, and `label` (pos or 1, neg or 0) or
+    /// `mean_sentiment` (good above 0.2, bad below -0.2) [default: data/movie-snippets/vader_movie_snippets.tsv]
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Word vectors of GloVe or word2vec, text or binary [default: data/glove]
+    /// Word vectors of GloVe or word2vec, text or binary [default: data/glove/glove.6B.50d.movie4600.txt]
     #[arg(long)]
     vectors: Option<PathBuf>,
     /// Times through the training texts, at most: it stops after 3 without a better validation accuracy
@@ -48,7 +48,7 @@ struct Settings {
     /// Seed of the weights and of the order of the texts (not of the split)
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where to write the trained model, and beside it its vocabulary
+    /// Where to write the trained model and its words
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     /// Use this model instead of training one
@@ -62,8 +62,6 @@ struct Settings {
     predict: Option<String>,
 }
 
-const PADDING: &str = "<padding>";
-
 fn main() -> ExitCode {
     common::exit("sentiment", run(&Settings::parse()))
 }
@@ -71,9 +69,8 @@ fn main() -> ExitCode {
 fn run(settings: &Settings) -> Result<()> {
     settings.device.check("--device")?;
     // Before the training: what is asked for behind it.
-    for file in settings.save.iter() {
+    if let Some(file) = &settings.save {
         common::writable("--save", file)?;
-        common::writable("--save", &beside(file))?;
     }
     if settings.predict.as_ref().is_some_and(|sentence| tokenize(sentence).is_empty()) {
         return Err(Error::argument("--predict", "no words", "a sentence"));
@@ -96,13 +93,14 @@ fn train(settings: &Settings) -> Result<(Classifier, Vocabulary)> {
     let (device, mut rng) = (&settings.device, Philox::seed(settings.seed));
     let [training, validation, testing] = match &settings.data {
         Some(folder) if folder.is_dir() => reviews::imdb(folder)?,
-        file => reviews::table(file.as_deref())?,
+        file => reviews::table(&common::data(file.as_deref(), "movie-snippets/vader_movie_snippets.tsv"))?,
     };
     println!("{} texts to train on, {} to validate, {} to test", training.len(), validation.len(), testing.len());
-    let vectors = WordVectors::read(common::data(settings.vectors.as_deref(), "glove/glove.6B.50d.movie4600.txt"))?;
-    let mut words = Vocabulary::new().special(PADDING).unknown("<unknown>");
+    let mut words = no_words();
     words.extend(training.iter().flat_map(|review| &review.words));
     let words = words.min_frequency(2).most_frequent(10_000);
+    let path = common::data(settings.vectors.as_deref(), "glove/glove.6B.50d.movie4600.txt");
+    let vectors = WordVectors::read_for(path, &words)?;
     let (table, found) = vectors.table(&words, device, &mut rng)?;
     println!("{} words, {found} of them with vectors of {}", words.len(), vectors.dim());
     let model = Classifier::new(table, settings.hidden as usize, device, &mut rng)?;
@@ -164,9 +162,8 @@ fn train(settings: &Settings) -> Result<(Classifier, Vocabulary)> {
     events.map_or(Ok(()), EventWriter::finish)?;
     model.load_state_dict(&best.0)?;
     if let Some(file) = &settings.save {
-        model.save(file)?;
-        words.save(beside(file))?;
-        println!("saved {} and {}", file.display(), beside(file).display());
+        save(&model, &words, file)?;
+        println!("saved {}", file.display());
     }
     println!("test accuracy {:.4} (of the epoch with the best validation accuracy)", best.1);
     Ok((model, words))

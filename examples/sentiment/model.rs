@@ -1,6 +1,6 @@
 //! The network, its file, and how often it is right.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gatefold::{
     DType, Device, Error, Philox, Result, Tape, Tensor, Var,
@@ -44,22 +44,38 @@ impl Module for Classifier {
     }
 }
 
-/// Where the vocabulary of a model is.
-pub fn beside(file: &Path) -> PathBuf {
-    file.with_extension("words.jsonl")
+/// The metadata of a model's file that its words are.
+const WORDS: &str = "words";
+
+/// A vocabulary to which words are to be added: 0 is padding.
+pub fn no_words() -> Vocabulary {
+    Vocabulary::new().special("<padding>").unknown("<unknown>")
+}
+
+/// Writes a model and its words as one file: with other words its numbers would mean nothing.
+pub fn save(model: &Classifier, words: &Vocabulary, file: &Path) -> Result<()> {
+    let mut state = model.state_dict();
+    // No word has a line end in it.
+    let words: Vec<&str> = words.words().collect();
+    state.metadata_mut().insert(WORDS.into(), words.join("\n"));
+    state.save(file)
 }
 
 /// A model as it was saved; its sizes are those of its parameters.
 pub fn load(file: &Path, device: &Device) -> Result<(Classifier, Vocabulary)> {
-    let (state, words) = (StateDict::load(file)?, Vocabulary::load(beside(file))?);
+    let state = StateDict::load(file)?;
+    let wrong = |reason: String| Error::file("sentiment", file, reason);
+    let listed = state.metadata().get(WORDS);
+    let listed = listed.ok_or_else(|| wrong("no words in it, want a model of this program".into()))?;
+    let mut words = no_words();
+    words.extend(listed.lines());
     let dims = |name: &str| {
         let dims = state.get(name).map(|tensor| tensor.dims().to_vec()).filter(|dims| dims.len() == 2);
-        dims.ok_or_else(|| Error::file("sentiment", file, format!("no matrix {name}: not a model of this program")))
+        dims.ok_or_else(|| wrong(format!("no matrix {name} in it, want a model of this program")))
     };
     let (table, hidden) = (dims("embedding.weight")?, dims("lstm.weight_hh_l0")?[1]);
     if table[0] != words.len() {
-        let reason = format!("{} words, want the model's {}", words.len(), table[0]);
-        return Err(Error::file("sentiment", beside(file), reason));
+        return Err(wrong(format!("{} words, want the {} of its embedding", words.len(), table[0])));
     }
     let zeros = Tensor::zeros(table, DType::F32, device)?;
     let model = Classifier::new(zeros, hidden, device, &mut Philox::seed(0))?;

@@ -7,8 +7,6 @@ use gatefold::{
     data::{Table, Vocabulary, pad, read_text_folders, tokenize},
 };
 
-use crate::common;
-
 pub struct Review {
     pub words: Vec<String>,
     good: bool,
@@ -39,12 +37,12 @@ fn reviews(labelled: impl Iterator<Item = (String, bool)>, path: &Path) -> Resul
     Ok(all)
 }
 
-/// A table of texts, in tenths: eight to train on, one to validate, one to test. Of the snippets those that are rated clearly.
-pub fn table(file: Option<&Path>) -> Result<[Vec<Review>; 3]> {
-    let path = common::data(file, "movie-snippets/vader_movie_snippets.tsv");
-    let table = Table::tsv(&path)?;
+/// A table of texts, in tenths: eight to train on, one to validate, one to test. Of texts with ratings those that are rated clearly.
+pub fn table(path: &Path) -> Result<[Vec<Review>; 3]> {
+    let table = Table::tsv(path)?;
+    let has = |column: &str| table.header().iter().any(|name| name == column);
     let mut goods: Vec<Option<bool>> = Vec::new();
-    if file.is_none() {
+    if has("mean_sentiment") && !has("label") {
         goods.extend(table.numbers("mean_sentiment")?.into_iter().map(|r| (r.abs() > 0.2).then_some(r > 0.0)));
     } else {
         for (row, label) in table.text("label")?.into_iter().enumerate() {
@@ -59,7 +57,7 @@ pub fn table(file: Option<&Path>) -> Result<[Vec<Review>; 3]> {
         }
     }
     let labelled = table.text("text")?.into_iter().zip(goods);
-    let mut all = reviews(labelled.filter_map(|(text, good)| Some((text.to_string(), good?))), &path)?;
+    let mut all = reviews(labelled.filter_map(|(text, good)| Some((text.to_string(), good?))), path)?;
     let tenth = all.len() / 10;
     let testing = all.split_off(all.len() - tenth);
     let validation = all.split_off(all.len() - tenth);

@@ -79,7 +79,7 @@ fn test(tagger: &Tagger, sentences: &[TaggedSentence], of: &Vocabularies, settin
         let batch: Vec<_> = batch.iter().map(|&i| &sentences[i]).collect();
         let batch = Batch::new(&batch, of, settings.chars, |_| false, &settings.device)?;
         let guesses = tagger.forward(&Tape::no_grad(), &batch)?.argmax(-1)?;
-        confusion.add(&batch.tags.to_vec::<i64>()?, &guesses.to_vec::<i64>()?)?;
+        confusion.add(&guesses.to_vec::<i64>()?, &batch.tags.to_vec::<i64>()?)?;
     }
     Ok(confusion)
 }

@@ -5,7 +5,7 @@
 //! file, or a folder of these) it trains a bidirectional one and tests it on other sentences; `--chars` has it read how words are
 //! spelt. `-- --help` lists the settings.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, value_parser};
 use gatefold::{
@@ -86,7 +86,7 @@ fn run(settings: &Settings) -> Result<()> {
 
 /// A Chinese text as tagged sentences, which end with 。！？ or a line.
 fn cut(path: &PathBuf) -> Result<Vec<TaggedSentence>> {
-    let text = fs::read_to_string(path).map_err(|e| Error::file("--chinese", path, e))?;
+    let text = common::text("--chinese", path)?;
     let jieba = Jieba::new();
     let mut sentences = Vec::new();
     for text in text.lines().flat_map(|line| line.split_inclusive(['。', '！', '？'])) {

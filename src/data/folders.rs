@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 
 const OP: &str = "read_text_folders";
 
-/// Reads the files `folder/label/*.txt`, in UTF-8, of each label: the label's place in `labels` and the text, in the order of the
-/// labels and within each of the files' names. So lie the reviews of aclImdb, `train/pos/0_9.txt`.
+/// Reads the files `folder/label/*.txt`, in UTF-8 with or without a byte order mark, of each label: the label's place in `labels` and
+/// the text, in the order of the labels and within each of the files' names. So lie the reviews of aclImdb, `train/pos/0_9.txt`.
 ///
 /// ```no_run
 /// use gatefold::data::read_text_folders;
@@ -29,7 +29,8 @@ pub fn read_text_folders(folder: impl AsRef<Path>, labels: &[&str]) -> Result<Ve
         let mut paths = paths(&folder).map_err(|e| Error::file(OP, &folder, e))?;
         paths.sort();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "txt")) {
-            texts.push((label, fs::read_to_string(path).map_err(|e| Error::file(OP, path, e))?));
+            let text = fs::read_to_string(path).map_err(|e| Error::file(OP, path, e))?;
+            texts.push((label, text.strip_prefix('\u{feff}').unwrap_or(&text).into()));
         }
     }
     Ok(texts)
@@ -46,7 +47,8 @@ mod tests {
     #[test]
     fn in_order_of_labels_and_names() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("pos/b.txt", "c"), ("pos/a.txt", "b"), ("neg/z.txt", "a"), ("pos/notes.md", "no")] {
+        for (name, text) in [("pos/b.txt", "c"), ("pos/a.txt", "\u{feff}b"), ("neg/z.txt", "a"), ("pos/notes.md", "no")]
+        {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();

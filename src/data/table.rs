@@ -79,9 +79,9 @@ impl TableReader {
     /// Reads a table, in UTF-8 with or without a byte order mark. Empty lines are passed over.
     ///
     /// # Errors
-    /// [`Error::File`], with the line, for a file that cannot be read, bytes that are not UTF-8, a line with more or fewer values
-    /// than the first, two columns of one name, or no lines at all; [`Error::Argument`] for a delimiter that is a quotation
-    /// mark, a line end or not ASCII.
+    /// [`Error::File`], with the line, for a file that cannot be read, bytes that are not UTF-8, a quotation mark that is not closed before
+    /// the file ends, a line with more or fewer values than the first, two columns of one name, or no lines at all; [`Error::Argument`]
+    /// for a delimiter that is a quotation mark, a line end or not ASCII.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Table> {
         if !self.delimiter.is_ascii() || b"\"\r\n".contains(&self.delimiter) {
             return Err(Error::argument(
@@ -98,6 +98,11 @@ impl TableReader {
 
     fn parse(&self, bytes: &[u8]) -> Result<(Vec<String>, Vec<StringRecord>), String> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if self.quoting
+            && let Some(line) = self.unclosed(bytes)
+        {
+            return Err(format!("line {line}: a value in quotation marks that are not closed before the file ends"));
+        }
         let mut reader =
             ReaderBuilder::new().delimiter(self.delimiter).quoting(self.quoting).has_headers(false).from_reader(bytes);
         let mut rows = reader.records().collect::<Result<Vec<_>, _>>().map_err(|e| reason(&e))?.into_iter();
@@ -112,6 +117,25 @@ impl TableReader {
             return Err(format!("line 1, column {}: the name {:?} a second time", at + 1, header[at]));
         }
         Ok((header, rows.collect()))
+    }
+
+    /// The line where a value begins whose quotation mark is not closed: `csv` would take all that is left of the file for its.
+    fn unclosed(&self, bytes: &[u8]) -> Option<usize> {
+        let (mut line, mut began, mut fresh) = (1, None, true);
+        let mut rest = bytes.iter().copied().peekable();
+        while let Some(byte) = rest.next() {
+            if byte != b'"' {
+                // Marks within a value that does not begin with one are characters.
+                fresh = began.is_none() && (byte == self.delimiter || byte == b'\r' || byte == b'\n');
+                line += usize::from(byte == b'\n');
+            } else if began.is_none() {
+                began = fresh.then_some(line);
+            } else if rest.next_if_eq(&b'"').is_none() {
+                // Two would be one that belongs to the value.
+                (began, fresh) = (None, false);
+            }
+        }
+        began
     }
 }
 
@@ -245,7 +269,13 @@ mod tests {
         assert_eq!(reason(b"a,b\n1,2\n3\n"), "line 3, column 2: 1 values, want 2 as in the first line");
         assert_eq!(reason(b"a,b\n1,2,3\n"), "line 2, column 3: 3 values, want 2 as in the first line");
         assert_eq!(reason(b"a,b\n1,\xff\n"), "line 2, column 2: not UTF-8");
+        let unclosed = "a value in quotation marks that are not closed before the file ends";
+        assert_eq!(reason(b"a,b\n1,2\n3,\"x\n4,5\n"), format!("line 3: {unclosed}"));
+        assert_eq!(reason(b"a,b\n\"x\ny\",2\r\n3,\"\"\"\"\"\n\n"), format!("line 4: {unclosed}"));
+        assert_eq!(reason(b"\""), format!("line 1: {unclosed}"));
         assert_eq!(reason(b"a,a\n1,2\n"), "line 1, column 2: the name \"a\" a second time");
+        let table = read(TableReader::new(), b"a,b\n5\",\"x\" \"\n\"\",\"\"\"\"").unwrap();
+        assert_eq!((table.text("a").unwrap(), table.text("b").unwrap()), (vec!["5\"", ""], vec!["x \"", "\""]));
         let table = read(TableReader::new(), b"a,b\n\"x\ny\",inf\n2,1e3\n").unwrap();
         assert!(table.numbers("b").unwrap_err().to_string().contains("line 2, column 2 (b): \"inf\", want a number"));
         assert!(table.numbers_or_missing("a").unwrap_err().to_string().contains("line 2, column 1 (a)"));
@@ -261,6 +291,9 @@ mod tests {
                 for name in table.header() {
                     prop_assert_eq!(table.text(name).unwrap().len(), table.len());
                 }
+                // Every value is closed, so a further line end is in none.
+                let ended = read(TableReader::new(), &[&bytes[..], b"\n"].concat()).unwrap();
+                prop_assert_eq!((ended.header, ended.rows), (table.header, table.rows));
             }
         }
     }

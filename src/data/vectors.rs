@@ -1,13 +1,16 @@
 //! Word vectors: files of GloVe and word2vec.
 
-use std::path::Path;
+use std::{
+    io::{self, BufRead, Read, Seek, SeekFrom},
+    path::Path,
+};
 
 use super::Vocabulary;
 use crate::{
     device::Device,
     dtype::DType,
     error::{Error, Result},
-    file::{self, Line, lines},
+    file::{self, Line, each_line},
     rng::Philox,
     tensor::Tensor,
 };
@@ -33,7 +36,42 @@ pub struct WordVectors {
     words: Vocabulary,
     dim: usize,
     values: Vec<f32>,
+    /// Of all numbers in the file.
+    moments: Moments,
 }
+
+/// Mean and deviation of numbers that are not kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    /// Of the distances from the mean.
+    squares: f64,
+}
+
+impl Moments {
+    /// Adds the numbers of a vector, by their own mean: sums of all squares would lose what is small beside the mean.
+    fn add(&mut self, vector: &[f32]) {
+        let count = vector.len() as f64;
+        let mean = vector.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+        let (all, apart) = (self.count + count, mean - self.mean);
+        self.squares += vector.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>();
+        self.squares += apart * apart * self.count * count / all;
+        self.mean += apart * count / all;
+        self.count = all;
+    }
+
+    fn deviation(&self) -> f64 {
+        (self.squares / self.count.max(1.0)).sqrt()
+    }
+}
+
+/// A file, or bytes that stand for one.
+trait Source: BufRead + Seek {}
+impl<T: BufRead + Seek> Source for T {}
+
+/// The words that are kept of a file; `None`: all.
+type Only<'a> = Option<&'a Vocabulary>;
 
 impl WordVectors {
     /// Reads the text of GloVe: a word and its numbers to a line, spaces between them. The first line says how many; a word
@@ -43,7 +81,7 @@ impl WordVectors {
     /// [`Error::File`], with line and column, for a file that cannot be read or has no vectors, a line with too few numbers, and
     /// what is not a number.
     pub fn glove(path: impl AsRef<Path>) -> Result<Self> {
-        read("WordVectors::glove", path.as_ref(), glove)
+        read("WordVectors::glove", path.as_ref(), |file| glove(file, None))
     }
 
     /// Reads the text of word2vec and fastText: a line with the number of words and that of numbers to each, then lines as GloVe's.
@@ -51,7 +89,7 @@ impl WordVectors {
     /// # Errors
     /// As [`glove`](Self::glove), and where the first line is not two numbers or promises other lines than there are.
     pub fn word2vec(path: impl AsRef<Path>) -> Result<Self> {
-        read("WordVectors::word2vec", path.as_ref(), word2vec)
+        read("WordVectors::word2vec", path.as_ref(), |file| word2vec(file, None))
     }
 
     /// Reads the binary form of word2vec: the first line of its text, then for each word its bytes, a space, and the numbers as
@@ -61,7 +99,7 @@ impl WordVectors {
     /// [`Error::File`], with the word and the byte, for a file that cannot be read, is cut off, goes on after the last word, or has
     /// a word that is not UTF-8 or a number that is not finite.
     pub fn word2vec_binary(path: impl AsRef<Path>) -> Result<Self> {
-        read("WordVectors::word2vec_binary", path.as_ref(), word2vec_binary)
+        read("WordVectors::word2vec_binary", path.as_ref(), |file| word2vec_binary(file, None))
     }
 
     /// Reads any of the three. A first line of two whole numbers makes it word2vec's, text if its second line has as many numbers
@@ -70,16 +108,16 @@ impl WordVectors {
     /// # Errors
     /// Those of the form that it seems to have.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        read("WordVectors::read", path.as_ref(), |bytes| match head(bytes) {
-            None => glove(bytes),
-            Some((_, dim, rest)) => {
-                let second = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
-                let numbers = std::str::from_utf8(second).map_or(0, |text| {
-                    text.split_whitespace().rev().take_while(|word| word.parse::<f32>().is_ok()).count()
-                });
-                if numbers >= dim { word2vec(bytes) } else { word2vec_binary(bytes) }
-            }
-        })
+        read("WordVectors::read", path.as_ref(), |file| any_form(file, None))
+    }
+
+    /// Reads any of the three, and keeps the vectors of a vocabulary's words alone: of a file with millions of words as much memory as
+    /// those take. Their [`table`](Self::table) is the same as that of the whole file.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read). That none of the words is in the file is no error.
+    pub fn read_for(path: impl AsRef<Path>, words: &Vocabulary) -> Result<Self> {
+        read("WordVectors::read_for", path.as_ref(), |file| any_form(file, Some(words)))
     }
 
     /// The words, in the order of the file.
@@ -99,17 +137,16 @@ impl WordVectors {
     }
 
     /// A table `(words of the vocabulary, dim)` in f32 for [`Embedding::from_pretrained`](crate::nn::Embedding::from_pretrained), and
-    /// how many of the words were found. The others are drawn from a normal distribution with the mean and the deviation of all
-    /// numbers in the file.
+    /// how many of the words were found. Of the others, special words such as `<padding>` are zeros, as padding is in a new
+    /// [`Embedding`](crate::nn::Embedding); all else, the word for unknown words too, is drawn from a normal distribution with the mean and
+    /// the deviation of all numbers in the file.
     ///
     /// # Errors
     /// A device that is not there, memory that cannot be had.
     pub fn table(&self, vocabulary: &Vocabulary, device: &Device, rng: &mut Philox) -> Result<(Tensor, usize)> {
-        let count = self.values.len().max(1) as f64;
-        let mean = self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
-        let variance = self.values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
-        let shape = [vocabulary.len(), self.dim];
-        let mut rows = Tensor::normal(shape, mean, variance.sqrt(), DType::F32, &Device::Cpu, rng)?.to_vec::<f32>()?;
+        let (shape, mean, deviation) = ([vocabulary.len(), self.dim], self.moments.mean, self.moments.deviation());
+        let mut rows = Tensor::normal(shape, mean, deviation, DType::F32, &Device::Cpu, rng)?.to_vec::<f32>()?;
+        vocabulary.placeholders().for_each(|row| rows[row * self.dim..][..self.dim].fill(0.0));
         let mut found = 0;
         for (row, word) in rows.chunks_exact_mut(self.dim).zip(vocabulary.words()) {
             if let Some(vector) = self.vector(word) {
@@ -121,53 +158,65 @@ impl WordVectors {
     }
 
     fn new(dim: usize) -> Self {
-        WordVectors { words: Vocabulary::new(), dim, values: Vec::new() }
+        WordVectors { words: Vocabulary::new(), dim, values: Vec::new(), moments: Moments::default() }
     }
 
-    /// Room for one more vector, unless the word has one.
-    fn push(&mut self, word: &str, vector: impl IntoIterator<Item = f32>) {
-        if self.words.index(word).is_none() {
+    /// Counts a vector, and keeps it if it is asked for and its word has none.
+    fn push(&mut self, word: &str, vector: &[f32], only: Only<'_>) {
+        self.moments.add(vector);
+        if only.is_none_or(|words| words.index(word).is_some()) && self.words.index(word).is_none() {
             self.words.add(word);
             self.values.extend(vector);
         }
     }
 
     fn finish(self) -> Result<Self, String> {
-        if self.words.is_empty() { Err("no word vectors".into()) } else { Ok(self) }
+        if self.moments.count == 0.0 { Err("no word vectors".into()) } else { Ok(self) }
     }
 }
 
 fn read(
     op: &'static str,
     path: &Path,
-    parse: impl FnOnce(&[u8]) -> Result<WordVectors, String>,
+    parse: impl FnOnce(&mut io::BufReader<std::fs::File>) -> Result<WordVectors, String>,
 ) -> Result<WordVectors> {
-    parse(&file::read(op, path)?).map_err(|reason| Error::file(op, path, reason))
+    parse(&mut file::open(op, path)?).map_err(|reason| Error::file(op, path, reason))
 }
 
-fn glove(bytes: &[u8]) -> Result<WordVectors, String> {
-    // A line of two numbers is also a word and one number to it, if the next line is so too.
-    if let Some((words, dim, rest)) = head(bytes) {
-        let next = lines(rest).next().transpose()?.map_or(0, |line| line.text.trim_end().split(' ').count());
-        if next > 2 {
-            return Err(format!(
-                "line 1, column 1: \"{words} {dim}\" is the head of word2vec's or fastText's form: read it as that"
-            ));
+fn any_form(from: &mut impl Source, only: Only<'_>) -> Result<WordVectors, String> {
+    match head(from)? {
+        None => glove(from, only),
+        Some(head) => {
+            let numbers =
+                second(from, &head)?.split_whitespace().rev().take_while(|n| n.parse::<f32>().is_ok()).count();
+            if numbers >= head.dim { word2vec(from, only) } else { word2vec_binary(from, only) }
         }
+    }
+}
+
+fn glove(from: &mut impl Source, only: Only<'_>) -> Result<WordVectors, String> {
+    // A line of two numbers is also a word and one number to it, if the next line is so too.
+    if let Some(head) = head(from)?
+        && second(from, &head)?.trim_end().split(' ').count() > 2
+    {
+        let Head { words, dim, .. } = head;
+        return Err(format!(
+            "line 1, column 1: \"{words} {dim}\" is the head of word2vec's or fastText's form: read it as that"
+        ));
     }
     let mut vectors: Option<WordVectors> = None;
-    for line in lines(bytes) {
-        let line = line?;
-        if !line.text.trim().is_empty() {
-            let dim = line.text.trim_end().split(' ').count() - 1;
-            text(line, vectors.get_or_insert_with(|| WordVectors::new(dim)))?;
+    each_line(from, |line| {
+        if line.text.trim().is_empty() {
+            return Ok(());
         }
-    }
+        let dim = line.text.trim_end().split(' ').count() - 1;
+        text(line, vectors.get_or_insert_with(|| WordVectors::new(dim)), only)
+    })?;
     vectors.ok_or("no word vectors")?.finish()
 }
 
 /// A word and its numbers, counted from the end.
-fn text(line: Line<'_>, vectors: &mut WordVectors) -> Result<(), String> {
+fn text(line: Line<'_>, vectors: &mut WordVectors, only: Only<'_>) -> Result<(), String> {
     let fields: Vec<(usize, &str)> = Line { text: line.text.trim_end(), ..line }.split(' ').collect();
     let (dim, count) = (vectors.dim, fields.len() - 1);
     if count < dim || dim == 0 {
@@ -183,67 +232,122 @@ fn text(line: Line<'_>, vectors: &mut WordVectors) -> Result<(), String> {
     if end == 0 {
         return Err(line.fault(0, "no word before the numbers"));
     }
-    vectors.push(&line.text[..end], vector);
+    vectors.push(&line.text[..end], &vector, only);
     Ok(())
 }
 
-/// The number of words and of numbers to each in the first line of word2vec, and what follows it.
-fn head(bytes: &[u8]) -> Option<(usize, usize, &[u8])> {
+/// The first line of word2vec's forms.
+struct Head {
+    words: usize,
+    /// Numbers to each.
+    dim: usize,
+    /// Bytes of the line.
+    len: u64,
+}
+
+/// The head of a source, if it has one; the source stays at its beginning.
+fn head(from: &mut impl Source) -> Result<Option<Head>, String> {
+    let mut bytes = Vec::new();
     // Two numbers of 20 digits, and no more of a file that may have no line ends.
-    let end = bytes.iter().take(64).position(|&byte| byte == b'\n')?;
-    let line = std::str::from_utf8(&bytes[..end]).ok()?;
+    from.by_ref().take(64).read_until(b'\n', &mut bytes).map_err(reason)?;
+    from.rewind().map_err(reason)?;
+    let line = bytes.strip_suffix(b"\n").and_then(|line| str::from_utf8(line).ok()).unwrap_or_default();
+    let line = line.strip_prefix('\u{feff}').unwrap_or(line);
     let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
-    match (numbers.next(), numbers.next(), numbers.next()) {
-        (Some(Some(words)), Some(Some(dim)), None) if dim > 0 => Some((words, dim, &bytes[end + 1..])),
+    Ok(match (numbers.next(), numbers.next(), numbers.next()) {
+        (Some(Some(words)), Some(Some(dim)), None) if dim > 0 => Some(Head { words, dim, len: bytes.len() as u64 }),
         _ => None,
-    }
+    })
+}
+
+/// The line behind a head, if it is text; the source stays at its beginning.
+fn second(from: &mut impl Source, head: &Head) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    from.seek(SeekFrom::Start(head.len)).map_err(reason)?;
+    from.read_until(b'\n', &mut bytes).map_err(reason)?;
+    from.rewind().map_err(reason)?;
+    Ok(String::from_utf8(bytes).unwrap_or_default())
+}
+
+fn reason(error: io::Error) -> String {
+    error.to_string()
 }
 
 const NO_HEAD: &str = "line 1, column 1: want the number of words and that of numbers to each";
 
-fn word2vec(bytes: &[u8]) -> Result<WordVectors, String> {
-    let (words, dim, _) = head(bytes).ok_or(NO_HEAD)?;
+fn word2vec(from: &mut impl Source, only: Only<'_>) -> Result<WordVectors, String> {
+    let Head { words, dim, .. } = head(from)?.ok_or(NO_HEAD)?;
     let (mut vectors, mut count) = (WordVectors::new(dim), 0);
-    for line in lines(bytes).skip(1) {
-        let line = line?;
-        if !line.text.trim().is_empty() {
-            text(line, &mut vectors)?;
+    each_line(from, |line| {
+        if line.number > 1 && !line.text.trim().is_empty() {
+            text(line, &mut vectors, only)?;
             count += 1;
         }
-    }
+        Ok(())
+    })?;
     if count == words { vectors.finish() } else { Err(format!("{count} words, want the {words} of its first line")) }
 }
 
-fn word2vec_binary(bytes: &[u8]) -> Result<WordVectors, String> {
-    let (words, dim, mut rest) = head(bytes).ok_or(NO_HEAD)?;
+fn word2vec_binary(from: &mut impl Source, only: Only<'_>) -> Result<WordVectors, String> {
+    let Head { words, dim, len } = head(from)?.ok_or(NO_HEAD)?;
     let width = dim.checked_mul(4).ok_or(NO_HEAD)?;
-    let mut vectors = WordVectors::new(dim);
+    from.seek(SeekFrom::Start(len)).map_err(reason)?;
+    let (mut vectors, mut at) = (WordVectors::new(dim), len);
+    let (mut word, mut vector) = (Vec::new(), Vec::new());
     for number in 1..=words {
-        let fault = |rest: &[u8], reason: &str| format!("word {number}, byte {}: {reason}", bytes.len() - rest.len());
         // A line end after the vector before.
-        rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-        let end = rest.iter().position(|&byte| byte == b' ').ok_or_else(|| fault(rest, "the file ends within it"))?;
-        let word = std::str::from_utf8(&rest[..end]).map_err(|_| fault(rest, "not UTF-8"))?;
-        let (vector, after) =
-            rest[end + 1..].split_at_checked(width).ok_or_else(|| fault(rest, "the file ends within its vector"))?;
+        at += line_end(from)?;
+        let fault = |reason: &str| format!("word {number}, byte {at}: {reason}");
+        word.clear();
+        from.read_until(b' ', &mut word).map_err(reason)?;
+        let name = word.strip_suffix(b" ").ok_or_else(|| fault("the file ends within it"))?;
+        let name = str::from_utf8(name).map_err(|_| fault("not UTF-8"))?;
+        // As much memory as there are bytes, whatever the head says.
+        vector.clear();
+        from.by_ref().take(width as u64).read_to_end(&mut vector).map_err(reason)?;
+        if vector.len() < width {
+            return Err(fault("the file ends within its vector"));
+        }
         let values: Vec<f32> = vector.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         if !values.iter().all(|value| value.is_finite()) {
-            return Err(fault(rest, "a number that is not finite"));
+            return Err(fault("a number that is not finite"));
         }
-        vectors.push(word, values);
-        rest = after;
+        vectors.push(name, &values, only);
+        at += (word.len() + width) as u64;
     }
-    if !rest.strip_prefix(b"\n").unwrap_or(rest).is_empty() {
-        return Err(format!("byte {}: more after the {words} words of its first line", bytes.len() - rest.len()));
+    line_end(from)?;
+    if !from.fill_buf().map_err(reason)?.is_empty() {
+        return Err(format!("byte {at}: more after the {words} words of its first line"));
     }
     vectors.finish()
+}
+
+/// Passes over a line feed that comes next; how many bytes that were.
+fn line_end(from: &mut impl Source) -> Result<u64, String> {
+    let here = from.fill_buf().map_err(reason)?.first() == Some(&b'\n');
+    from.consume(here.into());
+    Ok(here.into())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use std::io::Cursor;
+
     use super::*;
+
+    fn glove(bytes: &[u8]) -> Result<WordVectors, String> {
+        super::glove(&mut Cursor::new(bytes), None)
+    }
+
+    fn word2vec(bytes: &[u8]) -> Result<WordVectors, String> {
+        super::word2vec(&mut Cursor::new(bytes), None)
+    }
+
+    fn word2vec_binary(bytes: &[u8]) -> Result<WordVectors, String> {
+        super::word2vec_binary(&mut Cursor::new(bytes), None)
+    }
 
     fn binary(words: &[(&str, [f32; 2])], end: &str) -> Vec<u8> {
         let mut bytes = format!("{} 2\n", words.len()).into_bytes();
@@ -271,6 +375,46 @@ mod tests {
             assert_eq!(WordVectors::read(&path).unwrap(), want);
         }
         assert!(WordVectors::read(folder.path()).is_err());
+        std::fs::write(&path, format!("\u{feff}2 2\n{text}")).unwrap();
+        assert_eq!(WordVectors::read(&path).unwrap(), want);
+    }
+
+    /// Of each form, with a word twice and one that nobody asks for; what is drawn for others is the same to the bit.
+    #[test]
+    fn only_the_words_of_a_vocabulary() {
+        let words = [("the", [0.5, -0.25]), ("größe", [1.0, 2e-3]), ("x", [-3.0, 7.5]), ("the", [9.0, 9.0])];
+        let text = words.map(|(word, [a, b])| format!("{word} {a} {b}\n")).concat();
+        let mut wanted = Vocabulary::new().special("<padding>").unknown("<unknown>");
+        wanted.extend(["größe", "cat", "the"]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vectors");
+        for bytes in [text.clone().into(), format!("4 2\n{text}").into_bytes(), binary(&words, "\n")] {
+            std::fs::write(&path, bytes).unwrap();
+            let (all, some) = (WordVectors::read(&path).unwrap(), WordVectors::read_for(&path, &wanted).unwrap());
+            assert_eq!((all.words().len(), some.words().words().collect::<Vec<_>>()), (3, vec!["the", "größe"]));
+            assert_eq!((some.values.len(), some.vector("x")), (4, None));
+            let table = |of: &WordVectors| {
+                let (table, found) = of.table(&wanted, &Device::Cpu, &mut Philox::seed(1)).unwrap();
+                (table.to_vec::<f32>().unwrap(), found)
+            };
+            assert_eq!(table(&some), table(&all));
+            assert_eq!((table(&some).1, &table(&some).0[8..]), (2, &[0.5, -0.25][..]));
+        }
+        let none = WordVectors::read_for(&path, &["cat"].into_iter().collect()).unwrap();
+        assert_eq!((none.words().len(), none.dim()), (0, 2));
+        std::fs::write(&path, "the 1 2\nx 1 y\n").unwrap();
+        let error = WordVectors::read_for(&path, &wanted).unwrap_err().to_string();
+        assert!(error.starts_with("WordVectors::read_for: ") && error.contains("line 2, column 5: \"y\""), "{error}");
+    }
+
+    /// Mean and deviation of a list, whatever lies between them.
+    #[test]
+    fn moments_of_what_is_not_kept() {
+        let mut moments = Moments::default();
+        let vectors = [[1e6f32, 1e6 + 1.0, 1e6 + 2.0], [1e6 + 3.0, 1e6 + 4.0, 1e6 + 5.0]];
+        vectors.iter().for_each(|vector| moments.add(vector));
+        assert_eq!((moments.mean, moments.squares), (1e6 + 2.5, 17.5));
+        assert!((moments.deviation() - (17.5f64 / 6.0).sqrt()).abs() < 1e-12);
     }
 
     #[test]
@@ -299,6 +443,21 @@ mod tests {
         assert_eq!((table.dims(), found), (&[3, 2][..], 2));
         assert_eq!((&rows[..2], &rows[4..]), (&[3.0, 4.0][..], &[1.0, 2.0][..]));
         assert_ne!(rows[2..4], draw(2).0.to_vec::<f32>().unwrap()[2..4]);
+    }
+
+    /// But for special words: of padding nothing is drawn, and what is drawn for others does not depend on that.
+    #[test]
+    fn padding_is_zeros() {
+        let vectors = glove(b"a 1 2\nb 3 4\n<end> 5 6").unwrap();
+        let rows = |words: Vocabulary| {
+            let words = words.special("<start>").special("<end>");
+            vectors.table(&words, &Device::Cpu, &mut Philox::seed(1)).unwrap().0.to_vec::<f32>().unwrap()
+        };
+        let special = rows(Vocabulary::new().special("<padding>").unknown("<unknown>"));
+        let plain = rows(["<padding>", "<unknown>"].into_iter().collect());
+        assert_eq!((&special[..2], &special[4..]), (&[0.0; 2][..], &[0.0, 0.0, 5.0, 6.0][..]));
+        assert_eq!(special[2..4], plain[2..4]);
+        assert!(plain[..4].iter().all(|&value| value != 0.0));
     }
 
     #[test]

@@ -129,6 +129,12 @@ impl Vocabulary {
         self.word(self.unknown?)
     }
 
+    /// The special words, but for the one for unknown words, by their numbers.
+    pub(super) fn placeholders(&self) -> impl Iterator<Item = usize> {
+        let special = self.entries.iter().enumerate().filter(|(_, entry)| entry.special).map(|(number, _)| number);
+        special.filter(|&number| self.unknown != Some(number as i64))
+    }
+
     /// The words in the order of their numbers.
     pub fn words(&self) -> impl ExactSizeIterator<Item = &str> {
         self.entries.iter().map(|entry| entry.word.as_str())

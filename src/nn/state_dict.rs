@@ -1,12 +1,17 @@
 //! State dicts: tensors by name, and their `.safetensors` files.
 
 use std::{
+    borrow::Cow,
+    cell::RefCell,
     collections::{BTreeMap, HashMap},
     path::Path,
 };
 
 use bytemuck::Pod;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{
+    Dtype, SafeTensors,
+    tensor::{TensorView, View},
+};
 
 use crate::{
     device::Device,
@@ -130,30 +135,20 @@ impl StateDict {
         if let Some(fault) = self.fault() {
             return Err(fault);
         }
-        let mut host = Vec::with_capacity(self.len());
-        for (name, tensor) in self.iter() {
-            host.push((
-                name,
-                dtype_in_file(tensor.dtype()),
-                tensor.dims(),
-                bytes_of(tensor).map_err(|e| e.to_string())?,
-            ));
-        }
-        let views = host
-            .iter()
-            .map(|(name, dtype, dims, bytes)| Ok((*name, TensorView::new(*dtype, dims.to_vec(), bytes)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-            .map_err(|e| e.to_string())?;
+        let failed = RefCell::new(None);
+        let entries = self.iter().map(|(name, tensor)| (name, Entry { tensor, failed: &failed }));
         // What PyTorch's own writer says of itself; some readers want it.
         let mut metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
         metadata.extend(self.metadata.clone());
-        safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
+        let bytes = safetensors::serialize(entries, Some(metadata)).map_err(|e| e.to_string())?;
+        failed.take().map_or(Ok(bytes), |error| Err(error.to_string()))
     }
 
     /// What [`to_bytes`](Self::to_bytes) made, or why it is none.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        // A zip file, as torch.save writes it today, or the bare pickle of before.
-        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80, 2]) {
+        // A zip file, as torch.save writes it today, or the bare pickle of before, whose first entry is a long number. The mark of a pickle
+        // alone, 0x80 and 2, is also the length of a header of 640 bytes.
+        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(&[0x80, 2, 0x8a, 0x0a]) {
             return Err(
                 "a file of torch.save; write it anew with safetensors.torch.save_file(model.state_dict(), path)".into(),
             );
@@ -210,8 +205,36 @@ fn dtype_in_file(dtype: DType) -> Dtype {
     }
 }
 
-fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
-    with_dtype!(tensor.dtype(), T => Ok(bytemuck::cast_slice::<T, u8>(&tensor.to_vec::<T>()?).to_vec()))
+/// A tensor that is written when its turn comes: from where it lies, or by a copy that is let go behind it.
+struct Entry<'a> {
+    tensor: &'a Tensor,
+    /// What the device met, which the trait has no place for.
+    failed: &'a RefCell<Option<Error>>,
+}
+
+impl View for Entry<'_> {
+    fn dtype(&self) -> Dtype {
+        dtype_in_file(self.tensor.dtype())
+    }
+    fn shape(&self) -> &[usize] {
+        self.tensor.dims()
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        bytes_of(self.tensor).unwrap_or_else(|error| {
+            self.failed.replace(Some(error));
+            Cow::default()
+        })
+    }
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.dtype().size()
+    }
+}
+
+fn bytes_of(tensor: &Tensor) -> Result<Cow<'_, [u8]>> {
+    with_dtype!(tensor.dtype(), T => Ok(match tensor.storage().host::<T>() {
+        Some(values) => bytemuck::cast_slice(values).into(),
+        None => bytemuck::cast_slice::<T, u8>(&tensor.to_vec::<T>()?).to_vec().into(),
+    }))
 }
 
 fn tensor_of(view: &TensorView<'_>) -> Result<Tensor> {

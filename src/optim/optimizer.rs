@@ -231,7 +231,6 @@ impl<A: Algorithm> Optimizer<A> {
             rows = self.rows();
         }
         let (wants, rows) = rows;
-        capture::note_optimizer(self.id);
         Clocks::ready(&mut self.clocks, &wants, &device)?.advance(skip)?;
         self.groups.iter_mut().flat_map(|g| &mut g.members).zip(rows).for_each(|(m, row)| m.clock = row);
         self.run(Some((skip, scale)))
@@ -273,13 +272,16 @@ impl<A: Algorithm> Optimizer<A> {
             let mut state = [None, None, None];
             let used = slots.iter_mut().enumerate().filter(|(i, _)| options.uses(*i));
             for (place, (_, slot)) in state.iter_mut().zip(used) {
-                let tensor = match slot.take() {
-                    Some(tensor) if tensor.device() == value.device() => tensor,
-                    // The parameter has moved since.
-                    Some(tensor) => tensor.to_device(&value.device())?,
-                    None => Tensor::full(value.shape(), options.initial(), value.dtype().wide(), &value.device())?,
-                };
-                *place = Some(slot.insert(tensor).storage_mut()?);
+                match slot {
+                    Some(tensor) if tensor.device() == value.device() => {}
+                    // The parameter has moved since. Where the state cannot follow, it stays.
+                    Some(tensor) => *tensor = tensor.to_device(&value.device())?,
+                    None => {
+                        let (initial, wide) = (options.initial(), value.dtype().wide());
+                        *slot = Some(Tensor::full(value.shape(), initial, wide, &value.device())?);
+                    }
+                }
+                *place = slot.as_mut().map(Tensor::storage_mut).transpose()?;
             }
             let master = match master {
                 _ if !options.masters() || value.dtype() == value.dtype().wide() => None,
@@ -311,6 +313,9 @@ impl<A: Algorithm> Optimizer<A> {
             _ => None,
         };
         storage::update(all, live.as_ref())?;
+        if !counts.is_empty() {
+            capture::note_optimizer(self.id);
+        }
         counts.into_iter().for_each(|steps| *steps += 1);
         Ok(())
     }

@@ -30,7 +30,7 @@ pub enum Threshold {
 /// use gatefold::{Device, DType, Parameter, Tensor, optim::{ReduceLrOnPlateau, Sgd}};
 /// let w = Parameter::new(Tensor::zeros(3, DType::F32, &Device::Cpu)?);
 /// let mut optimizer = Sgd::new(0.5).over([&w])?;
-/// let mut schedule = ReduceLrOnPlateau::new().patience(1);
+/// let mut schedule = ReduceLrOnPlateau::new().patience(1).over(&mut optimizer)?;
 /// for loss in [1.0, 1.0, 1.0] {
 ///     schedule.step(loss, &mut optimizer)?;
 /// }
@@ -127,10 +127,21 @@ impl ReduceLrOnPlateau {
         self
     }
 
-    /// Takes the metric of an epoch, and reduces the rates of all groups if it is time. A NaN is no improvement.
+    /// Starts it on an optimizer, as other schedules are: whether the settings are in their ranges shows before the first epoch. The rates
+    /// stay as they are.
     ///
     /// # Errors
     /// [`Error::Argument`] for a setting outside its range.
+    pub fn over(self, optimizer: &mut dyn Optim) -> Result<Self> {
+        let _ = optimizer;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// Takes the metric of an epoch, and reduces the rates of all groups if it is time. A NaN is no improvement.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a setting outside its range, where [`over`](Self::over) was not asked.
     pub fn step(&mut self, metric: f64, optimizer: &mut dyn Optim) -> Result<()> {
         self.check()?;
         if self.better(metric) {

@@ -21,7 +21,9 @@ const OP: &str = "CapturedStep";
 /// The first two calls run the step as it is written, the third records it. A replay gives the same bits as the step itself would,
 /// dropout's masks and the optimizer's count of steps included. Inputs of other shapes than those recorded, such as a last batch
 /// that is smaller, run as written. So does everything on the CPU, where nothing is recorded, and on a GPU where
-/// [`Device::allow_graphs`](crate::Device::allow_graphs) forbids graphs or memory is not cached: a program is the same everywhere.
+/// [`Device::allow_graphs`](crate::Device::allow_graphs) forbids graphs or memory is not cached. So a program that can be recorded runs
+/// everywhere. That a step is one of the optimizer that was passed, and of no other, is checked everywhere; whether all of it can be
+/// recorded (see below) shows where it is: what runs on a CPU may be an `Err` on a GPU.
 ///
 /// ```
 /// use gatefold::{Device, Philox, Tape, Tensor, nn::{Linear, Lstm, Module}, optim::Adam, train::CapturedStep};
@@ -104,7 +106,8 @@ impl CapturedStep {
     /// as a rule; of a replay that is a copy.
     ///
     /// # Errors
-    /// Those of `step`; [`Error::Argument`] where it does what cannot be recorded; [`Error::Unavailable`] where somebody waits for the
+    /// Those of `step`; [`Error::Argument`] where it does not step the optimizer once, or steps another one (it has run then, but when a
+    /// step is recorded), where it does what cannot be recorded, and inside of another captured step; [`Error::Unavailable`] where somebody waits for the
     /// whole device while it is recorded. See [above](Self#what-is-recorded) for what is left then.
     pub fn run<O: Optim + ?Sized, const I: usize, const R: usize>(
         &mut self,
@@ -114,7 +117,8 @@ impl CapturedStep {
     ) -> Result<[Tensor; R]> {
         let device = optimizer.parameters().first().map(|p| p.value().device()).unwrap_or_default();
         if !storage::captures(device) {
-            return step(inputs, optimizer);
+            let (results, notes) = capture::plain(|| step(inputs, optimizer))?;
+            return check(&notes, optimizer.id()).map(|()| results);
         }
         let recorded = match self.recorded.take() {
             None if self.rehearsed < REHEARSALS => return self.rehearse(inputs, optimizer, step),
@@ -382,5 +386,76 @@ impl Masks {
     /// What the device does to the calls in a replay.
     fn move_on(&mut self) {
         self.draws.iter_mut().zip(&self.strides).for_each(|(draw, stride)| draw.call += stride);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, optim::Sgd, tape::Tape};
+
+    fn parameter() -> Parameter {
+        Parameter::new(Tensor::new([1f32, 2.0], &Device::Cpu).unwrap())
+    }
+
+    fn backward(w: &Parameter) -> Result<Tensor> {
+        let w = Tape::new().parameter(w);
+        let loss = w.mul(&w)?.sum()?;
+        loss.backward()?;
+        Ok(loss.into_tensor())
+    }
+
+    /// What would be refused on a GPU in the calls before a recording.
+    #[test]
+    fn steps_are_checked_on_the_cpu() {
+        let (w, other) = (parameter(), parameter());
+        let (mut sgd, mut second) = (Sgd::new(0.1).over([&w]).unwrap(), Sgd::new(0.1).over([&other]).unwrap());
+        let mut captured = CapturedStep::new();
+        let refused = |result: Result<[Tensor; 1]>, got: &str| match result {
+            Err(Error::Argument { op, got: found, .. }) => assert_eq!((op, found.as_str()), (OP, got)),
+            other => panic!("{other:?}"),
+        };
+        // Without a gradient none is taken.
+        let x = Tensor::new([1f32], &Device::Cpu).unwrap();
+        refused(
+            captured.run([&x], &mut sgd, |[x], sgd| sgd.step().map(|()| [x.clone()])),
+            "0 steps of optimizers, 0 of them of that one",
+        );
+        let twice = captured.run([], &mut sgd, |[], sgd| {
+            let loss = backward(&w)?;
+            sgd.step()?;
+            sgd.step()?;
+            Ok([loss])
+        });
+        refused(twice, "2 steps of optimizers, 2 of them of that one");
+        let another = captured.run([], &mut sgd, |[], sgd| {
+            let loss = backward(&w)?;
+            sgd.step()?;
+            backward(&other)?;
+            second.step()?;
+            Ok([loss])
+        });
+        refused(another, "2 steps of optimizers, 1 of them of that one");
+        let inside = captured.run([], &mut sgd, |[], sgd| {
+            CapturedStep::new().run([], sgd, |[], sgd| {
+                let loss = backward(&w)?;
+                sgd.step()?;
+                Ok([loss])
+            })
+        });
+        refused(inside, "a captured step inside of another");
+        // And what is right goes on, as it would without.
+        w.zero_grad();
+        let before = w.value().to_vec::<f32>().unwrap();
+        let [loss] = captured
+            .run([], &mut sgd, |[], sgd| {
+                let loss = backward(&w)?;
+                sgd.step()?;
+                Ok([loss])
+            })
+            .unwrap();
+        assert_eq!(loss.item().unwrap(), f64::from(before[0] * before[0] + before[1] * before[1]));
+        assert_eq!(w.value().to_vec::<f32>().unwrap(), before.iter().map(|w| w - 0.1 * 2.0 * w).collect::<Vec<_>>());
+        assert!(!captured.is_recorded());
     }
 }

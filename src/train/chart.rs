@@ -213,7 +213,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("confusion.svg");
         let mut confusion = Confusion::new(["cat", "dog"]).unwrap();
-        confusion.add(&[0, 1, 1], &[0, 1, 0]).unwrap();
+        confusion.add(&[0, 1, 0], &[0, 1, 1]).unwrap();
         confusion.save_plot(&path).unwrap();
         let svg = std::fs::read_to_string(path).unwrap();
         assert_eq!((svg.matches("<rect").count(), svg.matches("fill-opacity=\"0.500\"").count()), (5, 2));
@@ -317,7 +317,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("confusion.PNG");
             let mut confusion = Confusion::new(["cat", "dog"]).unwrap();
-            confusion.add(&[0, 1, 1], &[0, 1, 0]).unwrap();
+            confusion.add(&[0, 1, 0], &[0, 1, 1]).unwrap();
             confusion.save_plot(&path).unwrap();
             let image = Image::read(&path);
             // Side 40 + 3 · 8 + 2 · 44 + 20 by 30 more; cells of 44 from (64, 94).

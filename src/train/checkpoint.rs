@@ -199,8 +199,12 @@ impl Checkpoint {
     /// [`Error::File`] for a file that cannot be read, is not whole, has a byte that is not as it was written, or is something else.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let (op, path) = ("Checkpoint::load", path.as_ref());
-        let bytes = file::read(op, path)?;
-        parse(&bytes).map_err(|reason| Error::file(op, path, reason))
+        Checkpoint::from_bytes(op, path, &file::read(op, path)?)
+    }
+
+    /// Of the bytes of a file.
+    pub(super) fn from_bytes(op: &'static str, path: &Path, bytes: &[u8]) -> Result<Self> {
+        parse(bytes).map_err(|reason| Error::file(op, path, reason))
     }
 }
 
@@ -228,6 +232,14 @@ fn seal(bytes: &mut [u8]) -> Option<()> {
     let sum = checksum(bytes, &place);
     bytes[place].copy_from_slice(sum.as_bytes());
     Some(())
+}
+
+/// Whether they are a part of a checkpoint, or one of which a byte has changed; not whether they are something else.
+pub(super) fn is_damaged(bytes: &[u8]) -> bool {
+    match place(bytes) {
+        Some(place) => checksum(bytes, &place).as_bytes() != &bytes[place],
+        None => StateDict::from_bytes(bytes).is_err(),
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Checkpoint, String> {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Checkpoint;
+use super::{Checkpoint, checkpoint::is_damaged};
 use crate::{
     error::{Error, Result},
     file,
@@ -42,6 +42,8 @@ const METRIC: &str = "best metric";
 pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
+    /// The metric of the best one, once that has been asked for.
+    metric: Option<f64>,
 }
 
 /// The newest checkpoint that could be read.
@@ -73,7 +75,7 @@ impl Checkpoints {
                 fs::remove_file(entry.path()).map_err(fail)?;
             }
         }
-        Ok(Checkpoints { folder: folder.into(), keep: 3 })
+        Ok(Checkpoints { folder: folder.into(), keep: 3, metric: None })
     }
 
     /// How many of the last checkpoints are kept: 3 unless set, and never less than 1.
@@ -99,21 +101,33 @@ impl Checkpoints {
     }
 
     /// Writes a checkpoint as `best.safetensors` if its metric is better than that of the one there; says whether it was. A NaN
-    /// is never better. One that is there and cannot be read counts for nothing.
+    /// is never better. One that is there and damaged, or has no metric, counts for nothing.
     ///
     /// # Errors
-    /// As [`Checkpoint::save`].
+    /// As [`Checkpoint::save`]; as [`Checkpoint::load`] where the one there cannot be read, or is whole and something else.
     pub fn save_best(&mut self, checkpoint: &Checkpoint, metric: f64, mode: Mode) -> Result<bool> {
-        let best = self.best().ok().flatten().and_then(|best| best.numbers.get(METRIC).copied());
-        let better = match (best, mode) {
+        let better = match (self.best_metric()?, mode) {
             (None, _) => !metric.is_nan(),
             (Some(best), Mode::Min) => metric < best,
             (Some(best), Mode::Max) => metric > best,
         };
         if better {
             checkpoint.clone().with_number(METRIC, metric).save(self.folder.join(BEST))?;
+            self.metric = Some(metric);
         }
         Ok(better)
+    }
+
+    /// The metric of the best checkpoint there; its file is read once.
+    fn best_metric(&mut self) -> Result<Option<f64>> {
+        let Some(path) = self.best_path()? else { return Ok(None) };
+        if self.metric.is_none() {
+            let bytes = file::read(OP, &path)?;
+            if !is_damaged(&bytes) {
+                self.metric = Checkpoint::from_bytes(OP, &path, &bytes)?.numbers.get(METRIC).copied();
+            }
+        }
+        Ok(self.metric)
     }
 
     /// The checkpoint farthest on, by epoch and batch, that can be read; `None` in a folder without any. Of a run that was begun again from
@@ -137,8 +151,14 @@ impl Checkpoints {
     /// # Errors
     /// As [`Checkpoint::load`].
     pub fn best(&self) -> Result<Option<Checkpoint>> {
+        self.best_path()?.map(Checkpoint::load).transpose()
+    }
+
+    /// Where the best checkpoint is, if there is one.
+    fn best_path(&self) -> Result<Option<PathBuf>> {
         let path = self.folder.join(BEST);
-        if path.exists() { Checkpoint::load(path).map(Some) } else { Ok(None) }
+        let there = path.try_exists().map_err(|e| Error::file(OP, &path, e))?;
+        Ok(there.then_some(path))
     }
 
     /// Position and path of each, the newest first.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
@@ -87,14 +87,17 @@ impl EventWriter {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(|e| Error::file(OP, folder, e))?;
         // TensorBoard reads the files of a folder in the order of their names.
-        let name = format!(
-            "events.out.tfevents.{:010}.gatefold.{}.{}",
-            now() as u64,
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let path = folder.join(name);
-        let file = File::create_new(&path).map_err(|e| Error::file(OP, &path, e))?;
+        let (seconds, process) = (now() as u64, std::process::id());
+        let (path, file) = loop {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("events.out.tfevents.{seconds:010}.gatefold.{process}.{next}"));
+            match File::create_new(&path) {
+                Ok(file) => break (path, file),
+                // Of a process of the same number in the same second: in containers that share the folder each is the first.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::file(OP, path, e)),
+            }
+        };
         let mut events = EventWriter { file, path, session: false };
         events.record(Message::new().double(1, now()).text(3, "brain.Event:2"))?;
         Ok(events)
@@ -356,6 +359,25 @@ mod tests {
         assert!(rest.is_empty());
         assert_eq!(&all[0][9..], b"\x1a\x0dbrain.Event:2");
         assert_eq!(&all[1][9..], b"\x10\x07\x2a\x0d\x0a\x0b\x0a\x04loss\x15\x00\x00\x00\x3f");
+    }
+
+    /// What a process of the same number has begun is left alone.
+    #[test]
+    fn names_that_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = EventWriter::new(folder.path()).unwrap();
+        let name = first.path().file_name().unwrap().to_str().unwrap().to_string();
+        let (start, number) = name.rsplit_once('.').unwrap();
+        let (_, process) = start.rsplit_once(".gatefold.").unwrap();
+        let number: u64 = number.parse().unwrap();
+        // Of this second and the next ones; other tests begin files meanwhile.
+        let seconds = now() as u64;
+        for (second, number) in (seconds..seconds + 5).flat_map(|s| (number + 1..number + 50).map(move |n| (s, n))) {
+            let taken = format!("events.out.tfevents.{second:010}.gatefold.{process}.{number}");
+            fs::write(folder.path().join(taken), "other").unwrap();
+        }
+        let second = EventWriter::new(folder.path()).unwrap();
+        assert!(records(&fs::read(second.path()).unwrap()).0.len() == 1, "a file of its own");
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Mean {
 /// ```
 /// use gatefold::train::Confusion;
 /// let mut confusion = Confusion::new(["cat", "dog"])?;
-/// confusion.add(&[0, 0, 1, 1], &[0, 1, 1, 1])?; // what they are, what they were taken for
+/// confusion.add(&[0, 1, 1, 1], &[0, 0, 1, 1])?; // what they were taken for, what they are
 /// assert_eq!((confusion.accuracy(), confusion.recall(0), confusion.precision(1)), (0.75, 0.5, 2.0 / 3.0));
 /// println!("{confusion}");
 /// # Ok::<(), gatefold::Error>(())
@@ -86,12 +86,12 @@ impl Confusion {
         Ok(Confusion { counts: vec![0; classes.len() * classes.len()], classes })
     }
 
-    /// Counts samples: the class of each, and that which it was taken for. Samples whose class is below 0, such as
-    /// PyTorch's −100 for padding, are passed over.
+    /// Counts samples: the class that each was taken for, and its own, as [`Running::add`](super::Running::add) has them. Samples whose class
+    /// is below 0, such as PyTorch's −100 for padding, are passed over.
     ///
     /// # Errors
     /// [`Error::Shape`] for lists of unequal lengths, [`Error::Argument`] for a class that there is not; nothing is counted then.
-    pub fn add(&mut self, targets: &[i64], predictions: &[i64]) -> Result<()> {
+    pub fn add(&mut self, predictions: &[i64], targets: &[i64]) -> Result<()> {
         const OP: &str = "Confusion::add";
         if targets.len() != predictions.len() {
             let got = format!("{} predictions", predictions.len());
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn three_classes() {
         let mut confusion = Confusion::new(["a", "b", "c"]).unwrap();
-        confusion.add(&[0, 0, 0, 0, 1, 1, 1, 2, 2, 2], &[0, 0, 0, 1, 1, 2, 2, 2, 2, 0]).unwrap();
+        confusion.add(&[0, 0, 0, 1, 1, 2, 2, 2, 2, 0], &[0, 0, 0, 0, 1, 1, 1, 2, 2, 2]).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} is not {b}");
         near(confusion.precision(0), 0.75);
         near(confusion.recall(0), 0.75);
@@ -247,7 +247,7 @@ mod tests {
     fn classes_that_are_not_there() {
         let mut confusion = Confusion::new(["a", "b", "c", "d"]).unwrap();
         assert!(confusion.macro_f1().is_nan());
-        confusion.add(&[0, 0, 1, 1], &[0, 0, 1, 3]).unwrap();
+        confusion.add(&[0, 0, 1, 3], &[0, 0, 1, 1]).unwrap();
         assert!((confusion.macro_f1() - (1.0 + 2.0 / 3.0) / 3.0).abs() < 1e-12);
         assert!(
             confusion.report().contains("macro average     0.6667  0.5000  0.5556        4\n"),
@@ -259,11 +259,11 @@ mod tests {
     #[test]
     fn padding_is_passed_over_and_faults_change_nothing() {
         let mut confusion = Confusion::new(["a", "b"]).unwrap();
-        confusion.add(&[-100, 1], &[0, 1]).unwrap();
+        confusion.add(&[0, 1], &[-100, 1]).unwrap();
         let before = confusion.clone();
-        assert!(matches!(confusion.add(&[0, 2], &[0, 0]), Err(Error::Argument { .. })));
-        assert!(matches!(confusion.add(&[0, 1], &[0, -1]), Err(Error::Argument { .. })));
-        assert!(matches!(confusion.add(&[0, 1], &[0]), Err(Error::Shape { .. })));
+        assert!(matches!(confusion.add(&[0, 0], &[0, 2]), Err(Error::Argument { .. })));
+        assert!(matches!(confusion.add(&[0, -1], &[0, 1]), Err(Error::Argument { .. })));
+        assert!(matches!(confusion.add(&[0], &[0, 1]), Err(Error::Shape { .. })));
         assert_eq!(confusion, before);
         assert_eq!((confusion.total(), confusion.accuracy(), confusion.f1(0)), (1, 1.0, 0.0));
         assert!(Confusion::new(Vec::<String>::new()).is_err());
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn tables() {
         let mut confusion = Confusion::new(["cat", "dog"]).unwrap();
-        confusion.add(&[0, 0, 1, 1], &[0, 1, 1, 1]).unwrap();
+        confusion.add(&[0, 1, 1, 1], &[0, 0, 1, 1]).unwrap();
         let want =
             "class  taken for\n         cat   dog   recall\ncat        1     1   50.0 %\ndog        .     2  100.0 %\n";
         assert_eq!(confusion.to_string(), want);

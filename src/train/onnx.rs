@@ -1,6 +1,10 @@
 //! Trained models as ONNX files, for runtimes elsewhere.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::proto::Message;
 use crate::{
@@ -48,9 +52,11 @@ const WITHIN: &str = "gatefold.";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Parameters are written as f32 whatever their dtype. Dropout is left out, as in evaluation mode.
-#[derive(Debug, Default)]
+/// Parameters are written as f32 whatever their dtype. Dropout is left out, as in evaluation mode. A recurrent network begins with states of
+/// zeros, or by [`lstm_from`](Self::lstm_from) and its like with given ones, such as those that it has ended with before.
+#[derive(Debug)]
 pub struct OnnxGraph {
+    id: u64,
     nodes: Vec<Message>,
     initializers: Vec<Message>,
     inputs: Vec<Message>,
@@ -58,25 +64,55 @@ pub struct OnnxGraph {
     names: usize,
     /// Names of inputs and outputs.
     given: Vec<String>,
+    /// What was wrong in calls that give no `Result`.
+    fault: Option<Error>,
+}
+
+impl Default for OnnxGraph {
+    fn default() -> Self {
+        OnnxGraph::new()
+    }
 }
 
 /// What an input or a node of a graph gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnnxValue {
+    /// Of its graph.
+    graph: u64,
     name: String,
     /// A number, the name of an extent that is known later, or nothing.
     extents: Vec<String>,
 }
 
 impl OnnxValue {
-    /// One whose extents nobody asks for.
-    fn named(name: impl Into<String>) -> Self {
-        OnnxValue { name: name.into(), extents: Vec::new() }
-    }
-
     fn of(mut self, extents: impl Into<Vec<String>>) -> Self {
         self.extents = extents.into();
         self
+    }
+
+    /// `Err` where an axis is not there, or its extent and the one that is wanted are different numbers.
+    fn expect(&self, op: &'static str, axis: i64, want: &str) -> Result<()> {
+        let extent = self.axis(axis).map(|axis| &self.extents[axis]);
+        let extent = extent.ok_or_else(|| Error::shape(op, self.shape(), format!("an axis {axis}")))?;
+        match (extent.parse::<usize>(), want.parse::<usize>()) {
+            (Ok(got), Ok(want)) if got != want => {
+                Err(Error::shape(op, self.shape(), format!("{want} at axis {axis}, not {got}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `Err` unless it has these extents, as far as they are numbers.
+    fn expect_all(&self, op: &'static str, want: &[&str]) -> Result<()> {
+        if self.extents.len() != want.len() {
+            return Err(Error::shape(op, self.shape(), format!("{} extents", want.len())));
+        }
+        want.iter().enumerate().try_for_each(|(axis, want)| self.expect(op, axis as i64, want))
+    }
+
+    fn shape(&self) -> String {
+        let known = |extent: &String| if extent.is_empty() { "?".into() } else { extent.clone() };
+        format!("[{}]", self.extents.iter().map(known).collect::<Vec<_>>().join(", "))
     }
 
     /// The place of an axis that may count from the end, where there is one.
@@ -103,7 +139,17 @@ impl OnnxValue {
 impl OnnxGraph {
     /// Without nodes.
     pub fn new() -> Self {
-        OnnxGraph::default()
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        OnnxGraph {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            names: 0,
+            given: Vec::new(),
+            fault: None,
+        }
     }
 
     /// An input of int64. An extent is a number, such as `"12"`, or the name of one that is known later.
@@ -122,7 +168,7 @@ impl OnnxGraph {
     }
 
     fn input(&mut self, name: &str, kind: u64, extents: &[&str]) -> OnnxValue {
-        let input = OnnxValue::named(name).of(extents.iter().map(|&extent| extent.into()).collect::<Vec<_>>());
+        let input = self.named(name).of(extents.iter().map(|&extent| extent.into()).collect::<Vec<_>>());
         self.inputs.push(input.info(kind));
         self.given.push(name.into());
         input
@@ -130,6 +176,7 @@ impl OnnxGraph {
 
     /// Makes a value, of f32, an output.
     pub fn output(&mut self, name: &str, value: &OnnxValue) {
+        self.note(self.own("OnnxGraph::output", value));
         let output = OnnxValue { name: name.into(), ..value.clone() };
         self.nodes.push(node("Identity", &[value], &[&output], &[]));
         self.outputs.push(output.info(FLOAT));
@@ -139,8 +186,9 @@ impl OnnxGraph {
     /// [`Embedding::forward`].
     ///
     /// # Errors
-    /// What the device met.
+    /// [`Error::Argument`] for a value of another graph; what the device met.
     pub fn embedding(&mut self, indices: &OnnxValue, module: &Embedding) -> Result<OnnxValue> {
+        self.own("OnnxGraph::embedding", indices)?;
         let weight = module.weight().value();
         let table = self.parameter(&weight)?;
         let features = weight.dims().last().map(usize::to_string);
@@ -151,8 +199,12 @@ impl OnnxGraph {
     /// [`Linear::forward`].
     ///
     /// # Errors
-    /// What the device met.
+    /// [`Error::Argument`] for a value of another graph; [`Error::Shape`] for one whose last extent is another number than the module's inputs;
+    /// what the device met.
     pub fn linear(&mut self, x: &OnnxValue, module: &Linear) -> Result<OnnxValue> {
+        const OP: &str = "OnnxGraph::linear";
+        self.own(OP, x)?;
+        x.expect(OP, -1, &module.weight().shape()[1].to_string())?;
         let weight = self.parameter(&module.weight().value().transpose(0, 1)?)?;
         let mut extents = x.extents.clone();
         if let Some(last) = extents.last_mut() {
@@ -171,37 +223,91 @@ impl OnnxGraph {
     /// [`Rnn::forward`], or with lengths [`Rnn::forward_lengths`], of a batch: outputs and the last hidden state.
     ///
     /// # Errors
-    /// What the device met.
+    /// [`Error::Argument`] for a value of another graph; [`Error::Shape`] for extents that are other numbers than the module's or each other's;
+    /// what the device met.
     pub fn rnn(&mut self, x: &OnnxValue, lengths: Option<&OnnxValue>, module: &Rnn) -> Result<(OnnxValue, OnnxValue)> {
-        let (y, h, _) = self.recurrent(x, lengths, module, module.descriptor(), module.batch_first())?;
+        let of = (module.descriptor(), module.batch_first());
+        let (y, h, _) = self.recurrent("OnnxGraph::rnn", (x, lengths, &[]), module, of)?;
+        Ok((y, h))
+    }
+
+    /// The same from a given state `(layers · directions, batch, hidden)`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rnn_from(
+        &mut self,
+        x: &OnnxValue,
+        lengths: Option<&OnnxValue>,
+        h: &OnnxValue,
+        module: &Rnn,
+    ) -> Result<(OnnxValue, OnnxValue)> {
+        let of = (module.descriptor(), module.batch_first());
+        let (y, h, _) = self.recurrent("OnnxGraph::rnn_from", (x, lengths, &[h]), module, of)?;
         Ok((y, h))
     }
 
     /// [`Gru::forward`], or with lengths [`Gru::forward_lengths`], of a batch: outputs and the last hidden state.
     ///
     /// # Errors
-    /// What the device met.
+    /// As of [`rnn`](Self::rnn).
     pub fn gru(&mut self, x: &OnnxValue, lengths: Option<&OnnxValue>, module: &Gru) -> Result<(OnnxValue, OnnxValue)> {
-        let (y, h, _) = self.recurrent(x, lengths, module, module.descriptor(), module.batch_first())?;
+        let of = (module.descriptor(), module.batch_first());
+        let (y, h, _) = self.recurrent("OnnxGraph::gru", (x, lengths, &[]), module, of)?;
+        Ok((y, h))
+    }
+
+    /// The same from a given state `(layers · directions, batch, hidden)`.
+    ///
+    /// # Errors
+    /// As of [`rnn`](Self::rnn).
+    pub fn gru_from(
+        &mut self,
+        x: &OnnxValue,
+        lengths: Option<&OnnxValue>,
+        h: &OnnxValue,
+        module: &Gru,
+    ) -> Result<(OnnxValue, OnnxValue)> {
+        let of = (module.descriptor(), module.batch_first());
+        let (y, h, _) = self.recurrent("OnnxGraph::gru_from", (x, lengths, &[h]), module, of)?;
         Ok((y, h))
     }
 
     /// [`Lstm::forward`], or with lengths [`Lstm::forward_lengths`], of a batch: outputs, the last hidden and the last cell state.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an LSTM with a projection, which ONNX has not; what the device met.
+    /// As of [`rnn`](Self::rnn); [`Error::Argument`] for an LSTM with a projection, which ONNX has not.
     pub fn lstm(
         &mut self,
         x: &OnnxValue,
         lengths: Option<&OnnxValue>,
         module: &Lstm,
     ) -> Result<(OnnxValue, OnnxValue, OnnxValue)> {
-        let (y, h, c) = self.recurrent(x, lengths, module, module.descriptor(), module.batch_first())?;
+        let of = (module.descriptor(), module.batch_first());
+        let (y, h, c) = self.recurrent("OnnxGraph::lstm", (x, lengths, &[]), module, of)?;
+        Ok((y, h.clone(), c.unwrap_or(h)))
+    }
+
+    /// The same from a given hidden and a given cell state, both `(layers · directions, batch, hidden)`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lstm_from(
+        &mut self,
+        x: &OnnxValue,
+        lengths: Option<&OnnxValue>,
+        (h, c): (&OnnxValue, &OnnxValue),
+        module: &Lstm,
+    ) -> Result<(OnnxValue, OnnxValue, OnnxValue)> {
+        let of = (module.descriptor(), module.batch_first());
+        let (y, h, c) = self.recurrent("OnnxGraph::lstm_from", (x, lengths, &[h, c]), module, of)?;
         Ok((y, h.clone(), c.unwrap_or(h)))
     }
 
     /// The part of an index of an axis, which may count from the end; the axis goes.
     pub fn select(&mut self, x: &OnnxValue, axis: i64, index: i64) -> OnnxValue {
+        const OP: &str = "OnnxGraph::select";
+        self.note(self.own(OP, x).and_then(|()| x.expect(OP, axis, "")));
         let index = self.initializer(INT64, &[], &index.to_le_bytes());
         let mut extents = x.extents.clone();
         if let Some(axis) = x.axis(axis) {
@@ -212,6 +318,7 @@ impl OnnxGraph {
 
     /// Values one after the other along an axis.
     pub fn concat(&mut self, parts: &[&OnnxValue], axis: i64) -> OnnxValue {
+        self.note(self.fit(parts, axis));
         let mut extents = parts.first().map_or(Vec::new(), |part| part.extents.clone());
         if let Some(at) = parts.first().and_then(|part| part.axis(axis)) {
             // Known where all of them are.
@@ -223,25 +330,35 @@ impl OnnxGraph {
 
     /// Softmax over an axis.
     pub fn softmax(&mut self, x: &OnnxValue, axis: i64) -> OnnxValue {
+        const OP: &str = "OnnxGraph::softmax";
+        self.note(self.own(OP, x).and_then(|()| x.expect(OP, axis, "")));
         self.one("Softmax", &[x], &[("axis", Attribute::Int(axis))]).of(x.extents.clone())
     }
 
     /// Logarithm of the softmax over an axis.
     pub fn log_softmax(&mut self, x: &OnnxValue, axis: i64) -> OnnxValue {
+        const OP: &str = "OnnxGraph::log_softmax";
+        self.note(self.own(OP, x).and_then(|()| x.expect(OP, axis, "")));
         self.one("LogSoftmax", &[x], &[("axis", Attribute::Int(axis))]).of(x.extents.clone())
     }
 
     /// The logistic function.
     pub fn sigmoid(&mut self, x: &OnnxValue) -> OnnxValue {
+        self.note(self.own("OnnxGraph::sigmoid", x));
         self.one("Sigmoid", &[x], &[]).of(x.extents.clone())
     }
 
     /// Writes the model, all or nothing.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a graph without outputs, two inputs or outputs of one name, a name that is empty or begins with `gatefold.` as
-    /// those within do, or a file of 2 GiB, where the format ends; [`Error::File`].
+    /// Of the calls that give no `Result`, the first in which something was wrong: [`Error::Argument`] for a value of another graph,
+    /// [`Error::Shape`] for an axis that is not there or values that do not fit together. [`Error::Argument`] for a graph without outputs,
+    /// two inputs or outputs of one name, a name that is empty or begins with `gatefold.` as those within do, or a file of 2 GiB, where the
+    /// format ends; [`Error::File`].
     pub fn save(self, path: impl AsRef<Path>) -> Result<()> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         if self.outputs.is_empty() {
             return Err(Error::argument(OP, "no output", "at least one"));
         }
@@ -262,26 +379,56 @@ impl OnnxGraph {
         file::write("OnnxGraph::save", path.as_ref(), &bytes)
     }
 
-    /// Layer by layer, for ONNX's nodes are single layers; time comes first in them.
+    /// `Err` for a value of another graph, where its name is another value's or nobody's.
+    fn own(&self, op: &'static str, value: &OnnxValue) -> Result<()> {
+        if value.graph == self.id {
+            return Ok(());
+        }
+        Err(Error::argument(op, format!("{:?} of another graph", value.name), "a value of this one"))
+    }
+
+    /// `Err` for parts that are not of one shape but for the axis along which they are put together.
+    fn fit(&self, parts: &[&OnnxValue], axis: i64) -> Result<()> {
+        const OP: &str = "OnnxGraph::concat";
+        parts.iter().try_for_each(|part| self.own(OP, part))?;
+        let first = parts.first().ok_or_else(|| Error::argument(OP, "no values", "at least one"))?;
+        first.expect(OP, axis, "")?;
+        let mut want: Vec<&str> = first.extents.iter().map(String::as_str).collect();
+        first.axis(axis).into_iter().for_each(|axis| want[axis] = "");
+        parts.iter().try_for_each(|part| part.expect_all(OP, &want))
+    }
+
+    /// Keeps the first fault of a call that gives a value all the same, for [`save`](Self::save).
+    fn note(&mut self, checked: Result<()>) {
+        self.fault = self.fault.take().or(checked.err());
+    }
+
+    /// Layer by layer, for ONNX's nodes are single layers; time comes first in them. `states`: none, or h and where there is one c.
     fn recurrent(
         &mut self,
-        x: &OnnxValue,
-        lengths: Option<&OnnxValue>,
+        op: &'static str,
+        (x, lengths, states): (&OnnxValue, Option<&OnnxValue>, &[&OnnxValue]),
         module: &dyn Module,
-        descriptor: &Descriptor,
-        batch_first: bool,
+        (descriptor, batch_first): (&Descriptor, bool),
     ) -> Result<(OnnxValue, OnnxValue, Option<OnnxValue>)> {
         if descriptor.proj_size > 0 {
             let got = format!("an LSTM with proj_size {}", descriptor.proj_size);
-            return Err(Error::argument(OP, got, "one without a projection, which ONNX has not"));
+            return Err(Error::argument(op, got, "one without a projection, which ONNX has not"));
         }
+        let directions = if descriptor.bidirectional { 2 } else { 1 };
+        let [all, width, input] =
+            [directions * descriptor.num_layers, descriptor.hidden_size, descriptor.input_size].map(|n| n.to_string());
+        [x].into_iter().chain(lengths).chain(states.iter().copied()).try_for_each(|value| self.own(op, value))?;
+        x.expect_all(op, &["", "", &input])?;
+        let batch = x.extents[usize::from(!batch_first)].clone();
+        lengths.map_or(Ok(()), |lengths| lengths.expect_all(op, &[&batch]))?;
+        states.iter().try_for_each(|state| state.expect_all(op, &[&all, &batch, &width]))?;
         // Our blocks of rows in ONNX's order: i o f c; z r h; and peepholes i o f.
-        let (op, order): (_, &[usize]) = match descriptor.cell {
+        let (operator, order): (_, &[usize]) = match descriptor.cell {
             Cell::Lstm | Cell::LstmPeephole => ("LSTM", &[0, 3, 1, 2]),
             Cell::Gru | Cell::GruResetBefore => ("GRU", &[1, 0, 2]),
             Cell::Rnn(_) => ("RNN", &[0]),
         };
-        let directions = if descriptor.bidirectional { 2 } else { 1 };
         let mut attributes = vec![
             ("hidden_size", Attribute::Int(descriptor.hidden_size as i64)),
             ("direction", Attribute::Text(if directions == 2 { "bidirectional" } else { "forward" })),
@@ -293,12 +440,10 @@ impl OnnxGraph {
             }
             _ => {}
         }
-        let (state, none) = (module.state_dict(), OnnxValue::named(""));
-        let extent = |axis: usize| x.extents.get(axis).cloned().unwrap_or_default();
-        let (outer, inner) = (extent(0), extent(1));
-        let batch = if batch_first { outer.clone() } else { inner.clone() };
-        let output = vec![outer, inner, (directions * descriptor.hidden_size).to_string()];
-        let last = vec![(directions * descriptor.num_layers).to_string(), batch, descriptor.hidden_size.to_string()];
+        let (state, none) = (module.state_dict(), self.named(""));
+        let mut output = x.extents.clone();
+        output[2] = (directions * descriptor.hidden_size).to_string();
+        let last = vec![all, batch, width];
         let swap = [("perm", Attribute::Ints(vec![1, 0, 2]))];
         let mut x = if batch_first { self.one("Transpose", &[x], &swap) } else { x.clone() };
         let (mut hidden, mut cells) = (Vec::new(), Vec::new());
@@ -313,9 +458,16 @@ impl OnnxGraph {
                 none.clone()
             };
             let mut inputs = vec![x, w?, r?, b, lengths.cloned().unwrap_or(none.clone())];
+            for state in states {
+                let rows = layer * directions..(layer + 1) * directions;
+                let rows: Vec<u8> = rows.flat_map(|row| (row as i64).to_le_bytes()).collect();
+                let rows = self.initializer(INT64, &[directions], &rows);
+                inputs.push(self.one("Gather", &[state, &rows], &[("axis", Attribute::Int(0))]));
+            }
             if descriptor.cell == Cell::LstmPeephole {
-                // No initial states; peepholes are the eighth input.
-                inputs.extend([none.clone(), none.clone(), self.rows(gather("weight_peephole", &[0, 2, 1]))?]);
+                // Behind h and c, which are there or not.
+                inputs.resize(7, none.clone());
+                inputs.push(self.rows(gather("weight_peephole", &[0, 2, 1]))?);
             }
             let mut outputs = vec![self.name(), self.name()];
             hidden.push(outputs[1].clone());
@@ -324,7 +476,7 @@ impl OnnxGraph {
                 cells.push(outputs[2].clone());
             }
             let (ins, outs): (Vec<_>, Vec<_>) = (inputs.iter().collect(), outputs.iter().collect());
-            self.nodes.push(node(op, &ins, &outs, &attributes));
+            self.nodes.push(node(operator, &ins, &outs, &attributes));
             // (T, D, B, H) → (T, B, D·H)
             let y = self.one("Transpose", &[&outputs[0]], &[("perm", Attribute::Ints(vec![0, 2, 1, 3]))]);
             let shape: Vec<u8> = [0i64, 0, -1].iter().flat_map(|extent| extent.to_le_bytes()).collect();
@@ -334,8 +486,11 @@ impl OnnxGraph {
         if batch_first {
             x = self.one("Transpose", &[&x], &swap);
         }
-        let h = self.concat(&hidden.iter().collect::<Vec<_>>(), 0).of(last.clone());
-        let c = (!cells.is_empty()).then(|| self.concat(&cells.iter().collect::<Vec<_>>(), 0).of(last));
+        let mut layers = |parts: Vec<OnnxValue>| {
+            self.one("Concat", &parts.iter().collect::<Vec<_>>(), &[("axis", Attribute::Int(0))]).of(last.clone())
+        };
+        let h = layers(hidden);
+        let c = (!cells.is_empty()).then(|| layers(cells));
         Ok((x.of(output), h, c))
     }
 
@@ -366,7 +521,12 @@ impl OnnxGraph {
     /// A name that no input has.
     fn name(&mut self) -> OnnxValue {
         self.names += 1;
-        OnnxValue::named(format!("{WITHIN}{}", self.names))
+        self.named(format!("{WITHIN}{}", self.names))
+    }
+
+    /// A value of this graph whose extents nobody asks for yet.
+    fn named(&self, name: impl Into<String>) -> OnnxValue {
+        OnnxValue { graph: self.id, name: name.into(), extents: Vec::new() }
     }
 }
 

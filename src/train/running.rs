@@ -17,9 +17,9 @@ const EVERY: usize = 20;
 /// ```
 /// use gatefold::{Device, Tensor, train::Running};
 /// let mut running = Running::new();
-/// for guesses in [[0i64, 1], [1, 1]] {
+/// for predictions in [[0i64, 1], [1, 1]] {
 ///     let loss = Tensor::from_slice(&[0.5f32], [], &Device::Cpu)?; // the mean over the batch
-///     running.add(loss, Tensor::new(guesses, &Device::Cpu)?, Tensor::new([1i64, 1], &Device::Cpu)?)?;
+///     running.add(loss, Tensor::new(predictions, &Device::Cpu)?, Tensor::new([1i64, 1], &Device::Cpu)?)?;
 /// }
 /// running.read()?;
 /// assert_eq!((running.loss(), running.accuracy()), (0.5, 0.75));
@@ -43,19 +43,19 @@ impl Running {
     /// shape. Samples whose class is below 0, such as PyTorch's −100 for padding, are passed over.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a loss of several numbers, or guesses and classes of unequal numbers. Of a reading: [`Error::DType`], what
+    /// [`Error::Shape`] for a loss of several numbers, or predictions and targets of unequal numbers. Of a reading: [`Error::DType`], what
     /// kernels on a GPU met.
-    pub fn add(&mut self, loss: Tensor, guesses: Tensor, classes: Tensor) -> Result<()> {
+    pub fn add(&mut self, loss: Tensor, predictions: Tensor, targets: Tensor) -> Result<()> {
         const OP: &str = "Running::add";
         if loss.numel() != 1 {
             return Err(Error::shape(OP, format!("a loss {}", loss.shape()), "one number"));
         }
-        if guesses.numel() != classes.numel() {
-            let got = format!("{} guesses", guesses.numel());
-            return Err(Error::shape(OP, got, format!("{}, one for each class", classes.numel())));
+        if predictions.numel() != targets.numel() {
+            let got = format!("{} predictions", predictions.numel());
+            return Err(Error::shape(OP, got, format!("{}, one for each target", targets.numel())));
         }
-        let flat = [guesses.numel()];
-        self.unread.push([loss.reshape([1])?, guesses.reshape(flat)?, classes.reshape(flat)?]);
+        let flat = [targets.numel()];
+        self.unread.push([loss.reshape([1])?, predictions.reshape(flat)?, targets.reshape(flat)?]);
         if self.unread.len() < EVERY { Ok(()) } else { self.read() }
     }
 
@@ -69,14 +69,14 @@ impl Running {
             return Ok(());
         }
         let all = |i: usize| Tensor::concat(&unread.iter().map(|batch| &batch[i]).collect::<Vec<_>>(), 0);
-        let (losses, guesses, classes) = (all(0)?.to_f64_vec()?, all(1)?.to_vec::<i64>()?, all(2)?.to_vec::<i64>()?);
+        let (losses, predictions, targets) =
+            (all(0)?.to_f64_vec()?, all(1)?.to_vec::<i64>()?, all(2)?.to_vec::<i64>()?);
         let mut start = 0;
         for ([_, _, of], loss) in unread.iter().zip(losses) {
             let batch = start..start + of.numel();
             start = batch.end;
-            let counted = guesses[batch.clone()].iter().zip(&classes[batch]).filter(|(_, class)| **class >= 0);
-            let (count, right) =
-                counted.fold((0, 0u32), |(n, right), (guess, class)| (n + 1, right + u32::from(guess == class)));
+            let counted = predictions[batch.clone()].iter().zip(&targets[batch]).filter(|(_, target)| **target >= 0);
+            let (count, right) = counted.fold((0, 0u32), |(n, right), (a, b)| (n + 1, right + u32::from(a == b)));
             if count > 0 {
                 self.loss.add(loss, count);
                 self.right.add(f64::from(right) / count as f64, count);

@@ -4,7 +4,7 @@ use std::fs;
 
 use gatefold::{
     DType, Device, Error, Philox, Result, Tape, Tensor,
-    nn::{Embedding, Linear, Lstm, Module, StateDict},
+    nn::{Embedding, Gru, Linear, Lstm, Module, StateDict},
     optim::Sgd,
     train::Checkpoint,
 };
@@ -30,6 +30,25 @@ fn round_trip() -> Result<()> {
     assert_eq!(values(&tagger(3)), values(&b));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     Ok(())
+}
+
+/// Files whose first bytes, the length of their header, are those that a pickle begins with.
+#[test]
+fn headers_of_640_bytes() -> Result<()> {
+    fn there_and_back<M: Module>([a, b]: [Result<M>; 2]) -> Result<()> {
+        let (a, b, folder) = (a?, b?, tempfile::tempdir().unwrap());
+        let path = folder.path().join("model.safetensors");
+        a.save(&path)?;
+        assert_eq!(fs::read(&path).unwrap()[..8], 640u64.to_le_bytes());
+        assert_ne!(values(&a), values(&b));
+        b.load(&path)?;
+        assert_eq!(values(&a), values(&b));
+        Ok(())
+    }
+    let (device, rng) = (&Device::Cpu, &mut Philox::seed(1));
+    there_and_back([(); 2].map(|()| Lstm::new(28, 200).num_layers(2).init(device, rng)))?;
+    there_and_back([(); 2].map(|()| Lstm::new(300, 200).num_layers(2).init(device, rng)))?;
+    there_and_back([(); 2].map(|()| Gru::new(100, 256).num_layers(2).init(device, rng)))
 }
 
 /// A line that was copied: the second child is trained, but has no name of its own to be saved under.

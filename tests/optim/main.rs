@@ -114,7 +114,7 @@ fn schedules_resume() -> Result<()> {
     let empty = State::new("OneCycleLR");
     assert!(matches!(resumed.load_state(&empty, &mut other), Err(Error::StateDict { .. })));
 
-    let mut plateau = ReduceLrOnPlateau::new().patience(1);
+    let mut plateau = ReduceLrOnPlateau::new().patience(1).over(&mut other)?;
     plateau.step(1.0, &mut other)?;
     plateau.step(2.0, &mut other)?;
     plateau.state().save(&file)?;
@@ -256,10 +256,11 @@ fn schedule_settings_out_of_range_are_errors() {
     refused(cycle().max_lrs([0.1, 0.2]).over(optimizer).err());
     refused(cycle().max_lrs([]).over(optimizer).err());
     refused(cycle().max_momentum(f64::NAN).over(optimizer).err());
-    refused(ReduceLrOnPlateau::new().factor(1.0).step(0.0, optimizer).err());
-    refused(ReduceLrOnPlateau::new().threshold(f64::NAN).step(0.0, optimizer).err());
-    refused(ReduceLrOnPlateau::new().min_lr(-1.0).step(0.0, optimizer).err());
-    refused(ReduceLrOnPlateau::new().eps(f64::NAN).step(0.0, optimizer).err());
+    refused(ReduceLrOnPlateau::new().factor(1.0).over(optimizer).err());
+    refused(ReduceLrOnPlateau::new().factor(1.0).step(0.0, optimizer).err()); // not started on it
+    refused(ReduceLrOnPlateau::new().threshold(f64::NAN).over(optimizer).err());
+    refused(ReduceLrOnPlateau::new().min_lr(-1.0).over(optimizer).err());
+    refused(ReduceLrOnPlateau::new().eps(f64::NAN).over(optimizer).err());
     refused(cycle().over(&mut Adagrad::new(0.1).over([&w]).unwrap()).err());
     let mut adam = Adam::new(0.1).over([&w]).unwrap();
     cycle().over(&mut adam).unwrap();
