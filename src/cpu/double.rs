@@ -1,4 +1,4 @@
-//! eˣ, tanh and the sigmoid of f64 without branches, so that a loop over them becomes vector code.
+//! Functions of f64 without branches, so that a loop over them becomes vector code, and every processor has the same bits.
 
 /// Adding and taking away 1.5·2⁵² rounds to the nearest integer, which then stands in the last bits.
 const MAGIC: f64 = 6_755_399_441_055_744.0;
@@ -58,6 +58,68 @@ pub fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// ln x: x = 2ᵉ m with m from √½ to √2, and ln m = 2 artanh((m − 1) / (m + 1)), whose next term is below 2⁻⁶⁰. Of 0 it is −∞, of what is below
+/// NaN.
+#[inline(always)]
+pub fn ln(x: f64) -> f64 {
+    const ROOT: u64 = 0x3fe6_a09e_667f_3bcd;
+    // Numbers below the least normal one are made normal.
+    let small = x < f64::MIN_POSITIVE;
+    let normal = if small { x * 18_014_398_509_481_984.0 } else { x };
+    let exponent = (normal.to_bits().wrapping_sub(ROOT) as i64) >> 52;
+    let m = f64::from_bits(normal.to_bits().wrapping_sub((exponent as u64) << 52));
+    // The exponent becomes a number without a conversion, which not every instruction set has.
+    let e = f64::from_bits(MAGIC.to_bits().wrapping_add(exponent as u64)) - MAGIC;
+    let e = if small { e - 54.0 } else { e };
+    let s = (m - 1.0) / (m + 1.0);
+    let z = s * s;
+    let mut p = 1.0 / 21.0;
+    for k in (1..10).rev() {
+        p = z.mul_add(p, 1.0 / (2 * k + 1) as f64);
+    }
+    // Of ln m all but 2 s, and ln 2 in two parts, the smaller ones first.
+    let y = e.mul_add(7.440_617_110_012_397e-11, 2.0 * s * (z * p)) + 2.0 * s;
+    let y = e.mul_add(0.693_147_180_485_539_1, y);
+    let y = if x == 0.0 { f64::NEG_INFINITY } else { y };
+    let y = if x < 0.0 { f64::NAN } else { y };
+    // NaN and ∞ are their own.
+    if x < f64::INFINITY { y } else { x }
+}
+
+/// ±1/n!, negative for n = 2, 3, 6, 7, …
+const FACTORIALS: [f64; 18] = {
+    let (mut all, mut n, mut factorial) = ([1.0; 18], 1, 1.0);
+    while n < 18 {
+        factorial *= n as f64;
+        all[n] = if n % 4 < 2 { 1.0 / factorial } else { -1.0 / factorial };
+        n += 1;
+    }
+    all
+};
+
+/// Sine and cosine of so many turns, from 0 to 1: of an eighth of a turn at most, by Taylor's series, and in which quarter that is.
+#[inline(always)]
+pub fn sin_cos_turns(turns: f64) -> (f64, f64) {
+    let shifted = turns.mul_add(4.0, MAGIC);
+    let t = (shifted - MAGIC).mul_add(-0.25, turns) * std::f64::consts::TAU;
+    let z = t * t;
+    let (mut p, mut q) = (0.0f64, 0.0f64);
+    for k in (1..9).rev() {
+        // 1/(2k + 1)! and 1/(2k)!, of alternating signs.
+        p = z.mul_add(p, FACTORIALS[2 * k + 1]);
+        q = z.mul_add(q, FACTORIALS[2 * k]);
+    }
+    let (mut sin, mut cos) = ((t * z).mul_add(p, t), z.mul_add(q, 1.0));
+    let quarter = shifted.to_bits();
+    if quarter & 1 == 1 {
+        (sin, cos) = (cos, -sin);
+    }
+    if quarter & 2 == 2 {
+        (sin, cos) = (-sin, -cos);
+    }
+    (sin, cos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +147,33 @@ mod tests {
         }
         let off = worst(sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -300.0, 300.0);
         assert!(off <= 3.0, "sigmoid: {off}");
+    }
+
+    #[test]
+    fn logarithms() {
+        for (low, high) in [(1e-300, 1e300), (1e-3, 3.0), (0.99, 1.01), (1.0, 1.0 + 1e-9)] {
+            let off = worst(ln, f64::ln, low, high);
+            assert!(off <= 3.0, "ln of {low} to {high}: {off}");
+        }
+        let small = f64::from_bits(12345);
+        assert!((ln(small) - small.ln()).abs() <= 3.0 * f64::EPSILON * 512.0);
+        assert_eq!((ln(0.0), ln(1.0), ln(f64::INFINITY)), (f64::NEG_INFINITY, 0.0, f64::INFINITY));
+        assert!(ln(-1.0).is_nan() && ln(f64::NAN).is_nan() && ln(f64::NEG_INFINITY).is_nan());
+    }
+
+    /// Off by less than a unit of 1: in a sum of others that is what counts.
+    #[test]
+    fn turns() {
+        let n = 1 << 20;
+        for k in 0..=n {
+            let turns = f64::from(k) / f64::from(n);
+            let (sin, cos) = sin_cos_turns(turns);
+            // Of what is left of quarters, which the standard library takes away less exactly than its functions are.
+            let (quarter, rest) = ((4.0 * turns).round(), turns - (4.0 * turns).round() / 4.0);
+            let (s, c) = (std::f64::consts::TAU * rest).sin_cos();
+            let (s, c) = [(s, c), (c, -s), (-s, -c), (-c, s)][quarter as usize % 4];
+            assert!((sin - s).abs() <= f64::EPSILON && (cos - c).abs() <= f64::EPSILON, "{turns}: {sin} {cos}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Isa, isa};
 use super::{
-    Buffer,
+    Buffer, double as functions,
     real::{Real, Store},
     simd::vectorize,
     split,
@@ -240,24 +240,47 @@ fn below<T: Store>(high: f64) -> f64 {
 
 /// By Box and Muller, in f64: two numbers out of two uniforms, of 53 bits each for f64 and of 32 for the others.
 fn normal<T: Store>(from: (u64, u64), mean: f64, std: f64, y: &mut [T]) {
-    let pair = move |u: f64, v: f64, y: &mut [T]| {
-        let radius = std * (-2.0 * (1.0 - u).ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * v).sin_cos();
-        y.iter_mut().zip([cos, sin]).for_each(|(y, part)| *y = T::from_f64(mean + radius * part));
-    };
     if T::DTYPE == DType::F64 {
-        fill(from, 2, y, move |_, words, y| {
-            for (y, [u0, u1, v0, v1]) in y.chunks_mut(2).zip(words.as_chunks().0) {
-                pair(double(&[*u0, *u1]), double(&[*v0, *v1]), y);
-            }
-        });
+        fill(
+            from,
+            2,
+            y,
+            #[inline(always)]
+            move |_, words, y| {
+                let uniform =
+                    words.as_chunks::<4>().0.iter().map(|[u0, u1, v0, v1]| [double(&[*u0, *u1]), double(&[*v0, *v1])]);
+                pairs::<T, { WORDS / 4 }>(uniform, (mean, std), y);
+            },
+        );
     } else {
         let unit = |word: u32| word as f64 * (1.0 / 4_294_967_296.0);
-        fill(from, 1, y, move |_, words, y| {
-            for (y, &[u, v]) in y.chunks_mut(2).zip(words.as_chunks().0) {
-                pair(unit(u), unit(v), y);
-            }
-        });
+        fill(
+            from,
+            1,
+            y,
+            #[inline(always)]
+            move |_, words, y| {
+                let uniform = words.as_chunks::<2>().0.iter().map(|&[u, v]| [unit(u), unit(v)]);
+                pairs::<T, { WORDS / 2 }>(uniform, (mean, std), y);
+            },
+        );
+    }
+}
+
+/// Up to N pairs of normal numbers out of as many of uniform ones.
+#[inline(always)]
+fn pairs<T: Store, const N: usize>(uniform: impl Iterator<Item = [f64; 2]>, (mean, std): (f64, f64), y: &mut [T]) {
+    let (mut u, mut v) = ([0.0; N], [0.0; N]);
+    for ([x, y], (u, v)) in uniform.zip(u.iter_mut().zip(&mut v)) {
+        (*u, *v) = (x, y);
+    }
+    for (u, v) in u.iter_mut().zip(&mut v) {
+        let radius = std * (-2.0 * functions::ln(1.0 - *u)).sqrt();
+        let (sin, cos) = functions::sin_cos_turns(*v);
+        (*u, *v) = (mean + radius * cos, mean + radius * sin);
+    }
+    for (y, (cos, sin)) in y.chunks_mut(2).zip(u.into_iter().zip(v)) {
+        y.iter_mut().zip([cos, sin]).for_each(|(y, x)| *y = T::from_f64(x));
     }
 }
 

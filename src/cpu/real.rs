@@ -171,7 +171,7 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn ln(self) -> f64 {
-        f64::ln(self)
+        double::ln(self)
     }
     #[inline(always)]
     fn sqrt(self) -> f64 {
