@@ -34,6 +34,7 @@ use crate::{
     dtype::{DType, Element},
     error::{Error, Result},
     shape::Shape,
+    storage::Holding,
     tensor::Tensor,
 };
 
@@ -639,6 +640,7 @@ impl Parameter {
     /// Adds into the gradient.
     pub fn accumulate(&self, gradient: Tensor) -> Result<()> {
         self.read(|value| value.expect_like("accumulate a gradient", &gradient))?;
+        let _holding = Holding::new();
         match &mut *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(sum) => sum.add_scaled(1.0, &gradient),
             empty => {
@@ -676,8 +678,14 @@ pub(crate) struct Locked<'a> {
     pub gradient: MutexGuard<'a, Option<Tensor>>,
 }
 
+/// Locks of parameters, and what lets kernels run under them while threads of the pool wait for these.
+pub(crate) struct Locks<L> {
+    pub each: Vec<L>,
+    _holding: Holding,
+}
+
 /// Locks several parameters, none of them listed twice.
-pub(crate) fn lock(parameters: &[Parameter]) -> Vec<Locked<'_>> {
+pub(crate) fn lock(parameters: &[Parameter]) -> Locks<Locked<'_>> {
     in_order(parameters, |Parameter(slot)| Locked {
         value: slot.value.write().unwrap_or_else(PoisonError::into_inner),
         gradient: slot.gradient.lock().unwrap_or_else(PoisonError::into_inner),
@@ -685,21 +693,22 @@ pub(crate) fn lock(parameters: &[Parameter]) -> Vec<Locked<'_>> {
 }
 
 /// Locks the gradients of several parameters, none of them listed twice.
-pub(crate) fn lock_gradients(parameters: &[Parameter]) -> Vec<MutexGuard<'_, Option<Tensor>>> {
+pub(crate) fn lock_gradients(parameters: &[Parameter]) -> Locks<MutexGuard<'_, Option<Tensor>>> {
     in_order(parameters, |Parameter(slot)| slot.gradient.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Takes locks in the order of the ids, so that no two threads wait for each other; gives them in that of the list.
-fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> L) -> Vec<L> {
+fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> L) -> Locks<L> {
+    let _holding = Holding::new();
     // As a module lists them: it has made them in that order.
     if parameters.is_sorted_by(|a, b| a.id() < b.id()) {
-        return parameters.iter().map(lock).collect();
+        return Locks { each: parameters.iter().map(lock).collect(), _holding };
     }
     let mut order: Vec<usize> = (0..parameters.len()).collect();
     order.sort_unstable_by_key(|&i| parameters[i].id());
     let mut locks: Vec<(usize, L)> = order.into_iter().map(|i| (i, lock(&parameters[i]))).collect();
     locks.sort_unstable_by_key(|(i, _)| *i);
-    locks.into_iter().map(|(_, lock)| lock).collect()
+    Locks { each: locks.into_iter().map(|(_, lock)| lock).collect(), _holding }
 }
 
 impl fmt::Debug for Parameter {

@@ -260,7 +260,7 @@ impl<A: Algorithm> Optimizer<A> {
         });
         let mut all: Vec<Step<'_, storage::Storage>> = Vec::with_capacity(parameters.len());
         let mut counts = Vec::with_capacity(parameters.len());
-        for ((options, member), Locked { value, gradient }) in members.zip(&mut locked) {
+        for ((options, member), Locked { value, gradient }) in members.zip(&mut locked.each) {
             let Some(gradient) = gradient.as_ref() else {
                 member.clock = None;
                 continue;
@@ -564,7 +564,7 @@ impl<A: Algorithm> Optim for Optimizer<A> {
         let locked = lock(&parameters);
         let states = self.members().flat_map(|m| m.slots.iter().flatten().chain(&m.master));
         let clocks = self.clocks.iter().flat_map(|clocks| [&clocks.settings, &clocks.numbers]);
-        let tensors = locked.iter().map(|l| &*l.value).chain(states).chain(clocks).map(Tensor::place);
+        let tensors = locked.each.iter().map(|l| &*l.value).chain(states).chain(clocks).map(Tensor::place);
         // What of each group's formula is not a number.
         let forms =
             self.groups.iter().map(|g| Some(g.options.update(1, false).form() << 1 | u64::from(g.options.masters())));

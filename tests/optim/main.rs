@@ -5,6 +5,7 @@ use gatefold::{DType, Device, Error, HasParameters, Parameter, Philox, Result, T
 
 mod scaler;
 mod schedules;
+mod threads;
 
 const CPU: Device = Device::Cpu;
 
