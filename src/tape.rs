@@ -226,6 +226,26 @@ impl Tape {
     /// `backward` is called at most once, with a gradient (or `None`) per output, and returns one (or `None`) per input, with its
     /// shape, dtype and device. Nothing is recorded, and `backward` dropped, when no input needs a gradient.
     ///
+    /// What `backward` needs of a [`Var`] it captures as `x.tensor().clone()`, not as `x`: a var is a handle of its tape, and a tape that holds
+    /// a handle of itself is not freed unless `backward` is called.
+    ///
+    /// ```
+    /// use gatefold::{Device, Tape, Tensor};
+    /// let tape = Tape::new();
+    /// let x = tape.variable(Tensor::new([1.0f32, 2.0], &Device::Cpu)?);
+    /// let square = x.mul(&x)?.into_tensor();
+    /// let captured = x.tensor().clone();
+    /// let y = tape.record("square", &[&x], vec![square], move |mut dy| {
+    ///     let Some(dy) = dy.remove(0) else { return Ok(vec![None]) };
+    ///     let tape = Tape::no_grad();
+    ///     let dx = tape.constant(captured).mul_scalar(2.0)?.mul(&tape.constant(dy))?;
+    ///     Ok(vec![Some(dx.into_tensor())])
+    /// })?;
+    /// y[0].sum()?.backward()?;
+    /// assert_eq!(x.grad().unwrap().to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Tape`] when an input lies on another tape, or the tape was consumed by `backward`. [`Tape::backward`] answers what
     /// `backward` does, and [`Error::Shape`], [`Error::DType`] or [`Error::Device`] for a gradient that is not like its input.
@@ -386,12 +406,12 @@ impl Tape {
         }
         let mut record = self.0.record.borrow_mut();
         for (node, parameter) in record.parameters.drain(..) {
-            if let Some(gradient) = gradients[node].take() {
+            // Parameters and variables of an operation's backward have come too late to have a place.
+            if let Some(gradient) = gradients.get_mut(node).and_then(Option::take) {
                 parameter.accumulate(gradient)?;
             }
         }
         for (node, slot) in &mut record.leaves {
-            // A variable made by an operation's backward has come too late to have a place.
             *slot = gradients.get_mut(*node).and_then(Option::take);
         }
         inputs.clear();
