@@ -344,6 +344,9 @@ impl Plan {
         if let Some(reserve) = &b.reserve {
             self.check_scratch(OP, "reserve", (reserve.len(), reserve.dtype(), reserve.device()), self.reserve_len())?;
         }
+        if let Some(keep) = keep {
+            keep.forget_others(self.device == Device::Cpu && Keep::pays(self.shape, b.reserve.is_some()));
+        }
         #[cfg(feature = "cuda")]
         if let Device::Cuda(ordinal) = self.device {
             return cuda::forward(self, ordinal, stream, buffers);
