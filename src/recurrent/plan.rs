@@ -510,14 +510,15 @@ impl Plan {
                         ));
                     };
                     self.check_device(op, "a parameter", buf.device())?;
-                    if (buf.len(), buf.dtype()) != (numel, self.descriptor.dtype) {
+                    if buf.dtype() != self.descriptor.dtype {
+                        let got = format!("a parameter of {} in layer {layer}", buf.dtype());
+                        return Err(Error::dtype(op, got, self.descriptor.dtype));
+                    }
+                    if buf.len() != numel {
                         let spec = &self.descriptor.layer_parameters(layer, direction);
                         let names: Vec<_> = spec.iter().map(|s| format!("{} {:?}", s.name(), s.shape)).collect();
-                        return Err(Error::shape(
-                            op,
-                            format!("a parameter of {} {} elements in layer {layer}", buf.len(), buf.dtype()),
-                            format!("{} in {}", names.join(", "), self.descriptor.dtype),
-                        ));
+                        let got = format!("a parameter of {} elements in layer {layer}", buf.len());
+                        return Err(Error::shape(op, got, names.join(", ")));
                     }
                 }
             }
