@@ -101,6 +101,8 @@ fn ties_and_nan_in_maxima() {
     assert!(nan.max().unwrap().item().unwrap().is_nan());
     assert_eq!(nan.argmax(0).unwrap().to_vec::<i64>().unwrap(), [1]);
     assert!(nan.max_axis(0, false).unwrap().0.item().unwrap().is_nan());
+    assert_eq!(gradient(&[1.0, f64::NAN, inf, f64::NAN, -inf], Var::max), [0.0, 0.5, 0.0, 0.5, 0.0]);
+    assert_eq!(gradient(&[f32::NAN], Var::max), [1.0]);
     assert_eq!(constant(&[3.0, 3.0], 2).argmax(0).unwrap().to_vec::<i64>().unwrap(), [0]);
 }
 
