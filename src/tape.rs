@@ -731,9 +731,16 @@ fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> 
     Locks { each: locks.into_iter().map(|(_, lock)| lock).collect(), _holding }
 }
 
+/// What it is, without its numbers, as it stands among others in modules and optimizers: those are printed by `value()`.
 impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parameter containing:\n{:?}", self.value())
+        let value = self.value();
+        f.debug_struct("Parameter")
+            .field("shape", value.shape())
+            .field("dtype", &value.dtype())
+            .field("device", &value.device())
+            .field("requires_grad", &self.requires_grad())
+            .finish()
     }
 }
 

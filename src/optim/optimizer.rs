@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fmt,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -97,7 +98,6 @@ struct Group<A> {
     members: Vec<Member>,
 }
 
-#[derive(Debug)]
 struct Member {
     parameter: Parameter,
     /// Steps it has taken: it takes none where it has no gradient.
@@ -108,6 +108,19 @@ struct Member {
     master: Option<Tensor>,
     /// Its clock, where it took part in the last step that the device counted.
     clock: Option<usize>,
+}
+
+/// Without the numbers.
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("parameter", &self.parameter)
+            .field("steps", &self.steps)
+            .field("slots", &self.slots.iter().map(|slot| slot.as_ref().map(Tensor::dtype)).collect::<Vec<_>>())
+            .field("master", &self.master.as_ref().map(Tensor::dtype))
+            .field("clock", &self.clock)
+            .finish()
+    }
 }
 
 impl Member {
