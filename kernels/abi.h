@@ -40,8 +40,9 @@ struct Fault {
 #define UNARY_POWER 10u
 #define UNARY_AFFINE 11u
 #define UNARY_CLAMP 12u
+#define UNARY_QUOTIENT 13u
 
-// y[i] = op(x[i]). a, b: the exponent and it less one; scale, shift; low, high.
+// y[i] = op(x[i]). a, b: the exponent and it less one; scale, shift; low, high; the divisor.
 struct Unary {
     uint64_t x;
     uint64_t y;

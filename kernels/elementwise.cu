@@ -21,6 +21,7 @@ __device__ __forceinline__ void unary(const Unary& p) {
         case UNARY_SQUARE: return run([](C x) { return x * x; });
         case UNARY_POWER: return run([&](C x) { return pow_(x, a); });
         case UNARY_AFFINE: return run([&](C x) { return x * a + b; });
+        case UNARY_QUOTIENT: return run([&](C x) { return x / a; });
         case UNARY_CLAMP:
             return run([&](C x) {
                 x = x < a ? a : x;
@@ -53,6 +54,7 @@ __device__ __forceinline__ void unary_backward(const UnaryBackward& p) {
         case UNARY_SQUARE: return with(p.x, [](C x, C dy) { return dy * (x + x); });
         case UNARY_POWER: return with(p.x, [&](C x, C dy) { return dy * (a * pow_(x, b)); });
         case UNARY_AFFINE: return from_dy([&](C dy) { return dy * a; });
+        case UNARY_QUOTIENT: return from_dy([&](C dy) { return dy / a; });
         case UNARY_CLAMP: return with(p.x, [&](C x, C dy) { return x >= a && x <= b ? dy : C(0); });
     }
 }

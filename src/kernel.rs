@@ -36,6 +36,8 @@ pub enum Unary {
         /// The summand.
         shift: f64,
     },
+    /// x / divisor
+    Quotient(f64),
     /// x held inside `[low, high]`
     Clamp {
         /// The lower end.

@@ -127,7 +127,7 @@ fn ratio(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// scale · x
 fn scaled(scale: f64, x: &Tensor) -> Result<Tensor> {
     let mut y = x.like(x.shape())?;
-    storage::unary(Unary::Affine { scale, shift: 0.0 }, x.storage(), y.storage_mut()?)?;
+    storage::unary(Unary::Affine { scale, shift: -0.0 }, x.storage(), y.storage_mut()?)?;
     Ok(y)
 }
 

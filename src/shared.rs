@@ -89,6 +89,18 @@ fn take(dtype: DType, len: usize) -> Option<Shared> {
     Some(kept)
 }
 
+/// Gives the memory that dropped tensors have left on the CPU back to the system, but for what other threads keep.
+pub(crate) fn release() {
+    let kept = KEPT.try_with(|kept| {
+        let mut kept = kept.try_borrow_mut().ok()?;
+        kept.bytes = 0;
+        Some(kept.free.iter_mut().flat_map(std::mem::take).collect::<Vec<_>>())
+    });
+    // To the pool of all threads first.
+    drop(kept);
+    cpu::release_all();
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         let Some(arc) = self.0.take() else { return };
@@ -133,6 +145,17 @@ mod tests {
         assert_eq!((d.len(), d.dtype(), d.count()), (499, DType::I64, 1));
         assert!(d.get_mut().is_some_and(|s| s.cpu_mut("test").unwrap().slice_mut::<i64>().as_ptr().cast() == at));
         assert_ne!(address(&alloc(1000)), at);
+    }
+
+    #[test]
+    fn what_is_kept_can_be_released() {
+        let memory = || Shared::alloc(Device::Cpu, DType::F32, 1000).unwrap();
+        let (a, b) = (memory(), memory());
+        drop(a);
+        release();
+        assert_eq!(KEPT.with_borrow(|kept| (kept.bytes, kept.free.iter().all(Vec::is_empty))), (0, true));
+        drop(b);
+        assert!(KEPT.with_borrow(|kept| kept.bytes) > 0, "and what is left from there on is kept as ever");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::{
     dtype::with_dtype,
 };
 
+/// What a thread has that holds a lock while it calls kernels.
+pub(crate) use cpu::split::Holding;
+
 /// Device memory of a tensor.
 ///
 /// One variant a backend. A kernel runs where its first buffer lies, and refuses any that lies elsewhere.

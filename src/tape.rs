@@ -34,6 +34,7 @@ use crate::{
     dtype::{DType, Element},
     error::{Error, Result},
     shape::Shape,
+    storage::Holding,
     tensor::Tensor,
 };
 
@@ -225,6 +226,26 @@ impl Tape {
     /// `backward` is called at most once, with a gradient (or `None`) per output, and returns one (or `None`) per input, with its
     /// shape, dtype and device. Nothing is recorded, and `backward` dropped, when no input needs a gradient.
     ///
+    /// What `backward` needs of a [`Var`] it captures as `x.tensor().clone()`, not as `x`: a var is a handle of its tape, and a tape that holds
+    /// a handle of itself is not freed unless `backward` is called.
+    ///
+    /// ```
+    /// use gatefold::{Device, Tape, Tensor};
+    /// let tape = Tape::new();
+    /// let x = tape.variable(Tensor::new([1.0f32, 2.0], &Device::Cpu)?);
+    /// let square = x.mul(&x)?.into_tensor();
+    /// let captured = x.tensor().clone();
+    /// let y = tape.record("square", &[&x], vec![square], move |mut dy| {
+    ///     let Some(dy) = dy.remove(0) else { return Ok(vec![None]) };
+    ///     let tape = Tape::no_grad();
+    ///     let dx = tape.constant(captured).mul_scalar(2.0)?.mul(&tape.constant(dy))?;
+    ///     Ok(vec![Some(dx.into_tensor())])
+    /// })?;
+    /// y[0].sum()?.backward()?;
+    /// assert_eq!(x.grad().unwrap().to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Tape`] when an input lies on another tape, or the tape was consumed by `backward`. [`Tape::backward`] answers what
     /// `backward` does, and [`Error::Shape`], [`Error::DType`] or [`Error::Device`] for a gradient that is not like its input.
@@ -385,12 +406,12 @@ impl Tape {
         }
         let mut record = self.0.record.borrow_mut();
         for (node, parameter) in record.parameters.drain(..) {
-            if let Some(gradient) = gradients[node].take() {
+            // Parameters and variables of an operation's backward have come too late to have a place.
+            if let Some(gradient) = gradients.get_mut(node).and_then(Option::take) {
                 parameter.accumulate(gradient)?;
             }
         }
         for (node, slot) in &mut record.leaves {
-            // A variable made by an operation's backward has come too late to have a place.
             *slot = gradients.get_mut(*node).and_then(Option::take);
         }
         inputs.clear();
@@ -639,6 +660,7 @@ impl Parameter {
     /// Adds into the gradient.
     pub fn accumulate(&self, gradient: Tensor) -> Result<()> {
         self.read(|value| value.expect_like("accumulate a gradient", &gradient))?;
+        let _holding = Holding::new();
         match &mut *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(sum) => sum.add_scaled(1.0, &gradient),
             empty => {
@@ -676,8 +698,14 @@ pub(crate) struct Locked<'a> {
     pub gradient: MutexGuard<'a, Option<Tensor>>,
 }
 
+/// Locks of parameters, and what lets kernels run under them while threads of the pool wait for these.
+pub(crate) struct Locks<L> {
+    pub each: Vec<L>,
+    _holding: Holding,
+}
+
 /// Locks several parameters, none of them listed twice.
-pub(crate) fn lock(parameters: &[Parameter]) -> Vec<Locked<'_>> {
+pub(crate) fn lock(parameters: &[Parameter]) -> Locks<Locked<'_>> {
     in_order(parameters, |Parameter(slot)| Locked {
         value: slot.value.write().unwrap_or_else(PoisonError::into_inner),
         gradient: slot.gradient.lock().unwrap_or_else(PoisonError::into_inner),
@@ -685,26 +713,34 @@ pub(crate) fn lock(parameters: &[Parameter]) -> Vec<Locked<'_>> {
 }
 
 /// Locks the gradients of several parameters, none of them listed twice.
-pub(crate) fn lock_gradients(parameters: &[Parameter]) -> Vec<MutexGuard<'_, Option<Tensor>>> {
+pub(crate) fn lock_gradients(parameters: &[Parameter]) -> Locks<MutexGuard<'_, Option<Tensor>>> {
     in_order(parameters, |Parameter(slot)| slot.gradient.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Takes locks in the order of the ids, so that no two threads wait for each other; gives them in that of the list.
-fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> L) -> Vec<L> {
+fn in_order<'a, L>(parameters: &'a [Parameter], lock: impl Fn(&'a Parameter) -> L) -> Locks<L> {
+    let _holding = Holding::new();
     // As a module lists them: it has made them in that order.
     if parameters.is_sorted_by(|a, b| a.id() < b.id()) {
-        return parameters.iter().map(lock).collect();
+        return Locks { each: parameters.iter().map(lock).collect(), _holding };
     }
     let mut order: Vec<usize> = (0..parameters.len()).collect();
     order.sort_unstable_by_key(|&i| parameters[i].id());
     let mut locks: Vec<(usize, L)> = order.into_iter().map(|i| (i, lock(&parameters[i]))).collect();
     locks.sort_unstable_by_key(|(i, _)| *i);
-    locks.into_iter().map(|(_, lock)| lock).collect()
+    Locks { each: locks.into_iter().map(|(_, lock)| lock).collect(), _holding }
 }
 
+/// What it is, without its numbers, as it stands among others in modules and optimizers: those are printed by `value()`.
 impl fmt::Debug for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parameter containing:\n{:?}", self.value())
+        let value = self.value();
+        f.debug_struct("Parameter")
+            .field("shape", value.shape())
+            .field("dtype", &value.dtype())
+            .field("device", &value.device())
+            .field("requires_grad", &self.requires_grad())
+            .finish()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     device::Device,
     dtype::{DType, Element, bf16, f16, with_dtype},
     error::{Error, Result},
-    kernel::{Binary, Distribution},
+    kernel::{Binary, Distribution, Strided},
     rng::Philox,
     shape::Shape,
     shared::Shared,
@@ -443,12 +443,7 @@ impl Tensor {
 /// shortened to three at each end, the dtype unless it is float32 or int64.
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let values = match self.dtype() {
-            // f64 would round those beyond 2⁵³.
-            DType::I64 => self.to_vec::<i64>().map(|all| all.into_iter().map(Number::Whole).collect::<Vec<_>>()),
-            _ => self.to_f64_vec().map(|all| all.into_iter().map(Number::Float).collect()),
-        };
-        let Ok(values) = values else {
+        let Ok(values) = self.shown() else {
             return write!(f, "tensor(<unreadable>, shape={})", self.shape);
         };
         f.write_str("tensor(")?;
@@ -459,7 +454,7 @@ impl fmt::Debug for Tensor {
                 write!(f, ", size=({})", dims.join(", "))?;
             }
         } else {
-            let print = Print::of(&values, &self.shape, self.dtype().is_float());
+            let print = Print::of(&values, self.numel(), self.dtype().is_float());
             print.axis(f, &self.shape, &values, 7)?;
         }
         if self.device() != Device::Cpu {
@@ -475,6 +470,34 @@ impl fmt::Debug for Tensor {
 impl fmt::Display for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+impl Tensor {
+    /// The elements that are printed, of axes that are shortened both ends: nothing else is read.
+    fn shown(&self) -> Result<Vec<Number>> {
+        let (mut extents, mut steps) = (Vec::new(), Vec::new());
+        for (&extent, stride) in self.dims().iter().zip(self.shape.strides()) {
+            if self.numel() > Print::THRESHOLD && extent > 2 * Print::EDGE {
+                extents.extend([2, Print::EDGE]);
+                steps.extend([(extent - Print::EDGE) * stride, stride]);
+            } else {
+                extents.push(extent);
+                steps.push(stride);
+            }
+        }
+        let mut ends = self.clone();
+        if extents.len() > self.rank() {
+            ends = self.like(&extents[..])?;
+            let (from, to) = (Strided { strides: &steps, offset: 0 }, ends.shape.strides());
+            let to = Strided { strides: &to, offset: 0 };
+            storage::copy_strided(&extents, &self.storage, from, ends.storage_mut()?, to, false)?;
+        }
+        Ok(match self.dtype() {
+            // f64 would round those beyond 2⁵³.
+            DType::I64 => ends.to_vec::<i64>()?.into_iter().map(Number::Whole).collect(),
+            _ => ends.to_f64_vec()?.into_iter().map(Number::Float).collect(),
+        })
     }
 }
 
@@ -501,11 +524,10 @@ impl Print {
     const THRESHOLD: usize = 1000;
     const COLUMNS: usize = 80;
 
-    fn of(values: &[Number], dims: &[usize], float: bool) -> Self {
-        let mut print =
-            Print { float, whole: true, scientific: false, width: 1, summarize: values.len() > Print::THRESHOLD };
-        let mut shown = Vec::new();
-        print.collect(dims, values, &mut shown);
+    /// Of the numbers that are shown, of so many.
+    fn of(shown: &[Number], numel: usize, float: bool) -> Self {
+        let mut print = Print { float, whole: true, scientific: false, width: 1, summarize: numel > Print::THRESHOLD };
+        let mut shown = shown.to_vec();
         if float {
             let float = |v: &Number| match *v {
                 Number::Float(v) => v,
@@ -520,19 +542,6 @@ impl Print {
         }
         print.width = shown.iter().map(|&v| print.number(v).len()).max().unwrap_or(1);
         print
-    }
-
-    /// The indices of an axis that are shown.
-    fn shown(&self, extent: usize) -> impl Iterator<Item = usize> + use<> {
-        let cut = self.summarize && extent > 2 * Print::EDGE;
-        let head = if cut { Print::EDGE } else { extent };
-        (0..head).chain(if cut { extent - Print::EDGE..extent } else { 0..0 })
-    }
-
-    fn collect(&self, dims: &[usize], values: &[Number], to: &mut Vec<Number>) {
-        let Some((&extent, rest)) = dims.split_first() else { return to.push(values[0]) };
-        let stride = values.len() / extent;
-        self.shown(extent).for_each(|i| self.collect(rest, &values[i * stride..(i + 1) * stride], to));
     }
 
     fn number(&self, v: Number) -> String {
@@ -558,17 +567,17 @@ impl Print {
         }
     }
 
+    /// `values`: what is shown of an axis and those behind it.
     fn axis(&self, f: &mut fmt::Formatter<'_>, dims: &[usize], values: &[Number], indent: usize) -> fmt::Result {
         let Some((&extent, rest)) = dims.split_first() else {
             return f.write_str(&self.number(values[0]));
         };
-        let stride = values.len() / extent;
         let cut = self.summarize && extent > 2 * Print::EDGE;
+        let shown = if cut { 2 * Print::EDGE } else { extent };
         f.write_str("[")?;
         if rest.is_empty() {
             let width = self.width;
-            let mut items: Vec<String> =
-                self.shown(extent).map(|i| format!("{:>width$}", self.number(values[i]))).collect();
+            let mut items: Vec<String> = values.iter().map(|&v| format!("{:>width$}", self.number(v))).collect();
             if cut {
                 items.insert(Print::EDGE, " ...".into());
             }
@@ -577,16 +586,28 @@ impl Print {
             f.write_str(&lines.join(&format!(",\n{:1$}", "", indent + 1)))?;
         } else {
             let gap = format!(",{}{:2$}", "\n".repeat(rest.len()), "", indent + 1);
-            for (place, i) in self.shown(extent).enumerate() {
+            for (place, values) in values.chunks_exact(values.len() / shown).enumerate() {
                 if place > 0 {
                     f.write_str(&gap)?;
                 }
                 if cut && place == Print::EDGE {
                     write!(f, "...{gap}")?;
                 }
-                self.axis(f, rest, &values[i * stride..(i + 1) * stride], indent + 1)?;
+                self.axis(f, rest, values, indent + 1)?;
             }
         }
         f.write_str("]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_printed_is_not_read() {
+        let shown = |dims: &[usize]| Tensor::zeros(dims, DType::F16, &Device::Cpu).unwrap().shown().unwrap().len();
+        assert_eq!((shown(&[]), shown(&[0, 5]), shown(&[10, 100])), (1, 0, 1000));
+        assert_eq!((shown(&[1001]), shown(&[60, 40]), shown(&[2, 500, 3])), (6, 36, 36));
     }
 }

@@ -19,24 +19,98 @@ use crate::{
 };
 
 const ALIGN: usize = 64;
-/// What the lists keep at most; beyond it memory goes back to the system.
+/// What the lists keep at most; beyond it the memory of sizes that were not used for longest goes back to the system.
 const KEEP_BYTES: usize = 1 << 30;
 
 /// Four classes between a power of two and the next, up to what an allocation may have.
 pub const CLASSES: usize = 4 * usize::BITS as usize;
 
-/// Free blocks by [`index`] of their class, the last one freed at the end: it is the likeliest to be in a cache.
 struct Pool {
-    free: [Vec<Block>; CLASSES],
+    /// By [`index`] of their class.
+    free: [Free; CLASSES],
     bytes: usize,
+    most: usize,
+    /// How often a block was taken or left.
+    turn: u64,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: [const { Vec::new() }; CLASSES], bytes: 0 });
+/// Free blocks of a class, the last one left at the end: it is the likeliest to be in a cache.
+struct Free {
+    blocks: Vec<Block>,
+    /// The turn of the last one that was taken or left.
+    used: u64,
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Pool::new(KEEP_BYTES));
 
 /// A raw allocation of a size class.
-struct Block(NonNull<u8>);
+struct Block {
+    memory: NonNull<u8>,
+    class: usize,
+}
+
 // SAFETY: a block is plain memory owned by whoever holds it.
 unsafe impl Send for Block {}
+
+impl Block {
+    fn new(class: usize) -> Option<Block> {
+        // SAFETY: the layout has a size of at least ALIGN bytes.
+        NonNull::new(unsafe { alloc_zeroed(layout(class)) }).map(|memory| Block { memory, class })
+    }
+
+    fn free(self) {
+        // SAFETY: it came from `alloc_zeroed` with this very layout and nobody else holds it.
+        unsafe { dealloc(self.memory.as_ptr(), layout(self.class)) }
+    }
+}
+
+impl Pool {
+    const fn new(most: usize) -> Pool {
+        Pool { free: [const { Free { blocks: Vec::new(), used: 0 } }; CLASSES], bytes: 0, most, turn: 0 }
+    }
+
+    fn of(&mut self, class: usize) -> &mut Vec<Block> {
+        self.turn += 1;
+        let free = &mut self.free[index(class)];
+        free.used = self.turn;
+        &mut free.blocks
+    }
+
+    fn take(&mut self, class: usize) -> Option<Block> {
+        let block = self.of(class).pop()?;
+        self.bytes -= class;
+        Some(block)
+    }
+
+    /// Keeps a block, and gives those to free that make room for it: of the class that was not used for longest, and so on; the block itself,
+    /// where its own class has all the room.
+    fn keep(&mut self, block: Block) -> Vec<Block> {
+        let class = block.class;
+        if (self.of(class).len() + 1) * class > self.most {
+            return vec![block];
+        }
+        let mut gone = Vec::new();
+        while self.bytes + class > self.most {
+            let others = self.free.iter_mut().enumerate().filter(|(i, f)| *i != index(class) && !f.blocks.is_empty());
+            let Some((_, oldest)) = others.min_by_key(|(_, free)| free.used) else { break };
+            while self.bytes + class > self.most
+                && let Some(block) = oldest.blocks.pop()
+            {
+                self.bytes -= block.class;
+                gone.push(block);
+            }
+        }
+        self.bytes += class;
+        self.of(class).push(block);
+        gone
+    }
+
+    /// All that it keeps.
+    fn clear(&mut self) -> Vec<Block> {
+        self.bytes = 0;
+        self.free.iter_mut().flat_map(|free| std::mem::take(&mut free.blocks)).collect()
+    }
+}
 
 /// Rounds up to a class: powers of two with three steps between them, so at most a quarter is wasted.
 pub fn class(bytes: usize) -> Option<usize> {
@@ -58,26 +132,20 @@ fn layout(class: usize) -> Layout {
 }
 
 fn acquire(class: usize) -> Option<Block> {
-    if let Ok(mut pool) = POOL.lock()
-        && let Some(block) = pool.free[index(class)].pop()
-    {
-        pool.bytes -= class;
-        return Some(block);
-    }
-    // SAFETY: the layout has a size of at least ALIGN bytes.
-    NonNull::new(unsafe { alloc_zeroed(layout(class)) }).map(Block)
+    let kept = POOL.lock().ok().and_then(|mut pool| pool.take(class));
+    kept.or_else(|| Block::new(class))
 }
 
-fn release(block: Block, class: usize) {
-    if let Ok(mut pool) = POOL.lock()
-        && pool.bytes + class <= KEEP_BYTES
-    {
-        pool.bytes += class;
-        pool.free[index(class)].push(block);
-        return;
-    }
-    // SAFETY: the block came from `alloc_zeroed` with this very layout and nobody else holds it.
-    unsafe { dealloc(block.0.as_ptr(), layout(class)) }
+fn release(block: Block) {
+    // What goes is freed when the lock is not held any more.
+    let gone = POOL.lock().map(|mut pool| pool.keep(block));
+    gone.into_iter().flatten().for_each(Block::free);
+}
+
+/// Gives all that is kept back to the system.
+pub fn release_all() {
+    let gone = POOL.lock().map(|mut pool| pool.clear());
+    gone.into_iter().flatten().for_each(Block::free);
 }
 
 /// A typed stretch of host memory.
@@ -102,7 +170,7 @@ impl Buffer {
         let none = || Error::OutOfMemory { op: "allocate", bytes, device: "cpu".into() };
         let class = class(bytes).ok_or_else(none)?;
         let block = acquire(class).ok_or_else(none)?;
-        Ok(Buffer { block: block.0, class, len, dtype, version: AtomicU64::new(0) })
+        Ok(Buffer { block: block.memory, class, len, dtype, version: AtomicU64::new(0) })
     }
 
     /// A copy of a slice.
@@ -170,7 +238,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        release(Block(self.block), self.class);
+        release(Block { memory: self.block, class: self.class });
     }
 }
 
@@ -183,6 +251,38 @@ mod tests {
         assert!(matches!(Buffer::new(DType::F64, usize::MAX / 2), Err(Error::OutOfMemory { .. })));
         assert!(matches!(Buffer::new(DType::F64, usize::MAX), Err(Error::OutOfMemory { .. })));
         assert_eq!(Buffer::new(DType::F64, 0).unwrap().slice::<f64>(), &[] as &[f64]);
+    }
+
+    #[test]
+    fn a_full_pool_makes_room() {
+        let mut pool = Pool::new(1 << 12);
+        let counts = |pool: &Pool| [256, 512, 1024, 4096].map(|class| pool.free[index(class)].blocks.len());
+        let keep = |pool: &mut Pool, class: usize| {
+            let gone = pool.keep(Block::new(class).unwrap());
+            let classes: Vec<usize> = gone.iter().map(|block| block.class).collect();
+            gone.into_iter().for_each(Block::free);
+            classes
+        };
+        let use_one = |pool: &mut Pool, class: usize| {
+            let block = pool.take(class).unwrap();
+            assert!(pool.keep(block).is_empty());
+        };
+        for class in [512, 512, 1024, 1024, 256, 256, 256, 256] {
+            assert!(keep(&mut pool, class).is_empty());
+        }
+        assert_eq!((counts(&pool), pool.bytes), ([4, 2, 2, 0], 1 << 12));
+        // Room comes of the sizes that were used longest ago, and no more than is needed.
+        use_one(&mut pool, 512);
+        assert_eq!(keep(&mut pool, 256), [1024]);
+        assert_eq!((counts(&pool), pool.bytes), ([5, 2, 1, 0], (1 << 12) - 768));
+        use_one(&mut pool, 256);
+        assert_eq!(keep(&mut pool, 4096), [1024, 512, 512, 256, 256, 256, 256, 256]);
+        // What has all the room keeps it against its own size alone.
+        assert_eq!(keep(&mut pool, 4096), [4096]);
+        assert_eq!(keep(&mut pool, 8192), [8192]);
+        assert_eq!((counts(&pool), pool.bytes), ([0, 0, 0, 1], 1 << 12));
+        pool.clear().into_iter().for_each(Block::free);
+        assert_eq!((counts(&pool), pool.bytes), ([0; 4], 0));
     }
 
     #[test]

@@ -124,6 +124,10 @@ fn unary_of<T: Store>(op: Unary, x: &[T], y: &mut [T]) {
             let (scale, shift) = (of(scale), of(shift));
             map!(x, y, |x| x * scale + shift);
         }
+        Unary::Quotient(divisor) => {
+            let divisor = of(divisor);
+            map!(x, y, |x| x / divisor);
+        }
         Unary::Clamp { low, high } => {
             let (low, high) = (of(low), of(high));
             map!(x, y, |x| {
@@ -171,6 +175,10 @@ fn unary_backward_of<T: Store>(op: Unary, x: &[T], y: &[T], dy: &[T], dx: &mut [
         Unary::Affine { scale, .. } => {
             let scale = of(scale);
             map!(dy, dx, |dy| dy * scale);
+        }
+        Unary::Quotient(divisor) => {
+            let divisor = of(divisor);
+            map!(dy, dx, |dy| dy / divisor);
         }
         Unary::Clamp { low, high } => {
             let (low, high) = (of(low), of(high));
@@ -318,7 +326,7 @@ mod tests {
         dtype::DType,
     };
 
-    const OPS: [Unary; 15] = [
+    const OPS: [Unary; 16] = [
         Unary::Neg,
         Unary::Exp,
         Unary::Log,
@@ -333,6 +341,7 @@ mod tests {
         Unary::Powf(3.0),
         Unary::Powf(-0.5),
         Unary::Affine { scale: 2.0, shift: -0.5 },
+        Unary::Quotient(-3.0),
         Unary::Clamp { low: -0.5, high: 0.75 },
     ];
 
@@ -349,6 +358,7 @@ mod tests {
             Unary::Relu => x.max(0.0),
             Unary::Powf(p) => x.powf(p),
             Unary::Affine { scale, shift } => scale * x + shift,
+            Unary::Quotient(divisor) => x / divisor,
             Unary::Clamp { low, high } => x.clamp(low, high),
         }
     }
@@ -372,6 +382,7 @@ mod tests {
             Unary::Powf(0.0) => 0.0,
             Unary::Powf(p) => p * x.powf(p - 1.0),
             Unary::Affine { scale, .. } => scale,
+            Unary::Quotient(divisor) => 1.0 / divisor,
             Unary::Clamp { low, high } => f64::from(x >= low && x <= high),
         }
     }

@@ -25,7 +25,7 @@ pub mod split;
 pub mod testing;
 pub mod walk;
 
-pub use buffer::{Buffer, CLASSES, class, index};
+pub use buffer::{Buffer, CLASSES, class, index, release_all};
 
 use crate::{
     dtype::{DType, Element},

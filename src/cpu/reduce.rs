@@ -9,7 +9,7 @@ use super::{
     Buffer, Dims,
     real::{Real, Store},
     simd::vectorize,
-    split::{self, PARALLEL, PIECE},
+    split::{self, PARALLEL, PIECE, Shared},
 };
 use crate::{
     dtype::{Element, with_dtype},
@@ -230,34 +230,53 @@ fn columns<T: Store, F: Fold<T>>(x: &[T], pitch: usize, rows: usize, acc: &mut [
     acc.iter_mut().zip(other).for_each(|(a, &mut b)| *a = F::join(*a, b));
 }
 
-/// Folds an `[n, inner]` matrix column by column, tile by tile.
-fn matrix<T: Store, F: Fold<T>>(x: &[T], inner: usize, n: usize, mut put: impl FnMut(usize, F::Value)) {
+/// Folds some columns of an `[n, inner]` matrix, tile by tile.
+fn matrix<T: Store, F: Fold<T>>(x: &[T], wanted: Range<usize>, inner: usize, mut put: impl FnMut(usize, F::Value)) {
     let mut acc = [F::START; TILE];
-    for first in (0..inner).step_by(TILE) {
-        let acc = &mut acc[..TILE.min(inner - first)];
-        columns::<T, F>(x.get(first..).unwrap_or(&[]), inner, n, acc);
-        acc.iter().enumerate().for_each(|(i, &value)| put(first + i, value));
+    for first in wanted.clone().step_by(TILE) {
+        let acc = &mut acc[..TILE.min(wanted.end - first)];
+        columns::<T, F>(x.get(first..).unwrap_or(&[]), inner, x.len() / inner, acc);
+        acc.iter().enumerate().for_each(|(i, &value)| put(first - wanted.start + i, value));
     }
 }
 
-/// As [`matrix`] for a large one: blocks of rows in parallel, joined pairwise.
-fn large_matrix<T: Store, F: Fold<T>>(x: &[T], inner: usize, mut put: impl FnMut(usize, F::Value)) {
+/// As [`matrix`] for a large one: blocks of rows, joined pairwise, in stripes of columns; both in parallel.
+fn large_matrix<T: Store, F: Fold<T>>(x: &[T], y: &mut [T], finish: impl Fn(F::Value) -> T + Sync) {
+    let inner = y.len();
     let rows = (4 * PIECE / inner).next_multiple_of(LEAF_ROWS).max(LEAF_ROWS);
-    let mut parts = vec![Vec::new(); x.len().div_ceil(rows * inner)];
-    split::chunks(&mut parts, 1, |i, part| {
-        let x = &x[i * rows * inner..x.len().min((i + 1) * rows * inner)];
-        part[0] = vec![F::START; inner];
-        matrix::<T, F>(x, inner, x.len() / inner, |i, value| part[0][i] = value);
+    let stripe = (4 * PIECE / rows).next_multiple_of(TILE).min(inner);
+    let (blocks, stripes) = (x.len().div_ceil(rows * inner), inner.div_ceil(stripe));
+    if blocks == 1 {
+        return split::chunks(y, stripe, |i, y| {
+            matrix::<T, F>(x, i * stripe..i * stripe + y.len(), inner, |i, value| y[i] = finish(value));
+        });
+    }
+    let mut parts = vec![F::START; blocks * inner];
+    let shared = Shared::new(&mut parts);
+    let of = |i: usize| i * stripe..inner.min((i + 1) * stripe);
+    split::tasks(blocks * stripes, &|i| {
+        let (block, columns) = (i / stripes, of(i % stripes));
+        let x = &x[block * rows * inner..x.len().min((block + 1) * rows * inner)];
+        // SAFETY: each task has a block and a stripe of its own.
+        let part = unsafe { shared.part(block * inner + columns.start, columns.len()) };
+        matrix::<T, F>(x, columns, inner, |i, value| part[i] = value);
     });
-    while parts.len() > 1 {
-        parts.chunks_mut(2).for_each(|pair| {
-            if let [a, b] = pair {
+    split::chunks(y, stripe, |i, y| {
+        let part = |block: usize| {
+            let columns = of(i);
+            // SAFETY: each task has a stripe of its own, and uses two blocks of it at a time, or one.
+            unsafe { shared.part(block * inner + columns.start, columns.len()) }
+        };
+        let mut apart = 1;
+        while apart < blocks {
+            for block in (apart..blocks).step_by(2 * apart) {
+                let (a, b) = (part(block - apart), part(block));
                 a.iter_mut().zip(b).for_each(|(a, &mut b)| *a = F::join(*a, b));
             }
-        });
-        parts = parts.into_iter().step_by(2).collect();
-    }
-    parts.iter().flatten().enumerate().for_each(|(i, &value)| put(i, value));
+            apart *= 2;
+        }
+        y.iter_mut().zip(part(0)).for_each(|(y, &mut value)| *y = finish(value));
+    });
 }
 
 /// `[outer, n, inner]` → `[outer, inner]`
@@ -297,12 +316,12 @@ fn axis<T: Store, F: Fold<T>>((_, n, inner): Dims, x: &[T], y: &mut [T], finish:
         });
     } else if inner > 0 && n * inner >= PARALLEL {
         for (y, x) in y.chunks_exact_mut(inner).zip(x.chunks_exact(n * inner)) {
-            large_matrix::<T, F>(x, inner, |i, value| y[i] = finish(value));
+            large_matrix::<T, F>(x, y, finish);
         }
     } else {
         split::rows(y, inner, n * inner, |first, y| {
             for (y, x) in y.chunks_exact_mut(inner).zip(x[first * n * inner..].chunks_exact(n * inner)) {
-                matrix::<T, F>(x, inner, n, |i, value| y[i] = finish(value));
+                matrix::<T, F>(x, 0..inner, inner, |i, value| y[i] = finish(value));
             }
         });
     }
@@ -349,10 +368,15 @@ pub fn sum_of_powers(p: f64, x: &Buffer) -> Result<f64> {
 
 #[cfg(test)]
 pub mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::{Duration, Instant},
+    };
+
     use super::*;
     use crate::{cpu::testing::*, dtype::DType};
 
-    pub const SHAPES: [Dims; 18] = [
+    pub const SHAPES: [Dims; 20] = [
         (1, 1, 1),
         (5, 3, 1),
         (3, 16, 1),
@@ -366,6 +390,8 @@ pub mod tests {
         (2, 130, 600),
         (1, 40_000, 3),
         (1, 1000, 129),
+        (2, 9, 7700),
+        (1, 75, 5000),
         (300, 10, 33),
         (4, 0, 3),
         (4, 0, 1),
@@ -443,7 +469,7 @@ pub mod tests {
     #[test]
     fn threads_do_not_matter() {
         let x = buffer(DType::F32, &numbers(3 * 70_000, 5));
-        for dims in [(3, 70_000, 1), (1, 70_000, 3), (70_000, 3, 1), (1, 3, 70_000)] {
+        for dims in [(3, 70_000, 1), (1, 70_000, 3), (70_000, 3, 1), (1, 3, 70_000), (1, 40, 5000), (2, 70, 1500)] {
             same_on_any_threads(|| {
                 let mut y = stale(DType::F32, dims.0 * dims.2);
                 reduce(Reduce::Sum, dims, &x, &mut y).unwrap();
@@ -456,6 +482,39 @@ pub mod tests {
                 &[sum_of_squares(&x), sum_of_powers(2.5, &x), greatest_magnitude(&x)].map(Result::unwrap),
             )
         });
+    }
+
+    /// Two threads meet in the first row: one is in its first columns, the other in its last.
+    #[test]
+    fn columns_of_few_rows_are_shared_out() {
+        static HERE: AtomicUsize = AtomicUsize::new(0);
+        #[derive(Clone, Copy)]
+        struct Meet;
+        impl Fold<f32> for Meet {
+            type Value = f32;
+            const START: f32 = 0.0;
+            fn get(x: f32) -> f32 {
+                let begun = Instant::now();
+                if x == 1.0 {
+                    HERE.fetch_add(1, Ordering::Relaxed);
+                    while HERE.load(Ordering::Relaxed) < 2 && begun.elapsed() < Duration::from_secs(20) {
+                        std::thread::yield_now();
+                    }
+                    return HERE.load(Ordering::Relaxed) as f32;
+                }
+                x
+            }
+            fn join(a: f32, b: f32) -> f32 {
+                a + b
+            }
+        }
+        let (n, inner) = (4, 40_000);
+        let mut x = vec![0.0; n * inner];
+        (x[0], x[inner - 1]) = (1.0, 1.0);
+        let mut y = vec![0.0; inner];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        pool.install(|| axis::<f32, Meet>((1, n, inner), &x, &mut y, |v| v));
+        assert_eq!((y[0], y[inner - 1]), (2.0, 2.0));
     }
 
     #[test]

@@ -3,7 +3,16 @@
 //! The pool is entered in one place, behind a `dyn`: a copy of its machinery for each kernel would be most of the crate's
 //! code, and a call through a pointer is nothing beside a piece.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{
+    any::Any,
+    cell::Cell,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 
 use rayon::prelude::*;
 
@@ -77,8 +86,94 @@ pub fn tasks(count: usize, f: &(dyn Fn(usize) + Sync)) {
     match count {
         0 => {}
         1 => f(0),
+        _ if HOLDING.get() > 0 => offered(count, f),
         _ => (0..count).into_par_iter().with_max_len(1).for_each(f),
     }
+}
+
+thread_local! {
+    /// How many a thread has of [`Holding`].
+    static HOLDING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Says that the thread holds a lock that threads of the pool may want: as long as it does, its [`tasks`] do not wait for the pool. All
+/// of that may be waiting for the lock, and a thread of the pool that waits for others begins meanwhile on work that may want it too.
+pub struct Holding(PhantomData<*const ()>);
+
+impl Holding {
+    pub fn new() -> Self {
+        HOLDING.set(HOLDING.get() + 1);
+        Holding(PhantomData)
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        HOLDING.set(HOLDING.get() - 1);
+    }
+}
+
+/// Tasks that threads of the pool may take part in, but need not.
+struct Offer {
+    f: *const (dyn Fn(usize) + Sync),
+    count: usize,
+    /// Tasks that were begun; more than there are, once somebody has found none left.
+    begun: AtomicUsize,
+    done: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `f` points to what is Sync, and `take_part` says why it is there when it is called.
+unsafe impl Send for Offer {}
+// SAFETY: as above.
+unsafe impl Sync for Offer {}
+
+/// [`tasks`] of who must not wait for the pool: this thread does them, with what others come, and waits only for tasks that those have begun.
+fn offered(count: usize, f: &(dyn Fn(usize) + Sync)) {
+    type Task<'a> = *const (dyn Fn(usize) + Sync + 'a);
+    // SAFETY: pointers that differ in a lifetime alone. Who comes too late for a task may have it when `f` is gone, and does not follow it.
+    let f = unsafe { std::mem::transmute::<Task<'_>, Task<'static>>(f) };
+    let (begun, done, panic) = Default::default();
+    let offer = Arc::new(Offer { f, count, begun, done, panic });
+    for _ in 1..count.min(rayon::current_num_threads()) {
+        let offer = offer.clone();
+        rayon::spawn(move || offer.take_part());
+    }
+    offer.take_part();
+    let mut turns = 0;
+    while offer.done.load(Ordering::Acquire) < count {
+        wait(&mut turns);
+    }
+    let panic = offer.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+}
+
+impl Offer {
+    /// Does tasks until none is left.
+    fn take_part(&self) {
+        // What a task divides further is not waited for either.
+        let _holding = Holding::new();
+        loop {
+            let task = self.begun.fetch_add(1, Ordering::Relaxed);
+            if task >= self.count {
+                return;
+            }
+            // SAFETY: `offered`, whose caller has `f`, does not return before all tasks are done, and this one is not.
+            let f = unsafe { &*self.f };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(task))) {
+                *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+            }
+            self.done.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// One turn of a loop that waits.
+fn wait(turns: &mut usize) {
+    *turns += 1;
+    if turns.is_multiple_of(YIELD) { std::thread::yield_now() } else { std::hint::spin_loop() }
 }
 
 /// Most parts of [`in_step`].
@@ -152,8 +247,7 @@ impl Group {
                 self.done.0.fetch_add(1, Ordering::Release);
                 turns = 0;
             } else {
-                turns += 1;
-                if turns.is_multiple_of(YIELD) { std::thread::yield_now() } else { std::hint::spin_loop() }
+                wait(&mut turns);
             }
         }
     }
@@ -212,6 +306,46 @@ mod tests {
                 assert_eq!(counts.map(AtomicUsize::into_inner), [want(0), want(1)]);
             }
         }
+    }
+
+    /// All others of the pool wait for a lock that this thread holds, and its tasks are done nevertheless.
+    #[test]
+    fn who_holds_a_lock_does_not_wait_for_the_pool() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let (lock, waiting, sum) = (Mutex::new(()), AtomicUsize::new(0), AtomicUsize::new(0));
+        pool.scope(|s| {
+            let held = lock.lock().unwrap();
+            for _ in 0..5 {
+                s.spawn(|_| {
+                    waiting.fetch_add(1, Ordering::Relaxed);
+                    drop(lock.lock().unwrap());
+                });
+            }
+            while waiting.load(Ordering::Relaxed) < 2 {
+                std::thread::yield_now();
+            }
+            let _holding = Holding::new();
+            tasks(100, &|i| tasks(2, &|part| _ = sum.fetch_add(2 * i + part, Ordering::Relaxed)));
+            drop(held);
+        });
+        assert_eq!(sum.into_inner(), (0..200).sum::<usize>());
+    }
+
+    #[test]
+    fn offered_tasks_are_shared_out() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let met = std::sync::Barrier::new(2);
+        pool.install(|| {
+            let _holding = Holding::new();
+            tasks(2, &|_| _ = met.wait());
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "in a task")]
+    fn a_panic_of_a_task_is_passed_on() {
+        let _holding = Holding::new();
+        tasks(10, &|i| assert!(i != 3, "in a task"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ fn code(op: Unary) -> (u32, f64, f64) {
         Unary::Powf(0.0) => (abi::UNARY_ONE, 0.0, 0.0),
         Unary::Powf(p) => (abi::UNARY_POWER, p, p - 1.0),
         Unary::Affine { scale, shift } => (abi::UNARY_AFFINE, scale, shift),
+        Unary::Quotient(divisor) => (abi::UNARY_QUOTIENT, divisor, 0.0),
         Unary::Clamp { low, high } => (abi::UNARY_CLAMP, low, high),
     }
 }

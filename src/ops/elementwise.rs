@@ -48,7 +48,8 @@ pub(crate) fn unary_backward(op: Unary, saved: &Tensor, dy: &Tensor) -> Result<T
 
 /// factor · x
 pub(crate) fn scaled(name: &'static str, x: Tensor, factor: f64) -> Result<Tensor> {
-    if factor == 1.0 { Ok(x) } else { unary(name, Unary::Affine { scale: factor, shift: 0.0 }, &x) }
+    // With + 0 a product of −0 would be 0.
+    if factor == 1.0 { Ok(x) } else { unary(name, Unary::Affine { scale: factor, shift: -0.0 }, &x) }
 }
 
 /// Which of its two ends a derivative is computed from; only that one is kept.
@@ -157,15 +158,19 @@ impl Var {
     /// # Errors
     /// An integer dtype.
     pub fn mul_scalar(&self, value: f64) -> Result<Var> {
-        self.affine("mul_scalar", value, 0.0)
+        self.affine("mul_scalar", value, -0.0)
     }
 
-    /// `self / value`, as a product with the reciprocal.
+    /// `self / value`.
     ///
     /// # Errors
     /// An integer dtype.
     pub fn div_scalar(&self, value: f64) -> Result<Var> {
-        self.affine("div_scalar", 1.0 / value, 0.0)
+        const OP: &str = "div_scalar";
+        // Not by the reciprocal, which is rounded, and infinite for the least numbers.
+        let op = Unary::Quotient(value);
+        let value = unary(OP, op, self.tensor())?;
+        self.derive_one(OP, value, move |dy| unary(OP, op, &dy))
     }
 
     fn affine(&self, name: &'static str, scale: f64, shift: f64) -> Result<Var> {

@@ -105,7 +105,7 @@ pub(crate) fn recurrent(
                 workspace: buf_mut(&mut workspace)?,
                 reserve: reserve.as_mut().map(buf_mut).transpose()?,
             },
-            versions.as_ref().map(|versions| Keep { weights: call.kept, versions }),
+            Some(Keep { weights: call.kept, versions: &versions }),
         )?;
     }
 
@@ -227,7 +227,7 @@ impl Saved {
                     workspace: buf_mut(&mut workspace)?,
                     reserve: buf_mut(&mut reserve)?,
                 },
-                versions.as_ref().map(|versions| Keep { weights: &self.kept, versions }),
+                Some(Keep { weights: &self.kept, versions: &versions }),
             )?;
         }
         Ok(results)
@@ -285,9 +285,9 @@ fn bufs<'a>(tensors: impl ExactSizeIterator<Item = &'a Tensor>) -> Result<Vec<Bu
     Ok(all)
 }
 
-/// The versions of the parameters' memory, where it is the CPU's.
-fn versions<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Option<SmallVec<[u64; 16]>> {
-    tensors.map(|tensor| tensor.storage().cpu(OP).ok().map(Buffer::version)).collect()
+/// The versions of the parameters' memory, where it is the CPU's; else none.
+fn versions<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> SmallVec<[u64; 16]> {
+    tensors.filter_map(|tensor| tensor.storage().cpu(OP).ok().map(Buffer::version)).collect()
 }
 
 /// The memory of a tensor, as the raw layer takes it.

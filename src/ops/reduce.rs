@@ -152,7 +152,7 @@ impl Var {
         })
     }
 
-    /// The maximum of all elements, a scalar; NaN if any is NaN. The gradient is shared evenly among equal maxima.
+    /// The maximum of all elements, a scalar; NaN if any is NaN. The gradient is shared evenly among equal maxima, or NaNs.
     ///
     /// # Errors
     /// No elements, an integer dtype.
@@ -166,11 +166,14 @@ impl Var {
         let value = reduce(Reduce::Max, (1, x.numel(), 1), &x, ())?;
         let max = value.clone();
         self.derive_one(OP, value, move |dy| {
-            // 1 at the maxima, as the derivative of clamping x − max from below at 0. Held finite first: ∞ − ∞ is no 0.
+            // The derivative of relu is taken of max − x: 0 at the maxima and 1 elsewhere, but at a NaN what flows back, and there all of it
+            // is NaN where one x is. So what flows back is 0 at the NaNs, as the derivative of a clamp. Held finite first: ∞ − ∞ is no 0.
+            let all = Unary::Clamp { low: f64::NEG_INFINITY, high: f64::INFINITY };
+            let numbers = unary_backward(all, &x, &Tensor::ones(x.shape(), x.dtype(), &x.device())?)?;
             let finite = finite(x.dtype());
-            let below = binary(OP, Binary::Sub, &unary(OP, finite, &x)?, &unary(OP, finite, &max)?)?;
-            let ones = Tensor::ones(x.shape(), x.dtype(), &x.device())?;
-            let mask = unary_backward(Unary::Clamp { low: 0.0, high: f64::INFINITY }, &below, &ones)?;
+            let below = binary(OP, Binary::Sub, &unary(OP, finite, &max)?, &unary(OP, finite, &x)?)?;
+            let others = unary_backward(Unary::Relu, &below, &numbers)?;
+            let mask = unary(OP, Unary::Affine { scale: -1.0, shift: 1.0 }, &others)?;
             // A count of ties has more digits than a half-precision number.
             let real = wide(x.dtype());
             let count = reduce(Reduce::Sum, (1, x.numel(), 1), &mask.to_dtype(real)?, ())?;

@@ -67,7 +67,7 @@ pub fn clip_grad_norm_async(
     check(OP, max_norm, norm_type)?;
     let parameters = unique(parameters);
     let mut locked = lock_gradients(&parameters);
-    let mut places = places(OP, locked.iter_mut().filter_map(|g| g.as_mut()))?;
+    let mut places = places(OP, locked.each.iter_mut().filter_map(|g| g.as_mut()))?;
     if let [first, second, ..] = &places[..] {
         return Err(Error::device(OP, second.device, first.device));
     }
@@ -88,7 +88,7 @@ pub fn clip_grad_value(parameters: &(impl HasParameters + ?Sized), clip_value: f
     }
     let parameters = unique(parameters);
     let mut locked = lock_gradients(&parameters);
-    for place in places(OP, locked.iter_mut().filter_map(|g| g.as_mut()))? {
+    for place in places(OP, locked.each.iter_mut().filter_map(|g| g.as_mut()))? {
         storage::clamp_each(-clip_value, clip_value, place.storages()?)?;
     }
     Ok(())
@@ -114,7 +114,7 @@ fn clip(
     check(op, max_norm, norm_type)?;
     let parameters = unique(parameters);
     let mut locked = lock_gradients(&parameters);
-    let places = places(op, locked.iter_mut().filter_map(|g| g.as_mut()))?;
+    let places = places(op, locked.each.iter_mut().filter_map(|g| g.as_mut()))?;
     let each = places.iter().map(|place| place.norm(max_norm, norm_type)).collect::<Result<Vec<_>>>()?;
     let norms = each.iter().map(|(norm, _)| norm.item()).collect::<Result<Vec<_>>>()?;
     let norm = if let [norm] = norms[..] { norm } else { join(&norms, norm_type) };

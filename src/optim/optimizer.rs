@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fmt,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -97,7 +98,6 @@ struct Group<A> {
     members: Vec<Member>,
 }
 
-#[derive(Debug)]
 struct Member {
     parameter: Parameter,
     /// Steps it has taken: it takes none where it has no gradient.
@@ -108,6 +108,19 @@ struct Member {
     master: Option<Tensor>,
     /// Its clock, where it took part in the last step that the device counted.
     clock: Option<usize>,
+}
+
+/// Without the numbers.
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("parameter", &self.parameter)
+            .field("steps", &self.steps)
+            .field("slots", &self.slots.iter().map(|slot| slot.as_ref().map(Tensor::dtype)).collect::<Vec<_>>())
+            .field("master", &self.master.as_ref().map(Tensor::dtype))
+            .field("clock", &self.clock)
+            .finish()
+    }
 }
 
 impl Member {
@@ -259,7 +272,7 @@ impl<A: Algorithm> Optimizer<A> {
         });
         let mut all: Vec<Step<'_, storage::Storage>> = Vec::with_capacity(parameters.len());
         let mut counts = Vec::with_capacity(parameters.len());
-        for ((options, member), Locked { value, gradient }) in members.zip(&mut locked) {
+        for ((options, member), Locked { value, gradient }) in members.zip(&mut locked.each) {
             let Some(gradient) = gradient.as_ref() else {
                 member.clock = None;
                 continue;
@@ -569,7 +582,7 @@ impl<A: Algorithm> Optim for Optimizer<A> {
         let locked = lock(&parameters);
         let states = self.members().flat_map(|m| m.slots.iter().flatten().chain(&m.master));
         let clocks = self.clocks.iter().flat_map(|clocks| [&clocks.settings, &clocks.numbers]);
-        let tensors = locked.iter().map(|l| &*l.value).chain(states).chain(clocks).map(Tensor::place);
+        let tensors = locked.each.iter().map(|l| &*l.value).chain(states).chain(clocks).map(Tensor::place);
         // What of each group's formula is not a number.
         let forms =
             self.groups.iter().map(|g| Some(g.options.update(1, false).form() << 1 | u64::from(g.options.masters())));

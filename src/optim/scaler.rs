@@ -152,7 +152,7 @@ impl GradScaler {
     fn look(&mut self, op: &'static str, parameters: &[Parameter], divide: bool) -> Result<usize> {
         let mut locked = lock_gradients(parameters);
         let mut gradients = Vec::new();
-        for gradient in locked.iter_mut().filter_map(|g| g.as_mut()) {
+        for gradient in locked.each.iter_mut().filter_map(|g| g.as_mut()) {
             if gradient.device() != self.scale.device() {
                 return Err(Error::device(op, gradient.device(), format!("{}, the scaler's", self.scale.device())));
             }

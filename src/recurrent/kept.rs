@@ -43,7 +43,7 @@ impl std::fmt::Debug for KeptWeights {
     }
 }
 
-/// What a call may keep, and the versions of its parameters, in their order.
+/// What a call may keep, and the versions of its parameters, in their order; none where they are not the CPU's.
 #[derive(Clone, Copy)]
 pub(crate) struct Keep<'a> {
     pub weights: &'a KeptWeights,
@@ -54,6 +54,19 @@ impl Keep<'_> {
     /// Whether a call of these extents keeps weights. Those that are trained change before the next call, but for the steps of a cell.
     pub fn pays(shape: Shape, training: bool) -> bool {
         shape.seq * shape.batch <= MOST_ROWS && (shape.seq == 1 || !training)
+    }
+
+    /// Frees what is kept of other weights than the call's: of both passes, or, by a call forward that keeps, of the pass back alone, as it
+    /// replaces its own.
+    pub fn forget_others(&self, keeps: bool) {
+        for entries in &self.weights.0[usize::from(keeps)..] {
+            for entry in lock(entries).iter_mut().filter(|entry| !entry.packed.is_empty()) {
+                let mut layers = self.versions.windows(entry.versions.len());
+                if !layers.any(|versions| *versions == entry.versions[..]) {
+                    entry.packed = Vec::new();
+                }
+            }
+        }
     }
 
     /// The packed weights of the `index`-th layer and direction, whose parameters are those of `range`, where they are kept; and of what
@@ -271,5 +284,25 @@ mod tests {
             net.call(Shape { seq: 2, batch: MOST_ROWS }, false, Some(keep));
         }
         assert_eq!((kept(&weights, 0), kept(&weights, 1)), (0, 0));
+    }
+    #[test]
+    fn what_is_kept_goes_with_its_weights() {
+        let (mut net, weights) = (Net::new(Cell::Lstm, 8), KeptWeights::default());
+        let first = vec![1; net.parameters.len()];
+        let second: Vec<u64> = (2..).take(first.len()).collect();
+        let keep = |versions| Some(Keep { weights: &weights, versions });
+        let both = || (kept(&weights, 0), kept(&weights, 1));
+        let (cell, sequence) = (Shape { seq: 1, batch: 3 }, Shape { seq: 2, batch: 3 });
+        (0..3).for_each(|_| drop(net.call(cell, true, keep(&first))));
+        net.call(sequence, true, keep(&first));
+        assert_eq!(both(), (4, 4), "a call that does not keep leaves those of its own weights");
+        net.call(cell, false, keep(&second));
+        assert_eq!(both(), (0, 0), "nor has inference use for those of the pass back of others");
+        (0..3).for_each(|_| drop(net.call(cell, true, keep(&second))));
+        net.call(sequence, true, keep(&first));
+        assert_eq!(both(), (0, 0), "training over sequences after an evaluation");
+        (0..3).for_each(|_| drop(net.call(cell, false, keep(&second))));
+        keep(&[]).unwrap().forget_others(false);
+        assert_eq!(both(), (0, 0), "weights that have moved to a GPU");
     }
 }

@@ -344,6 +344,9 @@ impl Plan {
         if let Some(reserve) = &b.reserve {
             self.check_scratch(OP, "reserve", (reserve.len(), reserve.dtype(), reserve.device()), self.reserve_len())?;
         }
+        if let Some(keep) = keep {
+            keep.forget_others(self.device == Device::Cpu && Keep::pays(self.shape, b.reserve.is_some()));
+        }
         #[cfg(feature = "cuda")]
         if let Device::Cuda(ordinal) = self.device {
             return cuda::forward(self, ordinal, stream, buffers);
@@ -507,14 +510,15 @@ impl Plan {
                         ));
                     };
                     self.check_device(op, "a parameter", buf.device())?;
-                    if (buf.len(), buf.dtype()) != (numel, self.descriptor.dtype) {
+                    if buf.dtype() != self.descriptor.dtype {
+                        let got = format!("a parameter of {} in layer {layer}", buf.dtype());
+                        return Err(Error::dtype(op, got, self.descriptor.dtype));
+                    }
+                    if buf.len() != numel {
                         let spec = &self.descriptor.layer_parameters(layer, direction);
                         let names: Vec<_> = spec.iter().map(|s| format!("{} {:?}", s.name(), s.shape)).collect();
-                        return Err(Error::shape(
-                            op,
-                            format!("a parameter of {} {} elements in layer {layer}", buf.len(), buf.dtype()),
-                            format!("{} in {}", names.join(", "), self.descriptor.dtype),
-                        ));
+                        let got = format!("a parameter of {} elements in layer {layer}", buf.len());
+                        return Err(Error::shape(op, got, names.join(", ")));
                     }
                 }
             }

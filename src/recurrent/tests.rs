@@ -312,6 +312,13 @@ fn wrong_buffers_are_errors() {
     assert!(run(4, &views, Sequence::Full, false, space).is_ok());
     assert!(run(5, &views, Sequence::Full, false, space).is_err());
     assert!(run(4, &views[1..], Sequence::Full, false, space).is_err());
+    let of_f64: Vec<_> = d.parameters().iter().map(|p| vec![0f64; p.numel()]).collect();
+    let of_f64: Vec<Buf<'_>> = of_f64.iter().map(Buf::from).collect();
+    let refused = run(4, &of_f64, Sequence::Full, false, space);
+    assert!(matches!(refused, Err(crate::Error::DType { .. })), "{refused:?}");
+    let swapped: Vec<Buf<'_>> = views.iter().copied().rev().collect();
+    let refused = run(4, &swapped, Sequence::Full, false, space);
+    assert!(matches!(refused, Err(crate::Error::Shape { .. })), "{refused:?}");
     assert!(run(4, &views, Sequence::Full, true, space).is_err());
     assert!(run(4, &views, Sequence::Full, false, space - 1).is_err());
     for lengths in [&[0][..], &[3], &[1, 1], &[]] {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use gatefold::{DType, Device, Philox, Result, Tape, Tensor, Var};
 
-use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, extents, gpu, numbers, same_bits};
+use crate::{CPU, FLOATS, GPU, agree, agree_with_gradients, extents, gpu, numbers, same_bits, with_gradients};
 
 #[test]
 fn functions_of_one_argument() {
@@ -41,6 +41,50 @@ fn functions_of_one_argument() {
         let odd = odd.unwrap().to_dtype(dtype).unwrap();
         for (name, _, f) in functions {
             agree_with_gradients(name, std::slice::from_ref(&odd), |x| f(&x[0]));
+        }
+    }
+}
+
+/// Products and quotients with a number are one rounding, so they have the CPU's bits; −0 and the least divisors too.
+#[test]
+fn scalars_have_the_cpus_bits() {
+    if !gpu() {
+        return;
+    }
+    let all = [vec![0.0, -0.0, f64::NAN, f64::INFINITY, 1e-39, -1e-4], (1..300).map(f64::from).collect()].concat();
+    let functions: [fn(&Var) -> Result<Var>; 4] = [
+        |x| x.mul_scalar(-1.1),
+        |x| x.div_scalar(49.0),
+        |x| x.div_scalar(-3.3),
+        |x| x.div_scalar(if x.dtype() == DType::F64 { 1e-310 } else { 1e-39 }),
+    ];
+    for dtype in FLOATS {
+        let x = Tensor::from_slice(&all, all.len(), &CPU).unwrap().to_dtype(dtype).unwrap();
+        for (i, f) in functions.iter().enumerate() {
+            let run = |device: &Device| {
+                let results = with_gradients(device, std::slice::from_ref(&x), |x| f(&x[0])).unwrap();
+                results
+                    .iter()
+                    .flat_map(|y| y.to_f64_vec().unwrap())
+                    .map(|y| if y.is_nan() { f64::NAN } else { y })
+                    .collect()
+            };
+            let (got, want): (Vec<f64>, Vec<f64>) = (run(&GPU), run(&CPU));
+            same_bits(&format!("{dtype}, {i}"), &got, &want);
+        }
+    }
+}
+
+/// The gradient of a maximum goes to the NaNs where there are some.
+#[test]
+fn maxima_with_nan() {
+    if !gpu() {
+        return;
+    }
+    for dtype in FLOATS {
+        for values in [[1.0, 3.0, 3.0, -2.0], [1.0, f64::NAN, f64::INFINITY, f64::NAN]] {
+            let x = Tensor::from_slice(&values, 4, &CPU).unwrap().to_dtype(dtype).unwrap();
+            agree_with_gradients("max", &[x], |x| x[0].max());
         }
     }
 }

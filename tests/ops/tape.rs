@@ -208,15 +208,18 @@ fn an_operation_of_ones_own() {
     let y = tape.record("wrong", &[&x], vec![cube()], |_| Ok(vec![])).unwrap();
     tape_error(y[0].sum().unwrap().backward());
 
-    // A variable made while the tape is replayed has no gradient, and does no harm.
+    // A variable made while the tape is replayed has no gradient, nor has a parameter first used then, and they do no harm.
     let tape = Tape::new();
-    let (x, late) = (tape.variable(count([2])), tape.clone());
+    let (x, late, p) = (tape.variable(count([2])), tape.clone(), Parameter::new(count([1])));
+    let used = p.clone();
     let y = tape.record("late", &[&x], vec![cube()], move |dy| {
         late.variable(count([1]));
+        late.parameter(&used);
         Ok(dy)
     });
     y.unwrap()[0].sum().unwrap().backward().unwrap();
     assert_eq!(f64s(x.grad()), [1.0, 1.0]);
+    assert!(p.grad().is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Arithmetic, reductions and products: values worked out by hand, and the edges.
 
-use gatefold::{DType, Tape, Tensor, Var};
+use gatefold::{DType, Result, Tape, Tensor, Var, dtype::f16};
 
 use crate::{constant, count, gradient, tensor};
 
@@ -60,6 +60,37 @@ fn functions_in_f32() {
     }
 }
 
+/// To the bit, as PyTorch has them on the CPU.
+#[test]
+fn scalars_round_once_and_keep_the_sign_of_zero() {
+    let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let same = |got: Result<Var>, want: &[f32]| {
+        let got = got.unwrap().to_vec::<f32>().unwrap();
+        assert_eq!(bits(&got), bits(want), "{got:?}, want {want:?}");
+    };
+    let x = constant(&[0f32, -0.0, 1.0, 1e-39], 4);
+    same(x.mul_scalar(3.0), &[0.0, -0.0, 3.0, 3.0 * 1e-39]);
+    same(x.mul_scalar(-3.0), &[-0.0, 0.0, -3.0, -3.0 * 1e-39]);
+    // A reciprocal of 1e-39 is infinite.
+    same(x.div_scalar(1e-39), &[0.0, -0.0, f32::INFINITY, 1.0]);
+    same(x.div_scalar(-2.0), &[-0.0, 0.0, -0.5, -0.5 * 1e-39]);
+    let whole: Vec<f32> = (1..1000).map(|i| i as f32).collect();
+    for divisor in [3.0, 49.0, 0.1] {
+        let want: Vec<f32> = whole.iter().map(|x| x / divisor).collect();
+        same(constant(&whole, 999).div_scalar(f64::from(divisor)), &want);
+        let y = Tape::new().variable(tensor(&[1f32], 1));
+        y.div_scalar(f64::from(divisor)).unwrap().backward().unwrap();
+        assert_eq!(y.grad().unwrap().to_vec::<f32>().unwrap(), [1.0 / divisor]);
+    }
+    // The divisor is not rounded to f16, nor is the gradient of a difference 0 where it is −0.
+    let half = constant(&[f16::MAX], 1).div_scalar(70_000.0).unwrap();
+    assert_eq!(half.to_vec::<f16>().unwrap(), [f16::from_f32(65504.0 / 70_000.0)]);
+    let tape = Tape::new();
+    let (a, b) = (tape.variable(tensor(&[1f32], 1)), tape.variable(tensor(&[1f32], 1)));
+    a.sub(&b).unwrap().backward_with(&tensor(&[0f32], 1)).unwrap();
+    assert_eq!(b.grad().unwrap().to_vec::<f32>().unwrap()[0].to_bits(), (-0f32).to_bits());
+}
+
 #[test]
 fn derivatives_at_kinks_are_pytorchs() {
     assert_eq!(gradient(&[-1.0, 0.0, 1.0], Var::abs), [-1.0, 0.0, 1.0]);
@@ -101,6 +132,8 @@ fn ties_and_nan_in_maxima() {
     assert!(nan.max().unwrap().item().unwrap().is_nan());
     assert_eq!(nan.argmax(0).unwrap().to_vec::<i64>().unwrap(), [1]);
     assert!(nan.max_axis(0, false).unwrap().0.item().unwrap().is_nan());
+    assert_eq!(gradient(&[1.0, f64::NAN, inf, f64::NAN, -inf], Var::max), [0.0, 0.5, 0.0, 0.5, 0.0]);
+    assert_eq!(gradient(&[f32::NAN], Var::max), [1.0]);
     assert_eq!(constant(&[3.0, 3.0], 2).argmax(0).unwrap().to_vec::<i64>().unwrap(), [0]);
 }
 

@@ -5,6 +5,7 @@ use gatefold::{DType, Device, Error, HasParameters, Parameter, Philox, Result, T
 
 mod scaler;
 mod schedules;
+mod threads;
 
 const CPU: Device = Device::Cpu;
 
@@ -748,4 +749,16 @@ fn first_moments_without_memory() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn debug_says_shapes_and_not_numbers() {
+    let w = Parameter::new(random(&[3, 5], DType::BF16, 1));
+    let debug = "Parameter { shape: [3, 5], dtype: BF16, device: Cpu, requires_grad: true }";
+    assert_eq!(format!("{w:?}"), debug);
+    let mut optimizer = Adam::new(0.01).master_weights(true).over([&w]).unwrap();
+    train(&mut optimizer, std::slice::from_ref(&w), 0..1);
+    let text = format!("{optimizer:?}");
+    assert!(text.contains(debug) && text.contains("slots: [Some(F32), Some(F32), None], master: Some(F32)"), "{text}");
+    assert!(!text.contains("tensor("), "{text}");
 }

@@ -18,6 +18,7 @@ pub const UNARY_SQUARE: u32 = 9;
 pub const UNARY_POWER: u32 = 10;
 pub const UNARY_AFFINE: u32 = 11;
 pub const UNARY_CLAMP: u32 = 12;
+pub const UNARY_QUOTIENT: u32 = 13;
 pub const BINARY_ADD: u32 = 0;
 pub const BINARY_SUB: u32 = 1;
 pub const BINARY_MUL: u32 = 2;
