@@ -54,13 +54,62 @@ unsafe impl Send for Block {}
 
 impl Block {
     fn new(class: usize) -> Option<Block> {
+        #[cfg(target_os = "linux")]
+        if class >= huge::LEAST {
+            return huge::map(class).map(|memory| Block { memory, class });
+        }
         // SAFETY: the layout has a size of at least ALIGN bytes.
         NonNull::new(unsafe { alloc_zeroed(layout(class)) }).map(|memory| Block { memory, class })
     }
 
     fn free(self) {
+        #[cfg(target_os = "linux")]
+        if self.class >= huge::LEAST {
+            return huge::unmap(self.memory, self.class);
+        }
         // SAFETY: it came from `alloc_zeroed` with this very layout and nobody else holds it.
         unsafe { dealloc(self.memory.as_ptr(), layout(self.class)) }
+    }
+}
+
+/// Memory in large pages, where the system has some: of the small ones the processor knows the places of a few megabytes at a time.
+#[cfg(target_os = "linux")]
+mod huge {
+    use std::ptr::{NonNull, null_mut};
+
+    const PAGE: usize = 2 << 20;
+    /// Bytes from which on memory is taken so: a multiple of a page's size on any system, like every class above.
+    pub const LEAST: usize = 2 * PAGE;
+
+    /// `bytes` of zeros.
+    pub fn map(bytes: usize) -> Option<NonNull<u8>> {
+        let all = bytes.checked_add(PAGE)?;
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: new memory, which nobody has.
+        let start = unsafe { libc::mmap(null_mut(), all, access, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        let before = start.align_offset(PAGE);
+        let first = start.wrapping_byte_add(before);
+        // SAFETY: what is given back, around the aligned part, is of this memory alone, and whole small pages.
+        unsafe {
+            if before > 0 {
+                libc::munmap(start, before);
+            }
+            if before < PAGE {
+                libc::munmap(first.wrapping_byte_add(bytes), PAGE - before);
+            }
+            // A wish: without large pages it is memory all the same.
+            libc::madvise(first, bytes, libc::MADV_HUGEPAGE);
+        }
+        NonNull::new(first.cast())
+    }
+
+    /// Gives it back.
+    pub fn unmap(memory: NonNull<u8>, bytes: usize) {
+        // SAFETY: `map` gave it, and nobody uses it any more.
+        unsafe { libc::munmap(memory.as_ptr().cast(), bytes) };
     }
 }
 
@@ -251,6 +300,25 @@ mod tests {
         assert!(matches!(Buffer::new(DType::F64, usize::MAX / 2), Err(Error::OutOfMemory { .. })));
         assert!(matches!(Buffer::new(DType::F64, usize::MAX), Err(Error::OutOfMemory { .. })));
         assert_eq!(Buffer::new(DType::F64, 0).unwrap().slice::<f64>(), &[] as &[f64]);
+    }
+
+    #[test]
+    fn large_blocks_are_zeros_of_their_own() {
+        for class in [1 << 21, 1 << 22, 5 << 20, 3 << 23] {
+            let blocks = [(); 3].map(|()| Block::new(class).unwrap());
+            for (i, block) in blocks.iter().enumerate() {
+                // SAFETY: the block has so many bytes, and nobody else has it.
+                let bytes = unsafe { std::slice::from_raw_parts_mut(block.memory.as_ptr(), class) };
+                assert!(bytes.iter().all(|&b| b == 0));
+                bytes.fill(i as u8 + 1);
+            }
+            for (i, block) in blocks.into_iter().enumerate() {
+                // SAFETY: as above.
+                let bytes = unsafe { std::slice::from_raw_parts(block.memory.as_ptr(), class) };
+                assert!(bytes.iter().all(|&b| b == i as u8 + 1));
+                block.free();
+            }
+        }
     }
 
     #[test]

@@ -194,10 +194,11 @@ fn each_four(x: &[f32], nothing: __m512, mut f: impl FnMut(usize, Lanes<FOUR>, [
     if !rest.is_empty() {
         let there: [__mmask16; 4] =
             std::array::from_fn(|k| ((1u32 << rest.len().saturating_sub(16 * k).min(16)) - 1) as u16);
-        // SAFETY: masked to what there is.
-        let last =
-            each!(FOUR, k => unsafe { _mm512_mask_loadu_ps(nothing, there[k], rest.as_ptr().wrapping_add(16 * k)) });
-        f(wholes.len() * 64, last, there);
+        let some = |k: usize| {
+            // SAFETY: masked to what there is.
+            unsafe { _mm512_mask_loadu_ps(nothing, there[k], rest.as_ptr().wrapping_add(16 * k)) }
+        };
+        f(wholes.len() * 64, each!(FOUR, k => some(k)), there);
     }
 }
 

@@ -185,9 +185,6 @@ pub struct Extents {
     pub precision: Precision,
 }
 
-/// Bytes of weights that stay in the second cache between calls.
-const NEAR: usize = 1 << 20;
-
 /// Units of a part are a multiple of this, but for the last part: whole panels of every instruction set.
 pub const LINE: usize = 32;
 
@@ -235,8 +232,8 @@ impl Extents {
     /// How weights of k × n that a pass multiplies so many times are packed, if they are. The number of all sequences decides: not every
     /// step has, nor every thread takes, all of them.
     fn form<T: GemmReal>(&self, k: usize, n: usize, times: usize) -> Option<Form> {
-        // Out of a nearer cache packed ones come faster.
-        let few = if self.kept && k * n * size_of::<T>() <= NEAR { 0 } else { T::few(self.batch, k, n) };
+        // Packed ones come faster, out of memory too.
+        let few = if self.kept { 0 } else { T::few(self.batch, k, n) };
         match T::form(self.precision, self.batch, k, n) {
             Form::Panels if times <= few => None,
             form => Some(form),
