@@ -261,6 +261,7 @@ unsafe fn pack_into<T: GemmReal>(b: Mat<T>, top: usize, k: usize, first: usize, 
 #[derive(Debug, Clone, Copy)]
 pub enum Source<T> {
     Real(Mat<T>),
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "tiles are of AMX"))]
     Half(Mat<bf16>),
 }
 
