@@ -884,7 +884,8 @@ unsafe fn rows_of<T: GemmReal>(
     });
 }
 
-/// The kernel of the interface: batched, any floating-point dtype. f16 and bf16 are widened, multiplied in f32, and rounded once.
+/// The kernel of the interface: batched, any floating-point dtype. f16 and bf16 are widened, multiplied in f32 or, where
+/// tiles are for them, in the bits that they have, and rounded once.
 pub fn gemm(g: &Gemm, a: &Buffer, b: &Buffer, c: &mut Buffer) -> Result<()> {
     with_dtype!(float "gemm", c.dtype(), T => {
         let (xs, ys) = (a.slice::<T>(), b.slice::<T>());

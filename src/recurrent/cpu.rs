@@ -104,8 +104,17 @@ fn extents(plan: &Plan, layer: usize, direction: usize) -> Extents {
         batch: plan.shape().batch,
         parts: 1,
         kept: false,
-        precision: Precision::of(d.dtype),
+        precision: match Precision::of(d.dtype) {
+            Precision::Half if few_units(plan) => Precision::Full,
+            precision => precision,
+        },
     }
+}
+
+/// Whether a step has so little to multiply that tiles of bf16 would take longer to set up than vectors to multiply in f32.
+fn few_units(plan: &Plan) -> bool {
+    let (d, batch) = (plan.descriptor(), plan.shape().batch);
+    batch < 16 && batch.saturating_mul(d.cell.gates() * d.hidden_size * d.output_size()) < 36 << 10
 }
 
 fn pack_lens(plan: &Plan) -> (usize, usize) {

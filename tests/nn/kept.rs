@@ -146,3 +146,27 @@ fn threads_share_what_is_kept() {
         assert!(thread.join().unwrap().iter().all(|y| *y == wanted));
     }
 }
+
+/// Weights in bf16, which some processors pack as they are stored: kept, and after other numbers have come.
+#[test]
+fn weights_in_bf16_are_kept() {
+    let options = |kind, proj| Options { layers: 2, proj, dtype: DType::BF16, ..Options::new(kind, 64, 96) };
+    for (kind, proj) in [(Kind::Lstm, 0), (Kind::Lstm, 40), (Kind::Gru, 0), (Kind::ResetBefore, 0), (Kind::Tanh, 0)] {
+        let net = options(kind, proj).net(1);
+        let run = |net: &Net, dims: [usize; 3]| {
+            let x = Tape::no_grad().constant(input(dims, 5).to_dtype(DType::BF16).unwrap());
+            net.forward(&x, None).unwrap().0.tensor().to_f64_vec().unwrap()
+        };
+        for dims in [[1, 1, 64], [1, 20, 64], [5, 3, 64], [5, 33, 64]] {
+            for seed in [2, 3] {
+                // The numbers of another network, which keeps nothing in its only call.
+                let other = options(kind, proj).net(seed);
+                let wanted = run(&other, dims);
+                net.module().load_state_dict(&other.module().state_dict()).unwrap();
+                for call in 0..3 {
+                    assert_eq!(run(&net, dims), wanted, "{kind:?}, projected {proj}, {dims:?}, call {call}");
+                }
+            }
+        }
+    }
+}
