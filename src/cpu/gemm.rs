@@ -692,7 +692,7 @@ fn blocks<T: GemmReal>(precision: Precision, (m, k): (usize, usize), a: Mat<T>, 
     let simple = |o: &Output<T>| (o.b.rs == 1 || o.b.cs == 1) && (o.beta == T::ZERO || o.beta == T::ONE);
     let tiled = outputs.iter().all(|o| tiled(precision, (m, k), a, o, alpha));
     if alpha == T::ONE && outputs.iter().all(simple) && !(tiled && precision == Precision::Half) {
-        if given::reads::<T>(m) {
+        if m <= given::FEW {
             return given::few_rows((m, k), a, outputs, threads);
         }
         if outputs.iter().all(|o| given::is_thin::<T>((m, o.n, k), o.b)) {
@@ -742,13 +742,18 @@ fn panels_block<T: GemmReal>(
             rest = behind;
         }
         let rows = rows_per_task(m, T::set().mr, threads);
+        // Where few rows make fewer tasks than threads want, each is divided by columns: four panels at least.
+        let ranges = m.div_ceil(rows);
+        let most = outputs.iter().map(|o| o.n).sum::<usize>() / (4 * T::set().nr);
+        let parts = if threads == 1 { 1 } else { (2 * threads).div_ceil(ranges).min(most).max(1) };
         let panels = &*panels;
         let run = |task: usize| {
-            let (i0, i1) = (task * rows, m.min((task + 1) * rows));
-            // SAFETY: tasks write disjoint rows of each c.
-            unsafe { rows_of((i0, i1), (k0, depth), a, outputs, panels, alpha) }
+            let (range, part) = (task / parts, task % parts);
+            let (i0, i1) = (range * rows, m.min((range + 1) * rows));
+            // SAFETY: tasks write disjoint rows and columns of each c.
+            unsafe { rows_of((i0, i1), (k0, depth), a, outputs, panels, alpha, (part, parts)) }
         };
-        split::tasks(m.div_ceil(rows), &run);
+        split::tasks(ranges * parts, &run);
     });
 }
 
@@ -852,10 +857,10 @@ fn pack_parallel<T: GemmReal>(
     }
 }
 
-/// Rows `i0..i1` of one block of k.
+/// Rows `i0..i1` of one block of k, and of the columns one part of so many.
 ///
 /// # Safety
-/// The ranges lie inside a and each c, `panels` are those of each b, one behind the other; nobody else writes these rows.
+/// The ranges lie inside a and each c, `panels` are those of each b, one behind the other; nobody else writes this part of these rows.
 unsafe fn rows_of<T: GemmReal>(
     (i0, i1): (usize, usize),
     (k0, depth): (usize, usize),
@@ -863,7 +868,9 @@ unsafe fn rows_of<T: GemmReal>(
     outputs: &[Output<T>],
     panels: &[T],
     alpha: T,
+    (part, parts): (usize, usize),
 ) {
+    let nr = T::set().nr;
     with_space(&ROWS, |space| {
         let packed = scratch::<T>(space, packed_rows_len(MC, depth));
         for i in (i0..i1).step_by(MC) {
@@ -876,7 +883,10 @@ unsafe fn rows_of<T: GemmReal>(
                 for o in outputs {
                     let c = MatMut { ptr: o.c.at(i, 0), ..o.c };
                     let beta = if k0 == 0 { o.beta } else { T::ONE };
-                    block((o.n, depth), 0, &[Rows { m: height, a, c }], packed.as_ptr(), panels.as_ptr(), alpha, beta);
+                    let cut = |part| o.n.min(o.n.div_ceil(nr) * part / parts * nr);
+                    let (first, rows) = (cut(part), [Rows { m: height, a, c }]);
+                    let b = panels[first * depth..].as_ptr();
+                    block((cut(part + 1) - first, depth), first, &rows, packed.as_ptr(), b, alpha, beta);
                     panels = &panels[packed_len::<T>(Form::Panels, depth, Columns::all(o.n))..];
                 }
             }

@@ -135,7 +135,21 @@ cell!(
     RnnCellConfig,
     "RNNCell",
     Cell::Rnn(Nonlinearity::Tanh),
-    "One step of [`Rnn`](super::Rnn): PyTorch's `nn.RNNCell`."
+    "One step of [`Rnn`](super::Rnn): PyTorch's `nn.RNNCell`.
+
+```
+use gatefold::{DType, Device, Philox, Tape, Tensor, nn::RnnCell};
+let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+let cell = RnnCell::new(4, 2).init(&device, &mut rng)?;
+let x = Tensor::normal([6, 3, 4], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+let tape = Tape::new();
+let mut state = None;
+for t in 0..6 {
+    state = Some(cell.forward(&tape.constant(x.select(0, t)?), state.as_ref())?);
+}
+assert_eq!(state.unwrap().dims(), [3, 2]);
+# Ok::<(), gatefold::Error>(())
+```"
 );
 hidden_state!(RnnCell, "RNNCell");
 
@@ -147,7 +161,13 @@ impl RnnCellConfig {
     }
 }
 
-cell!(GruCell, GruCellConfig, "GRUCell", Cell::Gru, "One step of [`Gru`](super::Gru): PyTorch's `nn.GRUCell`.");
+cell!(
+    GruCell,
+    GruCellConfig,
+    "GRUCell",
+    Cell::Gru,
+    "One step of [`Gru`](super::Gru): PyTorch's `nn.GRUCell`. In a loop as [`RnnCell`]."
+);
 hidden_state!(GruCell, "GRUCell");
 
 impl GruCellConfig {
@@ -158,7 +178,25 @@ impl GruCellConfig {
     }
 }
 
-cell!(LstmCell, LstmCellConfig, "LSTMCell", Cell::Lstm, "One step of [`Lstm`](super::Lstm): PyTorch's `nn.LSTMCell`.");
+cell!(
+    LstmCell,
+    LstmCellConfig,
+    "LSTMCell",
+    Cell::Lstm,
+    "One step of [`Lstm`](super::Lstm): PyTorch's `nn.LSTMCell`.
+
+```
+use gatefold::{DType, Device, Philox, Tape, Tensor, nn::LstmCell};
+let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+let cell = LstmCell::new(4, 8).init(&device, &mut rng)?;
+let x = Tensor::normal([3, 4], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+let tape = Tape::new();
+let first = cell.forward(&tape.constant(x.clone()), None)?;
+let second = cell.forward(&tape.constant(x), Some(&first))?;
+assert_eq!((second.h.dims(), second.c.dims()), (&[3, 8][..], &[3, 8][..]));
+# Ok::<(), gatefold::Error>(())
+```"
+);
 
 impl LstmCellConfig {
     /// Peephole connections, as [`LstmConfig::peephole`](super::LstmConfig::peephole).

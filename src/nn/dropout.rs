@@ -31,6 +31,17 @@ impl DropoutConfig {
 }
 
 /// Zeroes elements with probability p and scales the others by 1/(1 − p), in training: PyTorch's `nn.Dropout`.
+///
+/// ```
+/// use gatefold::{DType, Device, Philox, Tape, Tensor, nn::{Dropout, Module}};
+/// let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+/// let dropout = Dropout::new(0.5).init(&device, &mut rng)?;
+/// let x = Tape::new().constant(Tensor::ones(8, DType::F32, &device)?);
+/// assert!(dropout.forward(&x)?.to_vec::<f32>()?.iter().all(|&y| y == 0.0 || y == 2.0));
+/// dropout.eval();
+/// assert_eq!(dropout.forward(&x)?.to_vec::<f32>()?, [1.0; 8]);
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Dropout {
     p: f64,

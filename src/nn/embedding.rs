@@ -66,6 +66,18 @@ impl EmbeddingConfig {
 }
 
 /// Rows of a table by integers: PyTorch's `nn.Embedding`.
+///
+/// ```
+/// use gatefold::{Device, Philox, Tape, Tensor, nn::Embedding};
+/// let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+/// let embedding = Embedding::new(9, 6).padding_idx(0).init(&device, &mut rng)?;
+/// // Two sentences, the second one filled up.
+/// let words = Tensor::from_slice(&[4i64, 7, 1, 3, 0, 0], [2, 3], &device)?;
+/// let y = embedding.forward(&Tape::new(), &words)?;
+/// assert_eq!(y.dims(), [2, 3, 6]);
+/// assert_eq!(y.to_vec::<f32>()?[4 * 6..], [0.0; 12]);
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Embedding {
     weight: Parameter,

@@ -55,6 +55,15 @@ impl LinearConfig {
 }
 
 /// x Wᵀ + b over the last axis: PyTorch's `nn.Linear`.
+///
+/// ```
+/// use gatefold::{DType, Device, Philox, Tape, Tensor, nn::Linear};
+/// let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+/// let score = Linear::new(20, 3).init(&device, &mut rng)?;
+/// let states = Tensor::normal([5, 2, 20], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+/// assert_eq!(score.forward(&Tape::new().constant(states))?.dims(), [5, 2, 3]);
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Linear {
     in_features: usize,

@@ -9,6 +9,22 @@ use crate::{
 
 /// A batch of sequences of unequal lengths, step by step: the first `batch_sizes[0]` rows of `data` are step 0 of the
 /// sequences from the longest to the shortest, the next `batch_sizes[1]` rows step 1 of those that have one, and so on.
+///
+/// ```
+/// use gatefold::{DType, Device, Philox, Tape, Tensor, nn::{Gru, pack_sequence, pad_packed_sequence}};
+/// let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+/// let gru = Gru::new(4, 8).init(&device, &mut rng)?;
+/// let tape = Tape::new();
+/// let mut sequence = |steps| {
+///     Ok::<_, gatefold::Error>(tape.constant(Tensor::normal([steps, 4], 0.0, 1.0, DType::F32, &device, &mut rng)?))
+/// };
+/// let packed = pack_sequence(&[sequence(2)?, sequence(5)?, sequence(4)?], false)?;
+/// assert_eq!(packed.batch_sizes, [3, 3, 2, 2, 1]);
+/// let (y, last) = gru.forward_packed(&packed, None)?;
+/// let (padded, lengths) = pad_packed_sequence(&y, false, 0.0, None)?;
+/// assert_eq!((padded.dims(), lengths, last.dims()), (&[5, 3, 8][..], vec![2, 5, 4], &[1, 3, 8][..]));
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct PackedSequence {
     /// The rows `(Σ batch_sizes, …)`.

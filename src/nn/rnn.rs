@@ -250,7 +250,22 @@ network!(
     RnnConfig,
     "RNN",
     Cell::Rnn(Nonlinearity::Tanh),
-    "The Elman network: h′ = tanh(W_ih x + b_ih + W_hh h + b_hh), PyTorch's `nn.RNN`."
+    "The Elman network (Elman 1990): PyTorch's `nn.RNN`.
+
+```text
+h′ = tanh(W_ih x + b_ih + W_hh h + b_hh)      or relu, with `nonlinearity`
+```
+
+```
+use gatefold::{DType, Device, Philox, Tape, Tensor, nn::{Nonlinearity, Rnn}};
+let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+let rnn = Rnn::new(4, 2).nonlinearity(Nonlinearity::Relu).init(&device, &mut rng)?;
+// One sequence of 5 steps, without a batch.
+let x = Tensor::normal([5, 4], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+let (y, last) = rnn.forward(&Tape::new().constant(x), None)?;
+assert_eq!((y.dims(), last.dims()), (&[5, 2][..], &[1, 2][..]));
+# Ok::<(), gatefold::Error>(())
+```"
 );
 hidden_state!(Rnn, "RNN");
 
@@ -267,7 +282,27 @@ network!(
     GruConfig,
     "GRU",
     Cell::Gru,
-    "The gated recurrent unit, gates r z n, PyTorch's `nn.GRU`; with `reset_after(false)` as in Cho et al. 2014."
+    "The gated recurrent unit, gates r z n: PyTorch's `nn.GRU`.
+
+```text
+r = σ(W_ir x + b_ir + W_hr h + b_hr)
+z = σ(W_iz x + b_iz + W_hz h + b_hz)
+n = tanh(W_in x + b_in + r ∘ (W_hn h + b_hn))
+h′ = (1 − z) ∘ n + z ∘ h
+```
+
+With `reset_after(false)` it is that of Cho et al. 2014 (equations 5 to 8): n = tanh(W_in x + b_in + W_hn (r ∘ h) + b_hn).
+
+```
+use gatefold::{DType, Device, Philox, Tape, Tensor, nn::Gru};
+let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+let gru = Gru::new(10, 20).bidirectional(true).batch_first(true).init(&device, &mut rng)?;
+// 3 sequences of up to 5 steps: the second has four, the last two.
+let x = Tensor::normal([3, 5, 10], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+let (y, last) = gru.forward_lengths(&Tape::new().constant(x), &[5, 4, 2], None)?;
+assert_eq!((y.dims(), last.dims()), (&[3, 5, 40][..], &[2, 3, 20][..]));
+# Ok::<(), gatefold::Error>(())
+```"
 );
 hidden_state!(Gru, "GRU");
 
@@ -285,7 +320,34 @@ network!(
     LstmConfig,
     "LSTM",
     Cell::Lstm,
-    "The LSTM, gates i f g o, PyTorch's `nn.LSTM`; with `peephole(true)` its fully connected variant of Graves 2013."
+    "The LSTM (Hochreiter & Schmidhuber 1997, Gers et al. 2000), gates i f g o: PyTorch's `nn.LSTM`.
+
+```text
+i = σ(W_ii x + b_ii + W_hi h + b_hi)
+f = σ(W_if x + b_if + W_hf h + b_hf)
+g = tanh(W_ig x + b_ig + W_hg h + b_hg)
+o = σ(W_io x + b_io + W_ho h + b_ho)
+c′ = f ∘ c + i ∘ g
+h′ = o ∘ tanh(c′)
+```
+
+With `proj_size` h′ is W_hr (o ∘ tanh(c′)) (Sak et al. 2014). With `peephole(true)` the gates look at the cell, through diagonal weights (Graves
+2013, equations 7 to 11): p_i ∘ c is added within i, p_f ∘ c within f, and p_o ∘ c′ within o.
+
+```
+use gatefold::{DType, Device, Philox, Tape, Tensor, nn::Lstm};
+let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+let lstm = Lstm::new(10, 20).num_layers(2).init(&device, &mut rng)?;
+// 3 sequences of 5 steps. What follows begins where they have ended.
+let x = Tensor::normal([5, 3, 10], 0.0, 1.0, DType::F32, &device, &mut rng)?;
+let tape = Tape::new();
+let (y, last) = lstm.forward(&tape.constant(x.clone()), None)?;
+assert_eq!((y.dims(), last.h.dims(), last.c.dims()), (&[5, 3, 20][..], &[2, 3, 20][..], &[2, 3, 20][..]));
+let (_, last) = lstm.forward(&tape.constant(x), Some(&last))?;
+last.c.sum()?.backward()?;
+assert_eq!(lstm.weight_hh(1, 0).unwrap().grad().unwrap().dims(), [80, 20]);
+# Ok::<(), gatefold::Error>(())
+```"
 );
 
 impl LstmConfig {

@@ -22,6 +22,19 @@ use crate::{
 };
 
 /// Tensors by name, in order: PyTorch's `state_dict()`.
+///
+/// ```
+/// use gatefold::{Device, Philox, nn::{Lstm, Module, StateDict}};
+/// let (device, mut rng) = (Device::Cpu, Philox::seed(1));
+/// let lstm = Lstm::new(6, 4).init(&device, &mut rng)?;
+/// let path = std::env::temp_dir().join(format!("lstm-{}.safetensors", std::process::id()));
+/// lstm.state_dict().save(&path)?;
+/// let state = StateDict::load(&path)?;
+/// assert_eq!((state.len(), state.get("weight_hh_l0").unwrap().dims()), (4, &[16, 4][..]));
+/// Lstm::new(6, 4).init(&device, &mut rng)?.load_state_dict(&state)?;
+/// # std::fs::remove_file(path).unwrap();
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct StateDict {
     entries: Vec<(String, Tensor)>,

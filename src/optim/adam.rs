@@ -3,10 +3,17 @@
 use super::rule::{Rule, below_one, not_negative, settings};
 use crate::{error::Result, kernel::Update};
 
-/// Adam (Kingma & Ba 2015, algorithm 1). PyTorch's `Adam`.
+/// Adam (Kingma & Ba 2015, algorithm 1). PyTorch's `Adam`: its formula and settings are those of [`Adaptive`].
+///
+/// ```
+/// use gatefold::{Device, Philox, nn::Lstm, optim::Adam};
+/// let lstm = Lstm::new(6, 4).init(&Device::Cpu, &mut Philox::seed(1))?;
+/// let optimizer = Adam::new(1e-3).betas(0.9, 0.98).over([&lstm])?;
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 pub type Adam = Adaptive<false>;
 
-/// Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2). PyTorch's `AdamW`.
+/// Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2). PyTorch's `AdamW`: see [`Adaptive`].
 pub type AdamW = Adaptive<true>;
 
 /// What [`Adam`] and [`AdamW`] have in common.

@@ -15,6 +15,8 @@ use crate::{
     dtype::DType,
 };
 
+/// Rows up to which a product takes its second operand as it lies.
+pub const FEW: usize = 8;
 /// Depth up to which a product, of more bytes than [`WRITTEN`], is rather many writes than many sums.
 const THIN: usize = 8;
 /// Bytes that do not stay in the second cache.
@@ -24,7 +26,7 @@ const WRITTEN: usize = 2 << 20;
 pub fn reads<T: GemmReal>(m: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
     if T::DTYPE == DType::F32 && isa() >= Isa::Avx512 {
-        return (1..=8).contains(&m);
+        return (1..=FEW).contains(&m);
     }
     let _ = m;
     false

@@ -334,10 +334,50 @@ fn threads_and_neighbours_change_nothing() {
     assert!(one == run(2, m, false));
     assert!(one == run(5, m, false));
     assert!(one[..7 * n] == run(1, 7, false)[..]);
+    // Few rows, whose columns are shared out; those of f64 too.
+    for rows in [1, 3, 8, 9, 20] {
+        assert!(one[..rows * n] == run(5, rows, false)[..], "{rows} rows");
+    }
     // Sums over rows.
     let one = run(1, m, true);
     assert!(one == run(2, m, true));
     assert!(one == run(5, m, true));
+}
+
+/// The same of other numbers, and of enough columns for several tasks.
+#[test]
+fn few_rows_of_many_columns() {
+    fn of<T: GemmReal + PartialEq>() {
+        let mut rng = Philox::seed(22);
+        let (n, k) = (3000, 300);
+        let (a, b) = (random::<T>(20 * k, &mut rng), random::<T>(k * n, &mut rng));
+        for trans_b in [false, true] {
+            let run = |threads: usize, rows: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let mut c = vec![T::ONE; rows * n];
+                let g = Gemm {
+                    batch: 1,
+                    m: rows,
+                    n,
+                    k,
+                    trans_a: false,
+                    trans_b,
+                    stride_a: 0,
+                    stride_b: 0,
+                    alpha: 1.0,
+                    beta: 1.0,
+                };
+                pool.install(|| batched::<T>(&g, &a[..rows * k], &b, &mut c));
+                c
+            };
+            let one = run(1, 20);
+            for (threads, rows) in [(1, 1), (3, 1), (2, 8), (3, 9), (4, 17), (8, 20)] {
+                assert!(one[..rows * n] == run(threads, rows)[..], "{rows} rows, {threads} threads");
+            }
+        }
+    }
+    of::<f32>();
+    of::<f64>();
 }
 
 fn given_is_panels<T: GemmReal + PartialEq>() {
