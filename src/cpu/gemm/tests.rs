@@ -1,9 +1,10 @@
-use super::{rows::in_tiles, *};
+use super::{interface::batched, rows::in_tiles, *};
 use crate::{
     cpu::{
         simd::{Isa, isa},
         testing::skipped,
     },
+    kernel::Gemm,
     rng::Philox,
 };
 
