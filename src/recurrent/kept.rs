@@ -285,6 +285,7 @@ mod tests {
         }
         assert_eq!((kept(&weights, 0), kept(&weights, 1)), (0, 0));
     }
+
     #[test]
     fn what_is_kept_goes_with_its_weights() {
         let (mut net, weights) = (Net::new(Cell::Lstm, 8), KeptWeights::default());
