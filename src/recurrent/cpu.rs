@@ -365,17 +365,18 @@ impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
         if !is_real::<S>() {
             let all = space.take(given.iter().map(Buf::len).sum());
             let d = plan.descriptor();
-            let each = d.layer_numels(0).count();
-            let mut at = 0;
-            for (k, buf) in given.iter().enumerate() {
-                let from = buf.host::<S>();
-                // The first two and the projection are matrices.
-                let projection = each - 1 - usize::from(d.cell == super::Cell::LstmPeephole);
-                let matrix = k % each < 2 || d.proj_size > 0 && k % each == projection;
-                if !(matrix && as_half::<S>(plan, k / each / d.directions())) {
-                    widen(from, &mut all[at..][..from.len()]);
+            let (mut at, mut rest) = (0, given.iter());
+            for layer in 0..d.num_layers {
+                let half = as_half::<S>(plan, layer);
+                let sizes = (0..d.directions()).flat_map(|_| d.layer_sizes(layer));
+                for ((kind, numel), buf) in sizes.zip(&mut rest) {
+                    let matrix =
+                        matches!(kind, ParameterKind::WeightIh | ParameterKind::WeightHh | ParameterKind::WeightHr);
+                    if !(matrix && half) {
+                        widen(buf.host::<S>(), &mut all[at..][..numel]);
+                    }
+                    at += numel;
                 }
-                at += from.len();
             }
             staged = all;
         }
@@ -821,18 +822,9 @@ fn parameter_gradients_to<S: Store<Real: GemmReal>>(
 ) {
     let descriptor = plan.descriptor();
     let (first, _) = first_parameter(plan, l, d);
-    let kinds = [
-        (ParameterKind::WeightIh, true),
-        (ParameterKind::WeightHh, true),
-        (ParameterKind::BiasIh, descriptor.bias),
-        (ParameterKind::BiasHh, descriptor.bias),
-        (ParameterKind::WeightHr, descriptor.proj_size > 0),
-        (ParameterKind::WeightPeephole, descriptor.cell == super::Cell::LstmPeephole),
-    ];
     let mut gradients = Gradients { ih: None, hh: None, bias_ih: None, bias_hh: None, hr: None, peephole: None };
     let mut rest = &mut *staged;
-    let present = kinds.into_iter().filter(|k| k.1);
-    for ((kind, _), buffer) in present.zip(to[first..].iter_mut()) {
+    for ((kind, _), buffer) in descriptor.layer_sizes(l).zip(to[first..].iter_mut()) {
         let Some(buffer) = buffer else { continue };
         let wanted = if is_real::<S>() {
             buffer.host_mut::<S::Real>()

@@ -180,19 +180,24 @@ impl Descriptor {
 
     /// Elements of the parameters of one layer and direction, in the order of [`layer_parameters`](Self::layer_parameters), without memory.
     pub(crate) fn layer_numels(&self, layer: usize) -> impl Iterator<Item = usize> + use<> {
+        self.layer_sizes(layer).map(|(_, numel)| numel)
+    }
+
+    /// The same, each with what it is.
+    pub(crate) fn layer_sizes(&self, layer: usize) -> impl Iterator<Item = (ParameterKind, usize)> + use<> {
         let rows = self.cell.gates() * self.hidden_size;
         let biases = if self.bias { rows } else { 0 };
         let peephole = if self.cell == Cell::LstmPeephole { 3 * self.hidden_size } else { 0 };
         [
-            rows * self.layer_input_size(layer),
-            rows * self.output_size(),
-            biases,
-            biases,
-            self.proj_size * self.hidden_size,
-            peephole,
+            (ParameterKind::WeightIh, rows * self.layer_input_size(layer)),
+            (ParameterKind::WeightHh, rows * self.output_size()),
+            (ParameterKind::BiasIh, biases),
+            (ParameterKind::BiasHh, biases),
+            (ParameterKind::WeightHr, self.proj_size * self.hidden_size),
+            (ParameterKind::WeightPeephole, peephole),
         ]
         .into_iter()
-        .filter(|&n| n > 0)
+        .filter(|&(_, n)| n > 0)
     }
 
     /// All parameters: layer by layer, within a layer forward before reverse. [`super::Forward::parameters`] are in this order.
