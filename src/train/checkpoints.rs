@@ -84,7 +84,8 @@ impl Checkpoints {
         self
     }
 
-    /// Writes a checkpoint as `checkpoint-EPOCH-BATCH.safetensors`, then removes the oldest ones. Gives its path.
+    /// Writes a checkpoint as `checkpoint-EPOCH-BATCH.safetensors`, then removes the oldest ones, which a run that is killed in between
+    /// leaves to its next save. Gives its path.
     ///
     /// # Errors
     /// As [`Checkpoint::save`]; [`Error::File`] where an old one cannot be removed.
