@@ -86,6 +86,29 @@ struct Binary {
     uint32_t op;
 };
 
+// Comparisons of two arguments: a `Binary` whose y is of u8.
+#define COMPARE_EQ 0u
+#define COMPARE_NE 1u
+#define COMPARE_LT 2u
+#define COMPARE_LE 3u
+#define COMPARE_GT 4u
+#define COMPARE_GE 5u
+
+// y = a where mask is not 0, else b; mask of u8, y dense. All are aligned to their elements.
+struct Select {
+    uint64_t mask;
+    uint64_t a;
+    uint64_t b;
+    uint64_t y;
+    uint64_t count;
+    uint64_t extent[MAX_RANK];
+    uint64_t stride_mask[MAX_RANK];
+    uint64_t stride_a[MAX_RANK];
+    uint64_t stride_b[MAX_RANK];
+    uint32_t rank;
+    uint32_t unused;
+};
+
 // y[i] += alpha * x[i]
 struct Axpy {
     uint64_t x;
@@ -108,6 +131,7 @@ struct Fill {
 #define DTYPE_BF16 3u
 #define DTYPE_U32 4u
 #define DTYPE_I64 5u
+#define DTYPE_U8 6u
 
 // y[i] = x[i], of the type that `to` names.
 struct Cast {
@@ -159,6 +183,16 @@ struct ArgMax {
     uint64_t inner;
 };
 
+// x [outer, n, inner] -> index [outer, count, inner] of i64: where the greatest along n are, from the greatest down.
+struct TopK {
+    uint64_t x;
+    uint64_t index;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+    uint64_t count;
+};
+
 // dx [outer, n, inner] = dy [outer, inner] where index [outer, inner] says, else 0.
 struct ScatterAxis {
     uint64_t index;
@@ -194,6 +228,19 @@ struct SoftmaxBackward {
 
 // y [outer, count, inner] = x [outer, n, inner] at index [count] of i64; zeros, and a fault, where that is outside 0..n.
 struct Gather {
+    uint64_t index;
+    uint64_t x;
+    uint64_t y;
+    uint64_t fault;
+    uint64_t outer;
+    uint64_t n;
+    uint64_t inner;
+    uint64_t count;
+};
+
+// y [outer, count, inner] = x [outer, n, inner] at index [outer, count, inner] of i64, along n; zeros, and a fault, where that is
+// outside 0..n. Backwards y is the gradient that comes, and x the one that is made.
+struct TakeAlong {
     uint64_t index;
     uint64_t x;
     uint64_t y;

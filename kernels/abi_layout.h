@@ -12,6 +12,8 @@ static_assert(sizeof(UnaryBackward) == 64 && offsetof(UnaryBackward, x) == 0 && 
     "UnaryBackward is laid out otherwise in Rust");
 static_assert(sizeof(Binary) == 232 && offsetof(Binary, a) == 0 && offsetof(Binary, b) == 8 && offsetof(Binary, y) == 16 && offsetof(Binary, count) == 24 && offsetof(Binary, extent) == 32 && offsetof(Binary, stride_a) == 96 && offsetof(Binary, stride_b) == 160 && offsetof(Binary, rank) == 224 && offsetof(Binary, op) == 228,
     "Binary is laid out otherwise in Rust");
+static_assert(sizeof(Select) == 304 && offsetof(Select, mask) == 0 && offsetof(Select, a) == 8 && offsetof(Select, b) == 16 && offsetof(Select, y) == 24 && offsetof(Select, count) == 32 && offsetof(Select, extent) == 40 && offsetof(Select, stride_mask) == 104 && offsetof(Select, stride_a) == 168 && offsetof(Select, stride_b) == 232 && offsetof(Select, rank) == 296 && offsetof(Select, unused) == 300,
+    "Select is laid out otherwise in Rust");
 static_assert(sizeof(Axpy) == 32 && offsetof(Axpy, x) == 0 && offsetof(Axpy, y) == 8 && offsetof(Axpy, count) == 16 && offsetof(Axpy, alpha) == 24,
     "Axpy is laid out otherwise in Rust");
 static_assert(sizeof(Fill) == 24 && offsetof(Fill, y) == 0 && offsetof(Fill, count) == 8 && offsetof(Fill, value) == 16,
@@ -24,6 +26,8 @@ static_assert(sizeof(Reduce) == 72 && offsetof(Reduce, x) == 0 && offsetof(Reduc
     "Reduce is laid out otherwise in Rust");
 static_assert(sizeof(ArgMax) == 40 && offsetof(ArgMax, x) == 0 && offsetof(ArgMax, index) == 8 && offsetof(ArgMax, outer) == 16 && offsetof(ArgMax, n) == 24 && offsetof(ArgMax, inner) == 32,
     "ArgMax is laid out otherwise in Rust");
+static_assert(sizeof(TopK) == 48 && offsetof(TopK, x) == 0 && offsetof(TopK, index) == 8 && offsetof(TopK, outer) == 16 && offsetof(TopK, n) == 24 && offsetof(TopK, inner) == 32 && offsetof(TopK, count) == 40,
+    "TopK is laid out otherwise in Rust");
 static_assert(sizeof(ScatterAxis) == 48 && offsetof(ScatterAxis, index) == 0 && offsetof(ScatterAxis, dy) == 8 && offsetof(ScatterAxis, dx) == 16 && offsetof(ScatterAxis, outer) == 24 && offsetof(ScatterAxis, n) == 32 && offsetof(ScatterAxis, inner) == 40,
     "ScatterAxis is laid out otherwise in Rust");
 static_assert(sizeof(Softmax) == 48 && offsetof(Softmax, x) == 0 && offsetof(Softmax, y) == 8 && offsetof(Softmax, outer) == 16 && offsetof(Softmax, n) == 24 && offsetof(Softmax, inner) == 32 && offsetof(Softmax, log) == 40 && offsetof(Softmax, unused) == 44,
@@ -32,6 +36,8 @@ static_assert(sizeof(SoftmaxBackward) == 56 && offsetof(SoftmaxBackward, y) == 0
     "SoftmaxBackward is laid out otherwise in Rust");
 static_assert(sizeof(Gather) == 64 && offsetof(Gather, index) == 0 && offsetof(Gather, x) == 8 && offsetof(Gather, y) == 16 && offsetof(Gather, fault) == 24 && offsetof(Gather, outer) == 32 && offsetof(Gather, n) == 40 && offsetof(Gather, inner) == 48 && offsetof(Gather, count) == 56,
     "Gather is laid out otherwise in Rust");
+static_assert(sizeof(TakeAlong) == 64 && offsetof(TakeAlong, index) == 0 && offsetof(TakeAlong, x) == 8 && offsetof(TakeAlong, y) == 16 && offsetof(TakeAlong, fault) == 24 && offsetof(TakeAlong, outer) == 32 && offsetof(TakeAlong, n) == 40 && offsetof(TakeAlong, inner) == 48 && offsetof(TakeAlong, count) == 56,
+    "TakeAlong is laid out otherwise in Rust");
 static_assert(sizeof(SortKeys) == 64 && offsetof(SortKeys, index) == 0 && offsetof(SortKeys, key) == 8 && offsetof(SortKeys, order) == 16 && offsetof(SortKeys, fault) == 24 && offsetof(SortKeys, count) == 32 && offsetof(SortKeys, n) == 40 && offsetof(SortKeys, skip) == 48 && offsetof(SortKeys, skips) == 56 && offsetof(SortKeys, unused) == 60,
     "SortKeys is laid out otherwise in Rust");
 static_assert(sizeof(SortPass) == 56 && offsetof(SortPass, key) == 0 && offsetof(SortPass, order) == 8 && offsetof(SortPass, counts) == 16 && offsetof(SortPass, to_key) == 24 && offsetof(SortPass, to_order) == 32 && offsetof(SortPass, count) == 40 && offsetof(SortPass, shift) == 48 && offsetof(SortPass, blocks) == 52,

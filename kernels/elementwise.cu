@@ -117,6 +117,58 @@ __device__ __forceinline__ void binary_strided(const Binary& p) {
 }
 KERNEL_FLOATS(binary_strided, Binary)
 
+template <class T>
+__device__ __forceinline__ bool holds(unsigned op, T a, T b) {
+    switch (op) {
+        case COMPARE_EQ: return a == b;
+        case COMPARE_NE: return a != b;
+        case COMPARE_LT: return a < b;
+        case COMPARE_LE: return a <= b;
+        case COMPARE_GT: return a > b;
+        default: return a >= b;
+    }
+}
+__device__ __forceinline__ uint8_t widen(uint8_t x) { return x; }
+__device__ __forceinline__ uint32_t widen(uint32_t x) { return x; }
+__device__ __forceinline__ int64_t widen(int64_t x) { return x; }
+
+// a, b at any strides -> y [count] of u8: whether the comparison holds. A thread owns elements of y, a grid apart. Moves up to two elements in
+// and a byte out.
+template <class T>
+__device__ __forceinline__ void compare(const Binary& p) {
+    FOR_EACH(i, p.count) {
+        uint64_t rest = i, from_a = 0, from_b = 0;
+        for (int d = int(p.rank) - 1; d >= 0; --d) {
+            uint64_t next = rest / p.extent[d], here = rest - next * p.extent[d];
+            from_a += here * p.stride_a[d], from_b += here * p.stride_b[d];
+            rest = next;
+        }
+        at<uint8_t>(p.y)[i] = holds(p.op, widen(at<const T>(p.a)[from_a]), widen(at<const T>(p.b)[from_b]));
+    }
+}
+KERNEL_FLOATS(compare, Binary)
+KERNEL(compare_u32, Binary) { compare<uint32_t>(p); }
+KERNEL(compare_i64, Binary) { compare<int64_t>(p); }
+KERNEL(compare_u8, Binary) { compare<uint8_t>(p); }
+
+// mask, a, b at any strides -> y [count]. A thread owns elements of y, a grid apart. Moves one element and a byte in and one out.
+template <class W>
+__device__ __forceinline__ void select(const Select& p) {
+    FOR_EACH(i, p.count) {
+        uint64_t rest = i, mask = 0, from_a = 0, from_b = 0;
+        for (int d = int(p.rank) - 1; d >= 0; --d) {
+            uint64_t next = rest / p.extent[d], here = rest - next * p.extent[d];
+            mask += here * p.stride_mask[d], from_a += here * p.stride_a[d], from_b += here * p.stride_b[d];
+            rest = next;
+        }
+        at<W>(p.y)[i] = at<const uint8_t>(p.mask)[mask] ? at<const W>(p.a)[from_a] : at<const W>(p.b)[from_b];
+    }
+}
+KERNEL(select_b8, Select) { select<uint8_t>(p); }
+KERNEL(select_b16, Select) { select<uint16_t>(p); }
+KERNEL(select_b32, Select) { select<uint32_t>(p); }
+KERNEL(select_b64, Select) { select<uint64_t>(p); }
+
 // x, y [count] -> y [count]. Moves two elements in and one out, two FLOPs.
 template <class T>
 __device__ __forceinline__ void axpy(const Axpy& p) {

@@ -14,10 +14,43 @@ __device__ __forceinline__ void gather(const Gather& p) {
         at<W>(p.y)[i] = inside ? at<const W>(p.x)[(outer * p.n + uint64_t(k)) * p.inner + i % p.inner] : W{};
     }
 }
+KERNEL(gather_b8, Gather) { gather<uint8_t>(p); }
 KERNEL(gather_b16, Gather) { gather<uint16_t>(p); }
 KERNEL(gather_b32, Gather) { gather<uint32_t>(p); }
 KERNEL(gather_b64, Gather) { gather<uint64_t>(p); }
 KERNEL(gather_b128, Gather) { gather<uint4>(p); }
+
+// y [outer, count, inner] = x [outer, n, inner] at an index of its own shape. A thread owns elements of y, a grid apart. Moves one element
+// and its index in and one out.
+template <class W>
+__device__ __forceinline__ void take_along(const TakeAlong& p) {
+    FOR_EACH(i, p.outer * p.count * p.inner) {
+        int64_t k = at<const int64_t>(p.index)[i];
+        bool inside = uint64_t(k) < p.n;
+        if (!inside) report(p.fault, FAULT_INDEX, int64_t(i), k, int64_t(p.n));
+        uint64_t outer = i / p.inner / p.count;
+        at<W>(p.y)[i] = inside ? at<const W>(p.x)[(outer * p.n + uint64_t(k)) * p.inner + i % p.inner] : W{};
+    }
+}
+KERNEL(take_along_b8, TakeAlong) { take_along<uint8_t>(p); }
+KERNEL(take_along_b16, TakeAlong) { take_along<uint16_t>(p); }
+KERNEL(take_along_b32, TakeAlong) { take_along<uint32_t>(p); }
+KERNEL(take_along_b64, TakeAlong) { take_along<uint64_t>(p); }
+
+// dy = y [outer, count, inner] -> dx = x [outer, n, inner], each element the sum of what the index sent there, in its order. A thread owns
+// elements of dx, a grid apart, and looks through the index of its column: n times `count` reads a column, for indices that are few.
+template <class T>
+__device__ __forceinline__ void put_along(const TakeAlong& p) {
+    using C = compute_t<T>;
+    FOR_EACH(i, p.outer * p.n * p.inner) {
+        uint64_t row = i / p.inner, k = row % p.n, from = row / p.n * p.count * p.inner + i % p.inner;
+        C sum = 0;
+        for (uint64_t j = 0; j < p.count; ++j, from += p.inner)
+            if (at<const int64_t>(p.index)[from] == int64_t(k)) sum += widen(at<const T>(p.y)[from]);
+        at<T>(p.x)[i] = narrow<T>(sum);
+    }
+}
+KERNEL_FLOATS(put_along, TakeAlong)
 
 // A thread owns entries of the index, a grid apart.
 KERNEL(sort_keys, SortKeys) {

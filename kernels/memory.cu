@@ -6,6 +6,7 @@ template <class W>
 __device__ __forceinline__ void fill(const Fill& p) {
     FOR_EACH(i, p.count) at<W>(p.y)[i] = W(p.value);
 }
+KERNEL(fill_b8, Fill) { fill<uint8_t>(p); }
 KERNEL(fill_b16, Fill) { fill<uint16_t>(p); }
 KERNEL(fill_b32, Fill) { fill<uint32_t>(p); }
 KERNEL(fill_b64, Fill) { fill<uint64_t>(p); }
@@ -17,6 +18,7 @@ __device__ __forceinline__ double to_f64(f16 x) { return widen(x); }
 __device__ __forceinline__ double to_f64(bf16 x) { return widen(x); }
 __device__ __forceinline__ double to_f64(uint32_t x) { return x; }
 __device__ __forceinline__ double to_f64(int64_t x) { return double(x); }
+__device__ __forceinline__ double to_f64(uint8_t x) { return x; }
 
 // The nearer odd f32 where none is exact: rounded again to a half it is the f64 rounded once.
 __device__ __forceinline__ float to_odd(double x) {
@@ -39,6 +41,10 @@ template <> __device__ __forceinline__ int64_t of_f64<int64_t>(double x) {
     if (x != x) return 0;
     if (x >= 9223372036854775808.0) return INT64_MAX;
     return x <= -9223372036854775808.0 ? INT64_MIN : int64_t(x);
+}
+
+template <> __device__ __forceinline__ uint8_t of_f64<uint8_t>(double x) {
+    return !(x > 0) ? uint8_t(0) : x >= 255.0 ? uint8_t(255) : uint8_t(x);
 }
 
 template <class T> struct Small { static constexpr bool value = false; };
@@ -66,11 +72,13 @@ __device__ __forceinline__ void cast(const Cast& p) {
         case DTYPE_BF16: return cast_to<bf16, S>(p);
         case DTYPE_U32: return cast_to<uint32_t, S>(p);
         case DTYPE_I64: return cast_to<int64_t, S>(p);
+        case DTYPE_U8: return cast_to<uint8_t, S>(p);
     }
 }
 KERNEL_FLOATS(cast, Cast)
 KERNEL(cast_u32, Cast) { cast<uint32_t>(p); }
 KERNEL(cast_i64, Cast) { cast<int64_t>(p); }
+KERNEL(cast_u8, Cast) { cast<uint8_t>(p); }
 
 template <class T, class Index, class Put>
 __device__ __forceinline__ void walk(const CopyStrided& p, Put put) {
@@ -94,6 +102,7 @@ __device__ __forceinline__ void copy_strided(const CopyStrided& p) {
     if (p.count >> 32) walk<W, uint64_t>(p, put);
     else walk<W, uint32_t>(p, put);
 }
+KERNEL(copy_strided_b8, CopyStrided) { copy_strided<uint8_t>(p); }
 KERNEL(copy_strided_b16, CopyStrided) { copy_strided<uint16_t>(p); }
 KERNEL(copy_strided_b32, CopyStrided) { copy_strided<uint32_t>(p); }
 KERNEL(copy_strided_b64, CopyStrided) { copy_strided<uint64_t>(p); }

@@ -112,6 +112,49 @@ __device__ __forceinline__ void arg_max_columns(const ArgMax& p) {
 }
 KERNEL_FLOATS(arg_max_columns, ArgMax)
 
+// x [outer, n, inner] -> index [outer, count, inner], of the greatest along n, a NaN before all others, of equal ones the first. A team owns
+// a column and reads it twice for each place.
+template <class T>
+__device__ __forceinline__ void top_k(const TopK& p) {
+    using C = compute_t<T>;
+    struct Shared {
+        C values[32];
+        long long places[32];
+    };
+    auto* shared = dynamic_shared<Shared>();
+    Team team;
+    for (uint64_t column = team.first; column < p.outer * p.inner; column += team.step) {
+        uint64_t outer = column / p.inner, inner = column % p.inner;
+        auto x = at<const T>(p.x) + outer * p.n * p.inner + inner;
+        C last = 0;
+        long long before = -1;
+        // Whether an element comes behind the one found last.
+        auto left = [&](C value, uint64_t i) {
+            bool later = (long long)i > before;
+            if (before < 0) return true;
+            if (last != last) return value == value || later;
+            return value < last || (value == last && later);
+        };
+        for (uint64_t place = 0; place < p.count; ++place) {
+            C max = -INFINITY;
+            for (uint64_t i = team.lane; i < p.n; i += team.width) {
+                C value = widen(x[i * p.inner]);
+                if (left(value, i)) max = Max()(max, value);
+            }
+            max = team.reduce(max, C(-INFINITY), shared->values, Max());
+            long long found = INT64_MAX;
+            for (uint64_t i = team.lane; i < p.n && found == INT64_MAX; i += team.width) {
+                C value = widen(x[i * p.inner]);
+                if (left(value, i) && (value == max || value != value)) found = (long long)i;
+            }
+            found = team.reduce(found, (long long)INT64_MAX, shared->places, Min());
+            last = max, before = found;
+            if (team.lane == 0) at<int64_t>(p.index)[(outer * p.count + place) * p.inner + inner] = found;
+        }
+    }
+}
+KERNEL_FLOATS(top_k, TopK)
+
 // index, dy [outer, inner] -> dx [outer, n, inner]. A thread owns elements of dx, a grid apart.
 template <class T>
 __device__ __forceinline__ void scatter_axis(const ScatterAxis& p) {

@@ -27,6 +27,8 @@ pub enum DType {
     U32,
     /// Signed 64-bit integer, for indices and targets.
     I64,
+    /// Unsigned 8-bit integer, for masks of zeros and ones (PyTorch's `bool`) and pixels.
+    U8,
 }
 
 impl DType {
@@ -36,6 +38,7 @@ impl DType {
             DType::F64 | DType::I64 => 8,
             DType::F32 | DType::U32 => 4,
             DType::F16 | DType::BF16 => 2,
+            DType::U8 => 1,
         }
     }
 
@@ -58,6 +61,7 @@ impl DType {
             DType::BF16 => "bfloat16",
             DType::U32 => "uint32",
             DType::I64 => "int64",
+            DType::U8 => "uint8",
         }
     }
 }
@@ -108,6 +112,7 @@ element! {
     bf16 => BF16, bf16::to_f64, |x| bf16::from_f32(to_odd(x));
     u32 => U32, |x| x as f64, |x| x as u32;
     i64 => I64, |x| x as f64, |x| x as i64;
+    u8 => U8, |x| x as f64, |x| x as u8;
 }
 
 /// The nearer odd f32 where none is exact: rounded again to a half it is the f64 rounded once. The `half` crate's own
@@ -125,7 +130,7 @@ impl Float for f32 {}
 impl Float for f16 {}
 impl Float for bf16 {}
 
-/// Runs `$body` with `$t` standing for the Rust type of `$dtype`: all six, or only the floating-point ones
+/// Runs `$body` with `$t` standing for the Rust type of `$dtype`: all seven, or only the floating-point ones
 /// (an `Err` naming `$op` otherwise).
 macro_rules! with_dtype {
     ($dtype:expr, $t:ident => $body:expr) => {
@@ -152,6 +157,10 @@ macro_rules! with_dtype {
             }
             $crate::dtype::DType::I64 => {
                 type $t = i64;
+                $body
+            }
+            $crate::dtype::DType::U8 => {
+                type $t = u8;
                 $body
             }
         }

@@ -60,6 +60,23 @@ pub enum Binary {
     Div,
 }
 
+/// A comparison of two arguments that broadcast; with a NaN all but `Ne` are false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    /// a = b
+    Eq,
+    /// a ≠ b
+    Ne,
+    /// a < b
+    Lt,
+    /// a ≤ b
+    Le,
+    /// a > b
+    Gt,
+    /// a ≥ b
+    Ge,
+}
+
 /// A reduction over one axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduce {
@@ -400,12 +417,38 @@ pub trait Kernels {
         b: (&Self::Buffer, &[usize]),
         y: &mut Self::Buffer,
     ) -> Result<()>;
+    /// y (u8) = whether the comparison holds, over `shape`; a and b of one dtype, read with their strides.
+    fn compare(
+        &self,
+        op: Compare,
+        shape: &[usize],
+        a: (&Self::Buffer, &[usize]),
+        b: (&Self::Buffer, &[usize]),
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// y = a where the mask (u8) is not 0, else b, over `shape`; all three are read with their strides.
+    fn select(
+        &self,
+        shape: &[usize],
+        mask: (&Self::Buffer, &[usize]),
+        a: (&Self::Buffer, &[usize]),
+        b: (&Self::Buffer, &[usize]),
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
     /// y += alpha · x
     fn axpy(&self, alpha: f64, x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
     /// `[outer, n, inner]` → `[outer, inner]`; n = 0 gives 0 for a sum, NaN for a mean, −∞ for a maximum.
     fn reduce(&self, op: Reduce, dims: (usize, usize, usize), x: &Self::Buffer, y: &mut Self::Buffer) -> Result<()>;
     /// Index (i64) of the first maximum along n; a NaN counts as the maximum, as in PyTorch.
     fn arg_max(&self, dims: (usize, usize, usize), x: &Self::Buffer, index: &mut Self::Buffer) -> Result<()>;
+    /// Indices (i64) `[outer, count, inner]` of the greatest along n, from the greatest down, in the order of [`arg_max`](Self::arg_max).
+    fn top_k(
+        &self,
+        count: usize,
+        dims: (usize, usize, usize),
+        x: &Self::Buffer,
+        index: &mut Self::Buffer,
+    ) -> Result<()>;
     /// dx = 0 but at `index[outer, inner]` of n, where it is dy.
     fn scatter_axis(
         &self,
@@ -442,6 +485,22 @@ pub trait Kernels {
         dims: (usize, usize, usize),
         index: &Self::Buffer,
         skip: Option<i64>,
+        dy: &Self::Buffer,
+        dx: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// y\[outer, j, inner\] = x\[outer, index\[outer, j, inner\], inner\]; indices (i64) are checked by the caller.
+    fn take_along(
+        &self,
+        dims: (usize, usize, usize),
+        index: &Self::Buffer,
+        x: &Self::Buffer,
+        y: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// dx = 0, then dx\[outer, index\[outer, j, inner\], inner\] += dy\[outer, j, inner\] in the order of j.
+    fn put_along(
+        &self,
+        dims: (usize, usize, usize),
+        index: &Self::Buffer,
         dy: &Self::Buffer,
         dx: &mut Self::Buffer,
     ) -> Result<()>;

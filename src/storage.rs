@@ -6,7 +6,8 @@ use crate::{
     dtype::{DType, Element},
     error::{Error, Result},
     kernel::{
-        Binary, ClassLoss, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided, Unary,
+        Binary, ClassLoss, Compare, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided,
+        Unary,
     },
 };
 #[cfg(feature = "cuda")]
@@ -291,14 +292,19 @@ launch! {
     fn unary(op: Unary; x: x, y: y);
     fn unary_backward(op: Unary; x: x, y: x, dy: x, dx: y);
     fn binary(op: Binary, shape: &[usize]; a: walk, b: walk, y: y);
+    fn compare(op: Compare, shape: &[usize]; a: walk, b: walk, y: y);
+    fn select(shape: &[usize]; mask: walk, a: walk, b: walk, y: y);
     fn axpy(alpha: f64; x: x, y: y);
     fn reduce(op: Reduce, dims: Dims; x: x, y: y);
     fn arg_max(dims: Dims; x: x, index: y);
+    fn top_k(count: usize, dims: Dims; x: x, index: y);
     fn scatter_axis(dims: Dims; index: x, dy: x, dx: y);
     fn softmax(log: bool, dims: Dims; x: x, y: y);
     fn softmax_backward(log: bool, dims: Dims; y: x, dy: x, dx: y);
     fn gemm(g: &Gemm; a: x, b: x, c: y);
     fn gather(dims: Dims; index: x, x: x, y: y);
+    fn take_along(dims: Dims; index: x, x: x, y: y);
+    fn put_along(dims: Dims; index: x, dy: x, dx: y);
     fn index_range(; index: x) -> Option<(i64, i64)>;
     fn dropout(seed: u64, stream: u64, p: f64; x: x, y: y);
     fn random(distribution: Distribution, seed: u64, stream: u64; y: y);

@@ -8,7 +8,7 @@
 //! # Ok::<(), gatefold::Error>(())
 //! ```
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use crate::{
     device::Device,
@@ -161,6 +161,34 @@ impl Tensor {
     /// A tensor of ones.
     pub fn ones(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Self> {
         Tensor::full(shape, 1.0, dtype, device)
+    }
+
+    /// The whole numbers of a range, in order, of shape `[len]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a number that the dtype does not hold exactly, such as 257 in bfloat16.
+    pub fn arange(range: Range<i64>, dtype: DType, device: &Device) -> Result<Self> {
+        // The ends are those that are farthest from 0: of floats, whole numbers between those that are held are too where they are below
+        // the significand's end.
+        let held = |n: i64| match dtype {
+            DType::F64 => n.unsigned_abs() <= 1 << 53,
+            DType::F32 => n.unsigned_abs() <= 1 << 24,
+            DType::F16 => n.unsigned_abs() <= 1 << 11,
+            DType::BF16 => n.unsigned_abs() <= 1 << 8,
+            DType::U32 => u32::try_from(n).is_ok(),
+            DType::U8 => u8::try_from(n).is_ok(),
+            DType::I64 => true,
+        };
+        if !range.is_empty()
+            && let Some(n) = [range.start, range.end - 1].into_iter().find(|&n| !held(n))
+        {
+            return Err(Error::argument("arange", n, format!("whole numbers that {dtype} holds exactly")));
+        }
+        let len = usize::try_from(range.end.saturating_sub(range.start).max(0)).unwrap_or(usize::MAX);
+        let mut all = Vec::new();
+        all.try_reserve_exact(len).map_err(|_| Error::shape("arange", len, "no more than memory holds"))?;
+        all.extend(range);
+        Tensor::from_slice(&all, len, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
     }
 
     /// Uniform numbers in `[low, high)`: the same bits for the same generator on every device.

@@ -1,5 +1,7 @@
 //! Where the maxima along one axis are, and the gradient that goes there.
 
+use std::cmp::Ordering;
+
 use super::{
     Buffer, Dims,
     real::{Real, Store},
@@ -51,6 +53,39 @@ fn arg_max_columns<T: Store>(x: &[T], inner: usize, index: &mut [i64]) {
     }
 }
 
+/// Indices of the greatest: a NaN before all others, of equal ones the first.
+pub fn top_k(count: usize, (_, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
+    with_dtype!(float "top_k", x.dtype(), T => {
+        let x = x.slice::<T>();
+        split::rows(index.slice_mut::<i64>(), count * inner, n * inner, |first, index| {
+            let mut column = Vec::with_capacity(n);
+            for (o, index) in (first..).zip(index.chunks_exact_mut(count * inner)) {
+                for i in 0..inner {
+                    column.clear();
+                    column.extend((0..n).map(|j| (x[(o * n + j) * inner + i].widen(), j)));
+                    if count < n {
+                        column.select_nth_unstable_by(count - 1, down);
+                    }
+                    column[..count].sort_unstable_by(down);
+                    for (place, &(_, j)) in column[..count].iter().enumerate() {
+                        index[place * inner + i] = j as i64;
+                    }
+                }
+            }
+        });
+        Ok(())
+    })
+}
+
+/// Which of two elements of an axis comes first from the greatest down.
+fn down<R: Real>(a: &(R, usize), b: &(R, usize)) -> Ordering {
+    let value = match (a.0.is_nan(), b.0.is_nan()) {
+        (false, false) => b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal),
+        (a, b) => b.cmp(&a),
+    };
+    value.then(a.1.cmp(&b.1))
+}
+
 /// dx = 0 but at the index, where it is dy.
 pub fn scatter_axis((_, n, inner): Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
     let index = index.slice::<i64>();
@@ -79,6 +114,31 @@ mod tests {
         },
         dtype::DType,
     };
+
+    /// All of an axis is a stable sort; fewer are its beginning.
+    #[test]
+    fn the_greatest_in_order() {
+        for (dtype, (outer, n, inner)) in FLOATS.into_iter().flat_map(|d| SHAPES.map(|s| (d, s))) {
+            // Many are equal, some are NaN.
+            let mut values: Vec<_> = numbers(outer * n * inner, 3).iter().map(|v| (v * 4.0).round()).collect();
+            values.iter_mut().skip(3).step_by(7).for_each(|v| *v = f64::NAN);
+            let x = buffer(dtype, &values);
+            for k in [1, n / 3, n].into_iter().filter(|&k| k > 0 && k <= n) {
+                let mut index = stale(DType::I64, outer * k * inner);
+                top_k(k, (outer, n, inner), &x, &mut index).unwrap();
+                for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
+                    let at = |j: usize| values[(o * n + j) * inner + i];
+                    let mut want: Vec<usize> = (0..n).collect();
+                    want.sort_by(|&a, &b| match (at(a).is_nan(), at(b).is_nan()) {
+                        (false, false) => at(b).partial_cmp(&at(a)).unwrap(),
+                        (a, b) => b.cmp(&a),
+                    });
+                    let got: Vec<_> = (0..k).map(|p| index.slice::<i64>()[(o * k + p) * inner + i] as usize).collect();
+                    assert_eq!(got, want[..k], "{dtype} {outer} {n} {inner}, {k}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn finds_the_first_maximum_and_scatters_to_it() {

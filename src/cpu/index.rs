@@ -45,6 +45,51 @@ pub fn gather((_, n, inner): Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -
     Ok(())
 }
 
+/// y\[outer, j, inner\] = x\[outer, index\[outer, j, inner\], inner\]
+pub fn take_along((outer, n, inner): Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
+    let index = index.slice::<i64>();
+    let block = index.len() / outer.max(1);
+    with_dtype!(y.dtype(), T => {
+        let x = x.slice::<T>();
+        split::over(y.slice_mut::<T>(), |start, y| {
+            for (p, (y, &k)) in (start..).zip(y.iter_mut().zip(&index[start..])) {
+                *y = x[(p / block * n + k as usize) * inner + p % inner];
+            }
+        });
+    });
+    Ok(())
+}
+
+/// dx = 0, then dx\[outer, index\[outer, j, inner\], inner\] += dy\[outer, j, inner\]; halves are summed in f32.
+pub fn put_along(dims: Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
+    let index = index.slice::<i64>();
+    with_dtype!(float "put_along", dx.dtype(), T => {
+        type Sum = <T as Store>::Real;
+        let dy = dy.slice::<T>();
+        if T::DTYPE == Sum::DTYPE {
+            put::<T, T>(dims, index, dy, dx.slice_mut());
+            return Ok(());
+        }
+        let mut sum = Buffer::new(Sum::DTYPE, dx.len())?;
+        put::<T, Sum>(dims, index, dy, sum.slice_mut());
+        memory::cast(&sum, dx)
+    })
+}
+
+fn put<T: Store, A: Store<Real = T::Real>>((outer, n, inner): Dims, index: &[i64], dy: &[T], dx: &mut [A]) {
+    let block = index.len() / outer.max(1);
+    split::rows(dx, n * inner, n * inner + block, |first, dx| {
+        dx.fill(A::default());
+        for (o, dx) in (first..).zip(dx.chunks_exact_mut((n * inner).max(1))) {
+            let sent = o * block..(o + 1) * block;
+            for (p, (&k, dy)) in index[sent.clone()].iter().zip(&dy[sent]).enumerate() {
+                let dx = &mut dx[k as usize * inner + p % inner];
+                *dx = A::narrow(dx.widen() + dy.widen());
+            }
+        }
+    });
+}
+
 /// dx = 0, then dx\[outer, index\[j\], inner\] += dy\[outer, j, inner\]; halves are summed in f32.
 pub fn scatter_add(dims: Dims, index: &Buffer, skip: Option<i64>, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
     let index = index.slice::<i64>();
@@ -156,6 +201,27 @@ mod tests {
                 let want: Vec<_> = source.chunks(n).flat_map(|row| chosen.iter().map(|&k| row[k])).collect();
                 assert!(read(&y) == want, "{outer} × {n}, {}", chosen.len());
             }
+        }
+    }
+
+    #[test]
+    fn elements_along_an_axis() {
+        for (dtype, (outer, n, inner, picks)) in FLOATS.into_iter().flat_map(|d| {
+            [(1, 1, 1, 1), (3, 5, 4, 7), (2, 300, 1, 300), (7, 4, 900, 2), (1, 9, 3, 0), (0, 2, 2, 1)].map(|c| (d, c))
+        }) {
+            let x = buffer(dtype, &numbers(outer * n * inner, 1));
+            let chosen: Vec<_> = (0..outer * picks * inner).map(|p| p * p % 31 % n).collect();
+            let (source, index) = (read(&x), indices(chosen.iter().map(|&k| k as i64)));
+            let mut y = stale(dtype, chosen.len());
+            take_along((outer, n, inner), &index, &x, &mut y).unwrap();
+            let from = |p: usize| (p / inner / picks * n + chosen[p]) * inner + p % inner;
+            assert!(read(&y) == (0..chosen.len()).map(|p| source[from(p)]).collect::<Vec<_>>());
+
+            let mut dx = stale(dtype, source.len());
+            put_along((outer, n, inner), &index, &y, &mut dx).unwrap();
+            let mut want = vec![0.0; source.len()];
+            (0..chosen.len()).for_each(|p| want[from(p)] += read(&y)[p]);
+            close(&dx, &want, 32.0, &(dtype, outer, n, inner));
         }
     }
 

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
     use crate::cpu::testing::*;
 
-    const ALL: [DType; 6] = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::U32, DType::I64];
+    const ALL: [DType; 7] = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::U32, DType::I64, DType::U8];
 
     #[test]
     fn fills_and_casts() {

@@ -5,6 +5,7 @@ mod amx;
 mod arg_max;
 mod buffer;
 mod clip;
+mod compare;
 mod double;
 pub mod elementwise;
 pub mod gemm;
@@ -31,7 +32,8 @@ use crate::{
     dtype::{DType, Element},
     error::Result,
     kernel::{
-        Binary, ClassLoss, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided, Unary,
+        Binary, ClassLoss, Compare, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided,
+        Unary,
     },
 };
 
@@ -92,6 +94,26 @@ impl Kernels for Cpu {
     ) -> Result<()> {
         elementwise::binary(op, shape, a, b, y)
     }
+    fn compare(
+        &self,
+        op: Compare,
+        shape: &[usize],
+        a: (&Buffer, &[usize]),
+        b: (&Buffer, &[usize]),
+        y: &mut Buffer,
+    ) -> Result<()> {
+        compare::compare(op, shape, a, b, y)
+    }
+    fn select(
+        &self,
+        shape: &[usize],
+        mask: (&Buffer, &[usize]),
+        a: (&Buffer, &[usize]),
+        b: (&Buffer, &[usize]),
+        y: &mut Buffer,
+    ) -> Result<()> {
+        compare::select(shape, mask, a, b, y)
+    }
     fn axpy(&self, alpha: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
         elementwise::axpy(alpha, x, y)
     }
@@ -101,6 +123,9 @@ impl Kernels for Cpu {
     }
     fn arg_max(&self, dims: Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
         arg_max::arg_max(dims, x, index)
+    }
+    fn top_k(&self, count: usize, dims: Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
+        arg_max::top_k(count, dims, x, index)
     }
     fn scatter_axis(&self, dims: Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
         arg_max::scatter_axis(dims, index, dy, dx)
@@ -120,6 +145,12 @@ impl Kernels for Cpu {
     }
     fn scatter_add(&self, dims: Dims, index: &Buffer, skip: Option<i64>, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
         index::scatter_add(dims, index, skip, dy, dx)
+    }
+    fn take_along(&self, dims: Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
+        index::take_along(dims, index, x, y)
+    }
+    fn put_along(&self, dims: Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
+        index::put_along(dims, index, dy, dx)
     }
     fn index_range(&self, index: &Buffer) -> Result<Option<(i64, i64)>> {
         reduce::index_range(index)

@@ -27,11 +27,11 @@ macro_rules! files {
 }
 
 files! {
-    "elementwise": Unary, UnaryBackward, Binary, Axpy;
+    "elementwise": Unary, UnaryBackward, Binary, Select, Axpy;
     "memory": Fill, Cast, CopyStrided;
-    "reduce": Reduce, ArgMax, ScatterAxis;
+    "reduce": Reduce, ArgMax, TopK, ScatterAxis;
     "softmax": Softmax, SoftmaxBackward;
-    "index": Gather, SortKeys, SortPass, ScatterRows;
+    "index": Gather, TakeAlong, SortKeys, SortPass, ScatterRows;
     "random": Dropout, DrawMasks, Uniform;
     "loss": PointwiseLoss, PointwiseLossBackward, ClassLoss, ClassLossBackward;
     "optimizer": Sgd, Adam, RmsProp, Adagrad, Advance, Unscale, UpdateScale;

@@ -2,12 +2,12 @@
 
 use super::{
     Buffer, abi,
-    launch::{float, suffix},
+    launch::{bits, float, suffix},
 };
 use crate::{
     cpu::walk::Walk,
     error::Result,
-    kernel::{Binary, Unary},
+    kernel::{Binary, Compare, Unary},
 };
 
 /// The number of a function and its two parameters.
@@ -79,40 +79,117 @@ pub fn binary(
         Binary::Mul => abi::BINARY_MUL,
         Binary::Div => abi::BINARY_DIV,
     };
-    float("binary", y.dtype())?;
-    let walk = Walk::new(shape, [strides_a, strides_b]);
-    let p = abi::Binary { a: a.address(), b: b.address(), y: y.address(), op, ..Default::default() };
-    binary_walk(&walk, p, y)
+    let name = float("binary", y.dtype())?;
+    let (context, size) = (y.context(), y.dtype().size());
+    each_walk(&Walk::new(shape, [strides_a, strides_b]), [0; 2], 0, &mut |walk, begin, at| {
+        let count = walk.shape.iter().product::<usize>();
+        let p = abi::Binary {
+            a: a.address() + (begin[0] * size) as u64,
+            b: b.address() + (begin[1] * size) as u64,
+            y: y.address() + (at * size) as u64,
+            count: count as u64,
+            extent: extents(&walk.shape),
+            stride_a: extents(&walk.strides[0]),
+            stride_b: extents(&walk.strides[1]),
+            rank: walk.shape.len() as u32,
+            op,
+        };
+        // The flat kernel wants whole vectors, which only the beginning of a buffer is sure to have.
+        let flat = p.rank <= 1 && p.stride_a[0] <= 1 && p.stride_b[0] <= 1 && count == y.len();
+        if flat {
+            context.launch("binary", name, &context.spread_vectors(count, y.dtype()), &p)
+        } else {
+            context.launch("binary_strided", name, &context.spread(count), &p)
+        }
+    })
 }
 
-/// One launch, or where there are more dimensions than a kernel walks through one for each index of the outermost.
-fn binary_walk(walk: &Walk<2>, mut p: abi::Binary, y: &Buffer) -> Result<()> {
-    let (context, name, count) = (y.context(), suffix(y.dtype()), walk.shape.iter().product::<usize>());
-    let size = y.dtype().size() as u64;
-    if walk.shape.len() > abi::MAX_RANK {
-        let mut inner = walk.clone();
-        let (extent, [a, b]) = inner.take(0);
-        let step = (count / extent) as u64 * size;
-        for i in 0..extent as u64 {
-            let at = abi::Binary { a: p.a + i * a as u64 * size, b: p.b + i * b as u64 * size, y: p.y + i * step, ..p };
-            binary_walk(&inner, at, y)?;
-        }
+/// Calls `launch` once, or where there are more dimensions than a kernel walks through once for each index of the outermost ones: with the
+/// dimensions that are left, and in elements where each of the arrays then begins, and y.
+fn each_walk<const N: usize>(
+    walk: &Walk<N>,
+    begin: [usize; N],
+    y: usize,
+    launch: &mut dyn FnMut(&Walk<N>, [usize; N], usize) -> Result<()>,
+) -> Result<()> {
+    if walk.shape.len() <= abi::MAX_RANK {
+        return launch(walk, begin, y);
+    }
+    let mut inner = walk.clone();
+    let (extent, strides) = inner.take(0);
+    let step = inner.shape.iter().product::<usize>();
+    (0..extent)
+        .try_for_each(|i| each_walk(&inner, std::array::from_fn(|n| begin[n] + i * strides[n]), y + i * step, launch))
+}
+
+fn extents(dims: &[usize]) -> [u64; abi::MAX_RANK] {
+    std::array::from_fn(|d| dims.get(d).map_or(0, |&n| n as u64))
+}
+
+pub fn compare(
+    op: Compare,
+    shape: &[usize],
+    (a, strides_a): (&Buffer, &[usize]),
+    (b, strides_b): (&Buffer, &[usize]),
+    y: &mut Buffer,
+) -> Result<()> {
+    if y.len() == 0 {
         return Ok(());
     }
-    p.count = count as u64;
-    p.rank = walk.shape.len() as u32;
-    for (d, &extent) in walk.shape.iter().enumerate() {
-        p.extent[d] = extent as u64;
-        p.stride_a[d] = walk.strides[0][d] as u64;
-        p.stride_b[d] = walk.strides[1][d] as u64;
+    let op = match op {
+        Compare::Eq => abi::COMPARE_EQ,
+        Compare::Ne => abi::COMPARE_NE,
+        Compare::Lt => abi::COMPARE_LT,
+        Compare::Le => abi::COMPARE_LE,
+        Compare::Gt => abi::COMPARE_GT,
+        Compare::Ge => abi::COMPARE_GE,
+    };
+    let (context, size) = (y.context(), a.dtype().size());
+    each_walk(&Walk::new(shape, [strides_a, strides_b]), [0; 2], 0, &mut |walk, begin, at| {
+        let count = walk.shape.iter().product::<usize>();
+        let p = abi::Binary {
+            a: a.address() + (begin[0] * size) as u64,
+            b: b.address() + (begin[1] * size) as u64,
+            y: y.address() + at as u64,
+            count: count as u64,
+            extent: extents(&walk.shape),
+            stride_a: extents(&walk.strides[0]),
+            stride_b: extents(&walk.strides[1]),
+            rank: walk.shape.len() as u32,
+            op,
+        };
+        context.launch("compare", suffix(a.dtype()), &context.spread(count), &p)
+    })
+}
+
+pub fn select(
+    shape: &[usize],
+    (mask, strides_mask): (&Buffer, &[usize]),
+    (a, strides_a): (&Buffer, &[usize]),
+    (b, strides_b): (&Buffer, &[usize]),
+    y: &mut Buffer,
+) -> Result<()> {
+    if y.len() == 0 {
+        return Ok(());
     }
-    // The flat kernel wants whole vectors, which only the beginning of a buffer is sure to have.
-    let flat = p.rank <= 1 && p.stride_a[0] <= 1 && p.stride_b[0] <= 1 && count == y.len();
-    if flat {
-        context.launch("binary", name, &context.spread_vectors(count, y.dtype()), &p)
-    } else {
-        context.launch("binary_strided", name, &context.spread(count), &p)
-    }
+    let (context, size) = (y.context(), y.dtype().size());
+    each_walk(&Walk::new(shape, [strides_mask, strides_a, strides_b]), [0; 3], 0, &mut |walk, begin, at| {
+        let count = walk.shape.iter().product::<usize>();
+        let p = abi::Select {
+            mask: mask.address() + begin[0] as u64,
+            a: a.address() + (begin[1] * size) as u64,
+            b: b.address() + (begin[2] * size) as u64,
+            y: y.address() + (at * size) as u64,
+            count: count as u64,
+            extent: extents(&walk.shape),
+            stride_mask: extents(&walk.strides[0]),
+            stride_a: extents(&walk.strides[1]),
+            stride_b: extents(&walk.strides[2]),
+            rank: walk.shape.len() as u32,
+            unused: 0,
+        };
+        context.launch("select", bits(y.dtype()), &context.spread(count), &p)
+    })
 }
 
 pub fn axpy(alpha: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {

@@ -31,6 +31,37 @@ pub fn gather((outer, n, inner): Dims, index: &Buffer, x: &Buffer, y: &mut Buffe
     context.launch("gather", name, &context.spread(outer * index.len() * inner), &p)
 }
 
+fn along((outer, n, inner): Dims, index: &Buffer, x: &Buffer, y: &Buffer) -> abi::TakeAlong {
+    abi::TakeAlong {
+        index: index.address(),
+        x: x.address(),
+        y: y.address(),
+        fault: x.context().fault,
+        outer: outer as u64,
+        n: n as u64,
+        inner: inner as u64,
+        count: (index.len() / (outer * inner).max(1)) as u64,
+    }
+}
+
+/// y\[outer, j, inner\] = x\[outer, index\[outer, j, inner\], inner\]
+pub fn take_along(dims: Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
+    let context = y.context();
+    if y.len() == 0 {
+        return Ok(());
+    }
+    context.launch("take_along", bits(y.dtype()), &context.spread(y.len()), &along(dims, index, x, y))
+}
+
+/// dx = 0, then dx\[outer, index\[outer, j, inner\], inner\] += dy\[outer, j, inner\] in the order of j.
+pub fn put_along(dims: Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
+    let (context, name) = (dx.context(), float("put_along", dx.dtype())?);
+    if dx.len() == 0 {
+        return Ok(());
+    }
+    context.launch("put_along", name, &context.spread(dx.len()), &along(dims, index, dx, dy))
+}
+
 /// Keys that a block of the sort owns, and its shared memory.
 const SORT_BLOCK: usize = 1024;
 const SORT_SHARED: u32 = 16 * 256 * 4 + 16 * 4;

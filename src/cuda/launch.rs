@@ -254,6 +254,7 @@ pub fn suffix(dtype: DType) -> &'static str {
         DType::BF16 => "bf16",
         DType::U32 => "u32",
         DType::I64 => "i64",
+        DType::U8 => "u8",
     }
 }
 
@@ -265,6 +266,7 @@ pub fn float(op: &'static str, dtype: DType) -> Result<&'static str> {
 /// The suffix of a kernel that moves elements whatever they are.
 pub fn bits(dtype: DType) -> &'static str {
     match dtype.size() {
+        1 => "b8",
         2 => "b16",
         4 => "b32",
         _ => "b64",

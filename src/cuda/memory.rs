@@ -67,6 +67,7 @@ pub fn cast(x: &Buffer, y: &mut Buffer) -> Result<()> {
         DType::BF16 => abi::DTYPE_BF16,
         DType::U32 => abi::DTYPE_U32,
         DType::I64 => abi::DTYPE_I64,
+        DType::U8 => abi::DTYPE_U8,
     };
     let p = abi::Cast { x: x.address(), y: y.address(), count: y.len() as u64, to, unused: 0 };
     context.launch("cast", suffix(x.dtype()), &context.spread(y.len()), &p)

@@ -36,7 +36,8 @@ use crate::{
     dtype::{DType, Element},
     error::Result,
     kernel::{
-        Binary, ClassLoss, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided, Unary,
+        Binary, ClassLoss, Compare, Distribution, Gemm, Kernels, Live, PointwiseLoss, Reduce, ScaleRule, Step, Strided,
+        Unary,
     },
 };
 
@@ -171,6 +172,26 @@ impl Kernels for Cuda {
     ) -> Result<()> {
         elementwise::binary(op, shape, a, b, y)
     }
+    fn compare(
+        &self,
+        op: Compare,
+        shape: &[usize],
+        a: (&Buffer, &[usize]),
+        b: (&Buffer, &[usize]),
+        y: &mut Buffer,
+    ) -> Result<()> {
+        elementwise::compare(op, shape, a, b, y)
+    }
+    fn select(
+        &self,
+        shape: &[usize],
+        mask: (&Buffer, &[usize]),
+        a: (&Buffer, &[usize]),
+        b: (&Buffer, &[usize]),
+        y: &mut Buffer,
+    ) -> Result<()> {
+        elementwise::select(shape, mask, a, b, y)
+    }
     fn axpy(&self, alpha: f64, x: &Buffer, y: &mut Buffer) -> Result<()> {
         elementwise::axpy(alpha, x, y)
     }
@@ -180,6 +201,9 @@ impl Kernels for Cuda {
     }
     fn arg_max(&self, dims: Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
         reduce::arg_max(dims, x, index)
+    }
+    fn top_k(&self, count: usize, dims: Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
+        reduce::top_k(count, dims, x, index)
     }
     fn scatter_axis(&self, dims: Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
         reduce::scatter_axis(dims, index, dy, dx)
@@ -199,6 +223,12 @@ impl Kernels for Cuda {
     }
     fn scatter_add(&self, dims: Dims, index: &Buffer, skip: Option<i64>, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
         index::scatter_add(dims, index, skip, dy, dx)
+    }
+    fn take_along(&self, dims: Dims, index: &Buffer, x: &Buffer, y: &mut Buffer) -> Result<()> {
+        index::take_along(dims, index, x, y)
+    }
+    fn put_along(&self, dims: Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
+        index::put_along(dims, index, dy, dx)
     }
     fn index_range(&self, _: &Buffer) -> Result<Option<(i64, i64)>> {
         // The kernels look at each index themselves: reading them back here would wait for the device.

@@ -81,6 +81,22 @@ pub fn arg_max((outer, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Resul
     }
 }
 
+pub fn top_k(count: usize, (outer, n, inner): Dims, x: &Buffer, index: &mut Buffer) -> Result<()> {
+    let (context, name) = (x.context(), float("top_k", x.dtype())?);
+    if index.len() == 0 {
+        return Ok(());
+    }
+    let p = abi::TopK {
+        x: x.address(),
+        index: index.address(),
+        outer: outer as u64,
+        n: n as u64,
+        inner: inner as u64,
+        count: count as u64,
+    };
+    context.launch("top_k", name, &context.teams(outer * inner, n), &p)
+}
+
 pub fn scatter_axis((outer, n, inner): Dims, index: &Buffer, dy: &Buffer, dx: &mut Buffer) -> Result<()> {
     let (context, name) = (dx.context(), float("scatter_axis", dx.dtype())?);
     let p = abi::ScatterAxis {

@@ -49,7 +49,7 @@ pub use dropout::{Dropout, DropoutConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use linear::{Linear, LinearConfig};
 pub use module::{GeneratorState, IncompatibleKeys, MaskGenerator, Module, Training};
-pub use packed::{PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence};
+pub use packed::{PackedSequence, length_mask, pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence};
 pub use rnn::{Gru, GruConfig, Lstm, LstmConfig, LstmState, Rnn, RnnConfig};
 pub use state_dict::StateDict;
 

@@ -1,6 +1,7 @@
 //! Packed sequences: batches of unequal lengths without their padding, as PyTorch packs them.
 
 use crate::{
+    device::Device,
     error::{Error, Result},
     shape::Shape,
     tape::Var,
@@ -189,6 +190,37 @@ pub fn pad_packed_sequence(
     let row = |t: usize, b: usize| (t < lengths[b]).then(|| offsets[t] + place(b));
     let y = padded(&packed.data, (seq, batch), batch_first, padding_value, row)?;
     Ok((y, lengths))
+}
+
+/// A mask (uint8) of the steps that sequences of these lengths have in a batch of `seq` steps: 1 where there is one, 0 at padding. `(T, B)`, or
+/// `(B, T)` with `batch_first`; for [`Var::masked_fill`] and [`Tensor::where_cond`].
+///
+/// ```
+/// use gatefold::{Device, nn::length_mask};
+/// assert_eq!(length_mask(&[3, 1], 3, true, &Device::Cpu)?.to_vec::<u8>()?, [1, 1, 1, 1, 0, 0]);
+/// # Ok::<(), gatefold::Error>(())
+/// ```
+///
+/// # Errors
+/// A length above `seq`; a device that is not there.
+pub fn length_mask(lengths: &[usize], seq: usize, batch_first: bool, device: &Device) -> Result<Tensor> {
+    const OP: &str = "length_mask";
+    if let Some(length) = lengths.iter().find(|&&length| length > seq) {
+        return Err(Error::argument(OP, format!("a length of {length}"), format!("lengths up to {seq}")));
+    }
+    let batch = lengths.len();
+    Shape::checked_numel(&[seq, batch], OP)?;
+    let mut mask = Vec::new();
+    let wanted = mask.try_reserve_exact(seq * batch);
+    wanted.map_err(|_| Error::shape(OP, format!("{seq} steps of {batch} sequences"), "no more than memory holds"))?;
+    let shape = if batch_first {
+        mask.extend(lengths.iter().flat_map(|&length| (0..seq).map(move |t| u8::from(t < length))));
+        [batch, seq]
+    } else {
+        mask.extend((0..seq).flat_map(|t| lengths.iter().map(move |&length| u8::from(t < length))));
+        [seq, batch]
+    };
+    Tensor::from_slice(&mask, shape, device)
 }
 
 /// Sequences `(Lᵢ, …)` padded to the longest, `(T, B, …)` or `(B, T, …)` with `batch_first`: PyTorch's `pad_sequence`.

@@ -132,8 +132,8 @@ impl StateDict {
         file::write(op, path, &bytes)
     }
 
-    /// Reads a `.safetensors` file into host memory: entries in the file's order. Integers and booleans that fit are
-    /// converted to int64.
+    /// Reads a `.safetensors` file into host memory: entries in the file's order. Integers of sizes that this crate lacks are converted to
+    /// int64, booleans to uint8.
     ///
     /// # Errors
     /// [`Error::File`] for a file that is not there, not whole or malformed, and for a dtype that this crate has not. Nothing
@@ -215,6 +215,7 @@ fn dtype_in_file(dtype: DType) -> Dtype {
         DType::BF16 => Dtype::BF16,
         DType::U32 => Dtype::U32,
         DType::I64 => Dtype::I64,
+        DType::U8 => Dtype::U8,
     }
 }
 
@@ -267,11 +268,11 @@ fn tensor_of(view: &TensorView<'_>) -> Result<Tensor> {
         Dtype::BF16 => Tensor::from_slice(&read::<bf16>(bytes), shape, device),
         Dtype::U32 => Tensor::from_slice(&read::<u32>(bytes), shape, device),
         Dtype::I64 => Tensor::from_slice(&read::<i64>(bytes), shape, device),
+        Dtype::U8 | Dtype::BOOL => Tensor::from_slice(bytes, shape, device),
         Dtype::I32 => Tensor::from_slice(&wide::<i32>(bytes), shape, device),
         Dtype::I16 => Tensor::from_slice(&wide::<i16>(bytes), shape, device),
         Dtype::I8 => Tensor::from_slice(&wide::<i8>(bytes), shape, device),
         Dtype::U16 => Tensor::from_slice(&wide::<u16>(bytes), shape, device),
-        Dtype::U8 | Dtype::BOOL => Tensor::from_slice(&wide::<u8>(bytes), shape, device),
         other => Err(Error::dtype("StateDict::load", format!("{other:?}"), "a dtype of this crate")),
     }
 }

@@ -1,6 +1,7 @@
 //! Rows by index: selection and embedding.
 
 use crate::{
+    dtype::DType,
     error::{Error, Result},
     shape::Shape,
     storage,
@@ -55,7 +56,98 @@ fn select_rows(x: &Tensor, axis: isize, index: &Tensor) -> Result<(Tensor, Tenso
     Ok((y, index, dims))
 }
 
+/// The elements of `x` along `axis` at an index of their shape, with the checked index and what the kernels want to know.
+fn take_along(x: &Tensor, axis: isize, index: &Tensor) -> Result<(Tensor, Tensor, Dims)> {
+    const OP: &str = "gather";
+    let axis = x.shape().axis(axis, OP)?;
+    let elsewhere = |shape: &Shape| shape.with(axis, 1);
+    if index.rank() != x.rank() || elsewhere(index.shape()) != elsewhere(x.shape()) {
+        let got = format!("an index of shape {}", index.shape());
+        return Err(Error::shape(OP, got, format!("the shape {} but for axis {axis}", x.shape())));
+    }
+    let dims = x.shape().around(axis);
+    let index = checked_index(OP, x, index, dims.1)?;
+    let mut y = x.like(index.shape())?;
+    if y.numel() > 0 {
+        storage::take_along(dims, index.storage(), x.storage(), y.storage_mut()?)?;
+    }
+    Ok((y, index, dims))
+}
+
+/// The backward of [`take_along`].
+fn put_along(dims: Dims, index: &Tensor, dy: &Tensor, shape: Shape) -> Result<Tensor> {
+    let mut dx = dy.like(shape)?;
+    if dx.numel() > 0 {
+        storage::put_along(dims, index.storage(), dy.storage(), dx.storage_mut()?)?;
+    }
+    Ok(dx)
+}
+
+/// The indices of the `k` greatest along `axis`.
+fn top_indices(x: &Tensor, k: usize, axis: isize) -> Result<Tensor> {
+    const OP: &str = "topk";
+    x.expect_float(OP)?;
+    let axis = x.shape().axis(axis, OP)?;
+    let dims = x.shape().around(axis);
+    if k > dims.1 {
+        return Err(Error::argument(OP, format!("k = {k}"), format!("at most the {} elements of axis {axis}", dims.1)));
+    }
+    let mut index = Tensor::uninit(x.shape().with(axis, k), DType::I64, x.device())?;
+    if index.numel() > 0 {
+        storage::top_k(k, dims, x.storage(), index.storage_mut()?)?;
+    }
+    Ok(index)
+}
+
 impl Tensor {
+    /// The elements along `axis` at an index (int64 or uint32) that has the shape of `self` but for its extent there: element `[i, j, k]` for
+    /// axis 1 of three is `self[i, index[i, j, k], k]` (PyTorch's `gather`, with an index of whole extents elsewhere). Of any dtype.
+    ///
+    /// # Errors
+    /// An axis outside the rank, an index of another rank or other extents elsewhere, an index outside the axis (negative ones are), a float
+    /// index.
+    pub fn gather(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
+        Ok(take_along(self, axis, index)?.0)
+    }
+
+    /// The `k` greatest along `axis`, from the greatest down, and their indices (int64): a NaN before all others, of equal ones the first.
+    /// With k the extent of the axis that is a stable sort.
+    ///
+    /// # Errors
+    /// An axis outside the rank, more than it has, an integer dtype.
+    pub fn topk(&self, k: usize, axis: isize) -> Result<(Tensor, Tensor)> {
+        let index = top_indices(self, k, axis)?;
+        Ok((self.gather(axis, &index)?, index))
+    }
+
+    /// One more axis of `classes` elements at the end: 1 at the index (int64 or uint32), 0 elsewhere.
+    ///
+    /// ```
+    /// use gatefold::{DType, Device, Tensor};
+    /// let classes = Tensor::new([2i64, 0], &Device::Cpu)?;
+    /// assert_eq!(classes.one_hot(3, DType::F32)?.to_vec::<f32>()?, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An index outside `0..classes`, a float index, an integer dtype.
+    pub fn one_hot(&self, classes: usize, dtype: DType) -> Result<Tensor> {
+        const OP: &str = "one_hot";
+        let ones = Tensor::ones(classes, dtype, &self.device())?;
+        ones.expect_float(OP)?;
+        let index = checked_index(OP, &ones, self, classes)?;
+        // Ones out of `classes` of them: on a GPU the kernel that picks them looks at the index.
+        let picked = gather((1, classes, 1), &index, &ones, self.shape().clone())?;
+        let mut shape = self.dims().to_vec();
+        shape.push(classes);
+        let mut y = ones.like(shape)?;
+        if y.numel() > 0 {
+            let dims = (self.numel(), classes, 1);
+            storage::scatter_axis(dims, index.storage(), picked.storage(), y.storage_mut()?)?;
+        }
+        Ok(y)
+    }
+
     /// The slices at `index` (int64 or uint32, rank 1) along `axis`, in that order; of any dtype.
     ///
     /// # Errors
@@ -90,6 +182,37 @@ impl Var {
         let (value, index, dims) = select_rows(self.tensor(), axis, index)?;
         let shape = self.shape().clone();
         self.derive_one("index_select", value, move |dy| scatter(dims, &index, None, &dy, shape))
+    }
+
+    /// The elements along `axis` at an index (int64 or uint32) that has the shape of `self` but for its extent there: see
+    /// [`Tensor::gather`]. An element taken several times gets the sum of the gradients, in the order of the index.
+    ///
+    /// The last state of each sequence of a batch, from padded outputs:
+    /// ```
+    /// use gatefold::{DType, Device, Tape, Tensor};
+    /// let outputs = Tensor::arange(0..12, DType::F32, &Device::Cpu)?.reshape([3, 2, 2])?; // (seq, batch, feature)
+    /// let outputs = Tape::new().constant(outputs);
+    /// let last = Tensor::new([2i64, 0], &Device::Cpu)?.reshape([1, 2, 1])?.expand([1, 2, 2])?;
+    /// assert_eq!(outputs.gather(0, &last)?.tensor().to_vec::<f32>()?, [8.0, 9.0, 2.0, 3.0]);
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gather(&self, axis: isize, index: &Tensor) -> Result<Var> {
+        let (value, index, dims) = take_along(self.tensor(), axis, index)?;
+        let shape = self.shape().clone();
+        self.derive_one("gather", value, move |dy| put_along(dims, &index, &dy, shape))
+    }
+
+    /// The `k` greatest along `axis`, from the greatest down, and their indices (int64): see [`Tensor::topk`]. The gradient goes to the
+    /// elements at the indices.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn topk(&self, k: usize, axis: isize) -> Result<(Var, Tensor)> {
+        let index = top_indices(self.tensor(), k, axis)?;
+        Ok((self.gather(axis, &index)?, index))
     }
 
     /// `self` is a table `[rows, width]`, `index` of any shape; gives `index.shape() + [width]`. The row `padding_idx`

@@ -20,6 +20,7 @@ mod dropout;
 mod elementwise;
 mod extents;
 mod index;
+mod mask;
 mod matmul;
 pub(crate) mod recurrent;
 mod reduce;
@@ -28,6 +29,7 @@ mod slice;
 mod softmax;
 
 pub use extents::Extents;
+pub use mask::Operand;
 
 use smallvec::smallvec;
 

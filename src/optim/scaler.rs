@@ -117,7 +117,7 @@ impl GradScaler {
     /// [`Error::DType`] for a loss of f16, which cannot hold the scale: convert what it is computed from to f32 first.
     pub fn scale(&mut self, loss: &Var) -> Result<Var> {
         const OP: &str = "GradScaler::scale";
-        if matches!(loss.dtype(), DType::F16 | DType::I64 | DType::U32) {
+        if matches!(loss.dtype(), DType::F16 | DType::I64 | DType::U32 | DType::U8) {
             return Err(Error::dtype(OP, loss.dtype(), "a loss of float32 (or float64, bfloat16)"));
         }
         let loss = loss.to_dtype(loss.dtype().wide())?;

@@ -63,6 +63,10 @@ fn faults_of_kernels() {
     for wrong in [-1, 5, i64::MAX, i64::MIN] {
         let _ = table.embedding(&on(&[0, wrong, 4]), None).unwrap();
         told(&format!("index {wrong} at 1, want indices in 0..5"));
+        let _ = floats(&[1.0; 5]).gather(0, &on(&[0, wrong, 4])).unwrap();
+        told(&format!("index {wrong} at 1, want indices in 0..5"));
+        let _ = on(&[0, wrong, 4]).one_hot(5, DType::F32).unwrap();
+        told(&format!("index {wrong} at 1, want indices in 0..5"));
     }
     let scores = tape.constant(Tensor::zeros([2, 3], DType::F32, &GPU).unwrap());
     let _ = CrossEntropyLoss::new().forward(&scores, &on(&[1, 3])).unwrap();

@@ -286,6 +286,110 @@ fn indices() {
     assert_eq!(gradient(&GPU).unwrap(), gradient(&CPU).unwrap());
 }
 
+/// Comparisons of all dtypes, NaN among them, and choices by what they find; more axes than a kernel walks through.
+#[test]
+fn masks() {
+    if !gpu() {
+        return;
+    }
+    let mut rng = Philox::seed(21);
+    for dtype in FLOATS.into_iter().chain([DType::U32, DType::I64, DType::U8]) {
+        let [a, b, c] = extents(&mut rng, 6);
+        let shapes: [[Vec<usize>; 3]; 6] = [
+            [vec![a * b * c * 40], vec![a * b * c * 40], vec![a * b * c * 40]],
+            [vec![a, b, c], vec![b, 1], vec![]],
+            [vec![], vec![a, 1, c], vec![b, 1]],
+            [vec![], vec![], vec![]],
+            [vec![0, 3], vec![3], vec![0, 1]],
+            [
+                vec![2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
+                vec![1, 2, 1, 2, 1, 2, 1, 2, 1, 2],
+                vec![2, 1, 1, 2, 1, 2, 2, 1, 1, 1],
+            ],
+        ];
+        for [x, y, m] in shapes {
+            // Few values, so that some are equal.
+            let values = |shape: &[usize], seed| {
+                let all = numbers(shape, 0.0, 4.0, DType::F32, seed);
+                let mut all = all.to_vec::<f32>().unwrap().iter().map(|v| v.floor()).collect::<Vec<_>>();
+                if dtype.is_float() {
+                    all.iter_mut().step_by(7).for_each(|v| *v = f32::NAN);
+                }
+                Tensor::from_slice(&all, shape, &CPU).unwrap()
+            };
+            let (x, y) = (values(&x, 1).to_dtype(dtype).unwrap(), values(&y, 2).to_dtype(dtype).unwrap());
+            let mask = values(&m, 3).to_dtype(DType::U8).unwrap();
+            agree(&format!("{dtype} {} {} {m:?}", x.shape(), y.shape()), |d| {
+                let [x, y, mask] = [x.to_device(d)?, y.to_device(d)?, mask.to_device(d)?];
+                Ok(vec![
+                    x.eq(&y)?,
+                    x.ne(&y)?,
+                    x.lt(&y)?,
+                    x.le(&y)?,
+                    x.gt(&y)?,
+                    x.ge(&y)?,
+                    x.lt(2.0)?,
+                    x.where_cond(&mask, &y)?,
+                    mask.logical_not()?,
+                    mask.logical_and(&x.ne(&y)?)?,
+                    mask.logical_or(&x.ne(&y)?)?,
+                    y.masked_fill(&y.eq(1.0)?, 7.0)?,
+                ])
+            });
+        }
+    }
+    let mask = Tensor::from_slice(&[0u8, 1, 0, 2, 0], [5, 1], &CPU).unwrap();
+    for dtype in FLOATS {
+        let inputs = [numbers(&[4, 5, 3], -2.0, 2.0, dtype, 1), numbers(&[5, 1], -2.0, 2.0, dtype, 2)];
+        let at = |x: &Var| mask.to_device(&x.device());
+        agree_with_gradients("where", &inputs, |x| x[0].where_cond(&at(&x[0])?, &x[1]));
+        agree_with_gradients("masked_fill", &inputs[..1], |x| x[0].masked_fill(&at(&x[0])?, f64::NEG_INFINITY)?.exp());
+        for to in [DType::U8, DType::F32] {
+            agree("cast", |d| Ok(vec![inputs[0].to_device(d)?.to_dtype(to)?, mask.to_device(d)?.to_dtype(dtype)?]));
+        }
+    }
+    // Copies of bytes.
+    agree("bytes", |d| {
+        let x = Tensor::from_slice(&(0..105).collect::<Vec<u8>>(), [3, 5, 7], d)?;
+        let index = Tensor::new([2i64, 0, 2], d)?;
+        let full = Tensor::full(13, 200.0, DType::U8, d)?;
+        Ok(vec![x.transpose(0, 2)?, x.narrow(1, 1, 3)?, x.index_select(1, &index)?, x.flip(2)?, full])
+    });
+}
+
+#[test]
+fn picks_along_an_axis() {
+    if !gpu() {
+        return;
+    }
+    let mut rng = Philox::seed(22);
+    for dtype in FLOATS {
+        for (shape, picks) in [([1, 1, 1], 1), ([3, 5, 4], 7), ([2, 300, 1], 40), ([2, 1100, 3], 3), ([1, 9, 3], 0)] {
+            let x = numbers(&shape, -1.0, 1.0, dtype, 1);
+            let count = shape[0] * picks * shape[2];
+            let index: Vec<i64> = (0..count).map(|_| rng.below(shape[1] as u64) as i64).collect();
+            let index = Tensor::from_slice(&index, [shape[0], picks, shape[2]], &CPU).unwrap();
+            let what = format!("{shape:?} {picks} {dtype}");
+            agree_with_gradients(&what, std::slice::from_ref(&x), |v| {
+                v[0].gather(1, &index.to_device(&v[0].device())?)
+            });
+            // Some equal, some NaN.
+            let mut odd: Vec<f64> = x.to_f64_vec().unwrap().iter().map(|v| (v * 4.0).round()).collect();
+            odd.iter_mut().skip(2).step_by(11).for_each(|v| *v = f64::NAN);
+            let odd = Tensor::from_slice(&odd, shape, &CPU).unwrap().to_dtype(dtype).unwrap();
+            for (axis, n) in shape.into_iter().enumerate() {
+                for k in [1, n.min(5)] {
+                    let top = |d: &Device| odd.to_device(d)?.topk(k, axis as isize).map(|(y, i)| vec![y, i]);
+                    agree(&format!("top {k} of {what} along {axis}"), top);
+                }
+            }
+            agree_with_gradients("topk", &[x], |v| Ok(v[0].topk(shape[1].min(3), 1)?.0));
+        }
+        agree("one hot", |d| Ok(vec![Tensor::new([[2i64, 0], [1, 2]], d)?.one_hot(3, dtype)?]));
+        agree("arange", |d| Ok(vec![Tensor::arange(-7..20, dtype, d)?]));
+    }
+}
+
 #[test]
 fn random_numbers_have_the_bits_of_the_cpu() {
     if !gpu() {

@@ -216,6 +216,38 @@ fn indices() {
 }
 
 #[test]
+fn elements_along_an_axis() {
+    let x = [distinct(&[3, 2, 5])];
+    // An element that is taken twice, one that is not.
+    check(&x, |_, x| x[0].gather(1, &tensor(&[1i64; 15], [3, 1, 5])));
+    let index: Vec<i64> = (0..42).map(|i| i * i % 5 % 3).collect();
+    check(&x, |_, x| x[0].gather(-3, &tensor(&index[..40], [4, 2, 5])));
+    check(&x, |_, x| x[0].gather(2, &tensor(&index, [3, 2, 7])));
+    for axis in -3..3isize {
+        for k in 0..3 {
+            check(&x, |_, x| Ok(x[0].topk(k.min(x[0].dims()[axis.rem_euclid(3) as usize]), axis)?.0));
+        }
+    }
+}
+
+#[test]
+fn masks() {
+    let mask = |shape: &[usize]| {
+        let n: usize = shape.iter().product();
+        tensor(&(0..n).map(|i| (i * 7 % 3) as u8).collect::<Vec<_>>(), shape)
+    };
+    let inputs = [random(&[3, 1, 5], -1.0, 1.0, 1), random(&[2, 1], -1.0, 1.0, 2)];
+    for shape in [&[3, 2, 5][..], &[2, 1], &[5], &[], &[4, 1, 1, 1]] {
+        check(&inputs, |_, x| x[0].where_cond(&mask(shape), &x[1]));
+        check(&inputs, |_, x| x[1].where_cond(&mask(shape), &x[0]));
+    }
+    check(&inputs[..1], |_, x| x[0].where_cond(&mask(&[3, 2, 5]), &x[0]));
+    for shape in [&[3, 1, 5][..], &[1, 5], &[]] {
+        check(&inputs[..1], |_, x| x[0].masked_fill(&mask(shape), -2.0));
+    }
+}
+
+#[test]
 fn a_deep_composition() {
     let inputs = [random(&[4, 3], -1.0, 1.0, 1), random(&[5, 3], -1.0, 1.0, 2), random(&[5], -1.0, 1.0, 3)];
     check(&inputs, |_, x| {

@@ -6,6 +6,7 @@ mod common;
 mod errors;
 mod gradients;
 mod halves;
+mod masks;
 mod moves;
 mod properties;
 mod pytorch;

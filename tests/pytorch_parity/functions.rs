@@ -34,7 +34,7 @@ pub fn run(case: &Case) -> Result<Outcome> {
     // Every float input is a variable, so that a gradient which the case lacks cannot disturb the others.
     let mut variables: Vec<(&str, Var)> = Vec::new();
     for (name, tensor) in case.tensors.iter() {
-        if !name.starts_with("grad.") && !matches!(name, "output" | "w") {
+        if !["grad.", "output."].iter().any(|start| name.starts_with(start)) && !matches!(name, "output" | "w") {
             let wanted = case.tensors.get(&format!("grad.{name}")).is_some();
             let var = if wanted { tape.variable(tensor.clone()) } else { tape.constant(tensor.clone()) };
             variables.push((name, var));
@@ -108,6 +108,20 @@ fn forward<'a>(case: &Case, var: &dyn Fn(&str) -> Option<&'a Var>) -> Result<Opt
                 _ => Var::div,
             };
             f(x, other).map(Some)
+        }
+        ("gather", Some(dim)) => index.map(|index| x.gather(dim, index.tensor())).transpose(),
+        ("topk", Some(dim)) => {
+            let (values, index) = x.topk(integer("k").unwrap_or(0) as usize, dim)?;
+            assert_eq!(index.to_vec::<i64>()?, case.tensor("output.indices").to_vec::<i64>()?, "{}", case.text("name"));
+            Ok(Some(values))
+        }
+        ("masked_fill", _) => {
+            let (Some(mask), Some(value)) = (tensor("mask"), number("value")) else { return Ok(None) };
+            x.masked_fill(&mask, value).map(Some)
+        }
+        ("where", _) => {
+            let (Some(mask), Some(other)) = (tensor("condition"), var("other")) else { return Ok(None) };
+            x.where_cond(&mask, other).map(Some)
         }
         ("linear", _) => var("weight").map(|weight| x.linear(weight, var("bias"))).transpose(),
         _ => match var("target") {

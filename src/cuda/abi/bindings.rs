@@ -23,12 +23,19 @@ pub const BINARY_ADD: u32 = 0;
 pub const BINARY_SUB: u32 = 1;
 pub const BINARY_MUL: u32 = 2;
 pub const BINARY_DIV: u32 = 3;
+pub const COMPARE_EQ: u32 = 0;
+pub const COMPARE_NE: u32 = 1;
+pub const COMPARE_LT: u32 = 2;
+pub const COMPARE_LE: u32 = 3;
+pub const COMPARE_GT: u32 = 4;
+pub const COMPARE_GE: u32 = 5;
 pub const DTYPE_F64: u32 = 0;
 pub const DTYPE_F32: u32 = 1;
 pub const DTYPE_F16: u32 = 2;
 pub const DTYPE_BF16: u32 = 3;
 pub const DTYPE_U32: u32 = 4;
 pub const DTYPE_I64: u32 = 5;
+pub const DTYPE_U8: u32 = 6;
 pub const REDUCE_SUM: u32 = 0;
 pub const REDUCE_MEAN: u32 = 1;
 pub const REDUCE_MAX: u32 = 2;
@@ -150,6 +157,37 @@ const _: () = {
     ["Offset of field: Binary::stride_b"][::core::mem::offset_of!(Binary, stride_b) - 160usize];
     ["Offset of field: Binary::rank"][::core::mem::offset_of!(Binary, rank) - 224usize];
     ["Offset of field: Binary::op"][::core::mem::offset_of!(Binary, op) - 228usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Select {
+    pub mask: u64,
+    pub a: u64,
+    pub b: u64,
+    pub y: u64,
+    pub count: u64,
+    pub extent: [u64; 8usize],
+    pub stride_mask: [u64; 8usize],
+    pub stride_a: [u64; 8usize],
+    pub stride_b: [u64; 8usize],
+    pub rank: u32,
+    pub unused: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of Select"][::core::mem::size_of::<Select>() - 304usize];
+    ["Alignment of Select"][::core::mem::align_of::<Select>() - 8usize];
+    ["Offset of field: Select::mask"][::core::mem::offset_of!(Select, mask) - 0usize];
+    ["Offset of field: Select::a"][::core::mem::offset_of!(Select, a) - 8usize];
+    ["Offset of field: Select::b"][::core::mem::offset_of!(Select, b) - 16usize];
+    ["Offset of field: Select::y"][::core::mem::offset_of!(Select, y) - 24usize];
+    ["Offset of field: Select::count"][::core::mem::offset_of!(Select, count) - 32usize];
+    ["Offset of field: Select::extent"][::core::mem::offset_of!(Select, extent) - 40usize];
+    ["Offset of field: Select::stride_mask"][::core::mem::offset_of!(Select, stride_mask) - 104usize];
+    ["Offset of field: Select::stride_a"][::core::mem::offset_of!(Select, stride_a) - 168usize];
+    ["Offset of field: Select::stride_b"][::core::mem::offset_of!(Select, stride_b) - 232usize];
+    ["Offset of field: Select::rank"][::core::mem::offset_of!(Select, rank) - 296usize];
+    ["Offset of field: Select::unused"][::core::mem::offset_of!(Select, unused) - 300usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
@@ -277,6 +315,27 @@ const _: () = {
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TopK {
+    pub x: u64,
+    pub index: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+    pub count: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of TopK"][::core::mem::size_of::<TopK>() - 48usize];
+    ["Alignment of TopK"][::core::mem::align_of::<TopK>() - 8usize];
+    ["Offset of field: TopK::x"][::core::mem::offset_of!(TopK, x) - 0usize];
+    ["Offset of field: TopK::index"][::core::mem::offset_of!(TopK, index) - 8usize];
+    ["Offset of field: TopK::outer"][::core::mem::offset_of!(TopK, outer) - 16usize];
+    ["Offset of field: TopK::n"][::core::mem::offset_of!(TopK, n) - 24usize];
+    ["Offset of field: TopK::inner"][::core::mem::offset_of!(TopK, inner) - 32usize];
+    ["Offset of field: TopK::count"][::core::mem::offset_of!(TopK, count) - 40usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ScatterAxis {
     pub index: u64,
     pub dy: u64,
@@ -368,6 +427,31 @@ const _: () = {
     ["Offset of field: Gather::n"][::core::mem::offset_of!(Gather, n) - 40usize];
     ["Offset of field: Gather::inner"][::core::mem::offset_of!(Gather, inner) - 48usize];
     ["Offset of field: Gather::count"][::core::mem::offset_of!(Gather, count) - 56usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TakeAlong {
+    pub index: u64,
+    pub x: u64,
+    pub y: u64,
+    pub fault: u64,
+    pub outer: u64,
+    pub n: u64,
+    pub inner: u64,
+    pub count: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of TakeAlong"][::core::mem::size_of::<TakeAlong>() - 64usize];
+    ["Alignment of TakeAlong"][::core::mem::align_of::<TakeAlong>() - 8usize];
+    ["Offset of field: TakeAlong::index"][::core::mem::offset_of!(TakeAlong, index) - 0usize];
+    ["Offset of field: TakeAlong::x"][::core::mem::offset_of!(TakeAlong, x) - 8usize];
+    ["Offset of field: TakeAlong::y"][::core::mem::offset_of!(TakeAlong, y) - 16usize];
+    ["Offset of field: TakeAlong::fault"][::core::mem::offset_of!(TakeAlong, fault) - 24usize];
+    ["Offset of field: TakeAlong::outer"][::core::mem::offset_of!(TakeAlong, outer) - 32usize];
+    ["Offset of field: TakeAlong::n"][::core::mem::offset_of!(TakeAlong, n) - 40usize];
+    ["Offset of field: TakeAlong::inner"][::core::mem::offset_of!(TakeAlong, inner) - 48usize];
+    ["Offset of field: TakeAlong::count"][::core::mem::offset_of!(TakeAlong, count) - 56usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone, bytemuck::Pod, bytemuck::Zeroable)]
