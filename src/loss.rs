@@ -25,9 +25,8 @@ pub use pointwise::{BceLoss, BceWithLogitsLoss, HuberLoss, KlDivLoss, L1Loss, Ms
 
 use crate::{
     error::{Error, Result},
-    kernel::{Binary, Reduce, Strided, Unary},
-    shape::Shape,
-    storage,
+    kernel::Reduce,
+    ops::reduce::reduce,
     tape::{Tape, Var},
     tensor::Tensor,
 };
@@ -112,32 +111,7 @@ use builder;
 
 /// Σ or mean of all elements, as a scalar.
 fn total(op: Reduce, x: &Tensor) -> Result<Tensor> {
-    let mut y = x.like(())?;
-    storage::reduce(op, (1, x.numel(), 1), x.storage(), y.storage_mut()?)?;
-    Ok(y)
-}
-
-/// a / b of scalars.
-fn ratio(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let mut y = a.like(())?;
-    storage::binary(Binary::Div, &[], (a.storage(), &[]), (b.storage(), &[]), y.storage_mut()?)?;
-    Ok(y)
-}
-
-/// scale · x
-fn scaled(scale: f64, x: &Tensor) -> Result<Tensor> {
-    let mut y = x.like(x.shape())?;
-    storage::unary(Unary::Affine { scale, shift: -0.0 }, x.storage(), y.storage_mut()?)?;
-    Ok(y)
-}
-
-/// x stretched to `shape`, to which it broadcasts.
-fn expand(x: &Tensor, shape: &Shape) -> Result<Tensor> {
-    let mut y = x.like(shape)?;
-    let from = Strided { strides: &x.shape().broadcast_strides(shape), offset: 0 };
-    let to = Strided { strides: &shape.strides(), offset: 0 };
-    storage::copy_strided(shape, x.storage(), from, y.storage_mut()?, to, false)?;
-    Ok(y)
+    reduce(op, (1, x.numel(), 1), x, ())
 }
 
 /// The one output of an entry.

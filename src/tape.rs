@@ -260,6 +260,10 @@ impl Tape {
             inputs.iter().map(|v| v.node.map(|_| (v.shape().clone(), v.dtype(), v.device()))).collect();
         let checked = move |gradients| {
             let gradients = backward(gradients)?;
+            if gradients.len() != wanted.len() {
+                let got = format!("{} gradients of {} inputs", gradients.len(), wanted.len());
+                return Err(Error::tape(op, format!("{got} came back; return one, or None, per input")));
+            }
             for (gradient, wanted) in gradients.iter().zip(wanted) {
                 let (Some(gradient), Some((shape, dtype, device))) = (gradient, wanted) else { continue };
                 if *gradient.shape() != shape {
@@ -407,7 +411,10 @@ impl Tape {
         let mut record = self.0.record.borrow_mut();
         for (node, parameter) in record.parameters.drain(..) {
             // Parameters and variables of an operation's backward have come too late to have a place.
-            if let Some(gradient) = gradients.get_mut(node).and_then(Option::take) {
+            // What was frozen since its recording gets none.
+            if let Some(gradient) = gradients.get_mut(node).and_then(Option::take)
+                && parameter.requires_grad()
+            {
                 parameter.accumulate(gradient)?;
             }
         }
@@ -659,7 +666,7 @@ impl Parameter {
 
     /// Adds into the gradient.
     pub fn accumulate(&self, gradient: Tensor) -> Result<()> {
-        self.read(|value| value.expect_like("accumulate a gradient", &gradient))?;
+        self.read(|value| value.expect_like("Parameter::accumulate", &gradient))?;
         let _holding = Holding::new();
         match &mut *self.0.gradient.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(sum) => sum.add_scaled(1.0, &gradient),

@@ -468,7 +468,7 @@ impl Tensor {
 }
 
 /// Prints as PyTorch does: `tensor([[1., 2.], [3., 4.]])`, four decimals, rows wrapped at 80 columns, axes of a large tensor
-/// shortened to three at each end, the dtype unless it is float32 or int64.
+/// shortened to three at each end, the dtype unless it is float32, or int64 and there are elements.
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ok(values) = self.shown() else {
@@ -477,10 +477,6 @@ impl fmt::Debug for Tensor {
         f.write_str("tensor(")?;
         if self.numel() == 0 {
             f.write_str("[]")?;
-            if self.rank() != 1 {
-                let dims: Vec<String> = self.dims().iter().map(usize::to_string).collect();
-                write!(f, ", size=({})", dims.join(", "))?;
-            }
         } else {
             let print = Print::of(&values, self.numel(), self.dtype().is_float());
             print.axis(f, &self.shape, &values, 7)?;
@@ -488,7 +484,12 @@ impl fmt::Debug for Tensor {
         if self.device() != Device::Cpu {
             write!(f, ", device='{}'", self.device())?;
         }
-        if !matches!(self.dtype(), DType::F32 | DType::I64) {
+        if self.numel() == 0 && self.rank() != 1 {
+            let dims: Vec<String> = self.dims().iter().map(usize::to_string).collect();
+            write!(f, ", size=({})", dims.join(", "))?;
+        }
+        // Numbers say themselves that they are whole.
+        if self.dtype() != DType::F32 && (self.dtype() != DType::I64 || self.numel() == 0) {
             write!(f, ", dtype=torch.{}", self.dtype())?;
         }
         f.write_str(")")

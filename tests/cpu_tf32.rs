@@ -26,7 +26,8 @@ fn rounds() -> bool {
     cfg!(all(target_arch = "x86_64", target_os = "linux")) && amx && std::env::var_os("GATEFOLD_ISA").is_none()
 }
 
-/// Factors of 16 bits are wrong by 2⁻¹⁸, so pre-activations of 128 such terms by less than 10⁻⁴, and what 20 steps make of that by less than
+/// Products of factors of 16 bits are wrong by 2⁻¹⁵ at most, of both signs and on average by a few times 2⁻¹⁸, so pre-activations of 128
+/// such terms by less than 10⁻⁴, and what 20 steps make of that by less than
 /// 10⁻³ of the largest number of each tensor.
 #[test]
 fn rounded_factors_by_choice() -> Result<()> {

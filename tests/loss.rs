@@ -184,6 +184,25 @@ fn of_nothing() -> Result<()> {
     let loss = x.mse_loss(&t)?;
     loss.backward()?;
     assert_eq!(x.grad().unwrap().dims(), [0, 3]);
+    // Extents whose product overflows.
+    let tape = Tape::new();
+    let x = tape.variable(Tensor::zeros([0, 1 << 33, 1 << 33], DType::F32, &CPU)?);
+    let loss = CrossEntropyLoss::new().reduction(Reduction::Sum).forward(&x, &classes(&[], &[0, 1 << 33]))?;
+    loss.backward()?;
+    assert_eq!(x.grad().unwrap().dims(), [0, 1 << 33, 1 << 33]);
+    Ok(())
+}
+
+/// In f32 this β is 0.
+#[test]
+fn a_beta_below_the_least_number() -> Result<()> {
+    for (dtype, slope) in [(DType::F32, 1.0), (DType::F16, 1.0), (DType::F64, 1.0)] {
+        let tape = Tape::new();
+        let x = tape.variable(Tensor::full([2], 3.0, dtype, &CPU)?);
+        let loss = SmoothL1Loss::new().beta(1e-46).reduction(Reduction::Sum);
+        loss.forward(&x, &Tensor::zeros([2], dtype, &CPU)?)?.backward()?;
+        assert_eq!(x.grad().unwrap().to_f64_vec()?, [slope; 2], "{dtype}");
+    }
     Ok(())
 }
 

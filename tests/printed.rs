@@ -20,7 +20,7 @@ fn as_pytorch() {
                 (0..shape.iter().product()).map(|i: usize| i as f64 / divisor).collect()
             }
         };
-        let dtypes = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::U32, DType::I64];
+        let dtypes = [DType::F64, DType::F32, DType::F16, DType::BF16, DType::U32, DType::I64, DType::U8];
         let dtype = dtypes.into_iter().find(|d| case["dtype"] == d.name()).expect("a dtype of the crate");
         let tensor = Tensor::from_slice(&values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
         assert_eq!(format!("{tensor:?}"), case["text"].as_str().unwrap(), "{}", case["name"]);

@@ -4,8 +4,8 @@
 //! parts six are added; what is left out (x₂ y₃, x₃ y₂, x₃ y₃) is at most 2⁻²³ |x y|, twice what rounding x y to f32 may change, and mostly far
 //! less. Sums are rounded less often than in a chain of fused multiply-adds; a test holds errors to the same bound.
 //! (G. Henry, P. T. P. Tang & A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
-//! Computations", 2019, section 2.) Where factors may be rounded (`Device::allow_tf32`) three of the products are made, of two parts each, and
-//! where they are of bf16, or of results that are, one: of the first part, all that is packed then, rounded to nearest even.
+//! Computations", 2019, section 2.) Where factors may be rounded (`Device::allow_tf32`) three of the products are made, of two parts each; where
+//! they are of f16, or of results that are, all four of these; and where they are of bf16, or of results that are, one: of the first part, all that is packed then, rounded to nearest even.
 //! Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
 //!
 //! A step is 32 numbers along k. Of 16 rows of a, or columns of b, it is one tile of 16 × 16 pairs for each part: of a a row of
@@ -14,7 +14,10 @@
 
 use std::arch::{asm, x86_64::*};
 
-use super::gemm::{Columns, Mat, Precision, Rows};
+use super::{
+    gemm::{Columns, Mat, Precision, Rows},
+    lanes::transpose,
+};
 use crate::dtype::bf16;
 
 /// Rows or columns of a tile.
@@ -50,7 +53,8 @@ pub fn available() -> bool {
 fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: changes nothing but what state is saved.
+    // SAFETY: changes nothing but what state is saved, and with it how large an alternative stack for signals must be: Linux refuses
+    // the request where a thread has a smaller one, and smaller ones from then on.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
@@ -90,35 +94,6 @@ fn split(x: __m512) -> [__m512; PARTS] {
     let rest = _mm512_sub_ps(x, first);
     let second = round(rest);
     [first, second, _mm512_sub_ps(rest, second)]
-}
-
-/// Sixteen rows of sixteen numbers, transposed.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose(x: &[__m512; TILE]) -> [__m512; TILE] {
-    let pairs = |a, b, upper| {
-        let (a, b) = (_mm512_castps_pd(a), _mm512_castps_pd(b));
-        _mm512_castpd_ps(if upper { _mm512_unpackhi_pd(a, b) } else { _mm512_unpacklo_pd(a, b) })
-    };
-    let (mut y, mut z) = (*x, *x);
-    for i in (0..16).step_by(2) {
-        (y[i], y[i + 1]) = (_mm512_unpacklo_ps(x[i], x[i + 1]), _mm512_unpackhi_ps(x[i], x[i + 1]));
-    }
-    for i in (0..16).step_by(4) {
-        (z[i], z[i + 1]) = (pairs(y[i], y[i + 2], false), pairs(y[i], y[i + 2], true));
-        (z[i + 2], z[i + 3]) = (pairs(y[i + 1], y[i + 3], false), pairs(y[i + 1], y[i + 3], true));
-    }
-    for half in [0, 8] {
-        for i in half..half + 4 {
-            y[i] = _mm512_shuffle_f32x4::<0x88>(z[i], z[i + 4]);
-            y[i + 4] = _mm512_shuffle_f32x4::<0xdd>(z[i], z[i + 4]);
-        }
-    }
-    for i in 0..8 {
-        z[i] = _mm512_shuffle_f32x4::<0x88>(y[i], y[i + 8]);
-        z[i + 8] = _mm512_shuffle_f32x4::<0xdd>(y[i], y[i + 8]);
-    }
-    z
 }
 
 /// What is packed.
@@ -664,6 +639,29 @@ two! {
 }
 
 two! {
+    /// The same of two parts each, and nothing left out: all of f16.
+    two_sixteen, 6144, 6144,
+    // x₂ y₂
+    tile!("tileloadd tmm4, [{a} + {line} + 2048]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 3072]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 2048]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 3072]"),
+    four!(2048),
+    // x₁ y₂
+    tile!("tileloadd tmm4, [{a} + {line}]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 1024]"),
+    four!(3072),
+    // x₁ y₁
+    tile!("tileloadd tmm6, [{b} + {line}]"),
+    tile!("tileloadd tmm7, [{b} + {line} + 1024]"),
+    four!(0),
+    // x₂ y₁
+    tile!("tileloadd tmm4, [{a} + {line} + 2048]"),
+    tile!("tileloadd tmm5, [{a} + {line} + 3072]"),
+    four!(1024),
+}
+
+two! {
     /// The same of one part each. A step is short, so b is fetched five of them ahead.
     two_half, 2048, 10240,
     tile!("tileloadd tmm4, [{a} + {line}]"),
@@ -708,6 +706,21 @@ one! {
 }
 
 one! {
+    /// The same as `two_sixteen` for one strip, in the same order.
+    one_sixteen, 6144, 6144,
+    tile!("tileloadd tmm2, [{a} + {line}]"),
+    tile!("tileloadd tmm3, [{a} + {line} + 1024]"),
+    tile!("tileloadd tmm5, [{b} + {line} + 2048]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 3072]"),
+    pair!("tdpbf16ps tmm0, tmm3, tmm5", "tdpbf16ps tmm1, tmm3, tmm6"; 2048),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 3072),
+    tile!("tileloadd tmm5, [{b} + {line}]"),
+    tile!("tileloadd tmm6, [{b} + {line} + 1024]"),
+    pair!("tdpbf16ps tmm0, tmm2, tmm5", "tdpbf16ps tmm1, tmm2, tmm6"; 0),
+    pair!("tdpbf16ps tmm0, tmm3, tmm5", "tdpbf16ps tmm1, tmm3, tmm6"; 1024),
+}
+
+one! {
     /// The same as `two_half` for one strip.
     one_half, 2048, 10240,
     tile!("tileloadd tmm2, [{a} + {line}]"),
@@ -746,6 +759,7 @@ pub unsafe fn block(
     let (two, one) = match precision {
         Precision::Full => (two as Two, one as One),
         Precision::Rough => (two_rough as Two, one_rough as One),
+        Precision::Sixteen => (two_sixteen as Two, one_sixteen as One),
         Precision::Half => (two_half as Two, one_half as One),
     };
     let (parts, steps, panels) = (precision.parts(), k.div_ceil(STEP), columns.panels(PANEL));

@@ -1,7 +1,7 @@
 //! Matrix products: one micro-kernel per instruction set, both operands packed.
 //!
 //! The micro-kernel keeps a tile of up to MR rows and a panel's columns of c in registers and walks k: one broadcast of a per row and
-//! one load of b per vector. b is packed into panels, three vectors wide with AVX-512 and two else, k-major, padded with zeros (the
+//! one load of b per vector. b is packed into panels, two to four vectors wide, k-major, padded with zeros (the
 //! layout of K. Goto & R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008), and a into tiles of MR rows, k-major
 //! too: rows that lie a power of two apart would share one set of the first cache. A block of KC rows of a panel stays there while all
 //! tiles of a pass over it and fetch the next block meanwhile. Every element of c is the same chain of fused multiply-adds over k wherever
@@ -12,10 +12,10 @@ mod given;
 mod interface;
 mod micro;
 mod rows;
+mod space;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +29,7 @@ use self::micro::Tile;
 #[cfg(target_arch = "x86_64")]
 use self::rows::WithoutParts;
 pub use self::rows::{Rows, Second, gemm_rows};
+use self::space::{PANELS, ROWS, TRANSPOSED, with_space};
 
 /// Extent of k in one pass. A block of b and the next one, which it fetches, are 48 KiB of f32 with AVX-512, the first cache of processors that
 /// have AMX; 96, for the 32 KiB of others, was slower by 1 to 3 % where it was measured. Sums are begun anew with every pass, so it is one
@@ -158,8 +159,10 @@ pub enum Form {
 pub enum Precision {
     /// All, in three parts of bf16.
     Full,
-    /// Sixteen bits: all of f16.
+    /// Sixteen bits, and three of the four products of their halves: an error of 2⁻¹⁵ of a product at most.
     Rough,
+    /// Sixteen bits, all of f16: exact products.
+    Sixteen,
     /// Eight bits: bf16.
     Half,
 }
@@ -169,7 +172,7 @@ impl Precision {
     pub fn of(dtype: DType) -> Precision {
         match dtype {
             DType::BF16 => Precision::Half,
-            DType::F16 => Precision::Rough,
+            DType::F16 => Precision::Sixteen,
             _ => Precision::Full,
         }
     }
@@ -515,34 +518,6 @@ unsafe fn block_of_one<T: GemmReal>(
     }
 }
 
-thread_local! {
-    /// Packing space, kept between calls: a steady state allocates nothing.
-    static PANELS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-    static ROWS: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-    static WIDE: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-    static TRANSPOSED: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lends a thread's packing space. It is taken out meanwhile: a thread that waits for others may start on another product.
-fn with_space<R>(space: &'static std::thread::LocalKey<RefCell<Vec<f64>>>, body: impl FnOnce(&mut Vec<f64>) -> R) -> R {
-    let mut vec = space.take();
-    let result = body(&mut vec);
-    space.set(vec);
-    result
-}
-
-/// The first `len` elements of T of a scratch vector, grown when needed.
-fn scratch<T: Real>(vec: &mut Vec<f64>, len: usize) -> &mut [T] {
-    const LINE: usize = 64 / size_of::<f64>();
-    let doubles = (len * size_of::<T>()).div_ceil(size_of::<f64>());
-    if vec.len() < doubles + LINE {
-        vec.resize(doubles + LINE, 0.0);
-    }
-    // Lines of the cache are read whole where they begin with a row.
-    let first = vec.as_ptr().align_offset(64).min(LINE);
-    &mut bytemuck::cast_slice_mut(&mut vec[first..])[..len]
-}
-
 /// `c = alpha · a × b + beta · c`, over the threads of the pool when it is worth it.
 pub fn product<T: GemmReal>(
     precision: Precision,
@@ -569,13 +544,19 @@ pub fn product<T: GemmReal>(
     }
     let alone = tiled(precision, (m, k), a, &Output { n, b, c, beta }, alpha);
     if !alone && n < NARROW && m > 2 * n && !given::is_thin::<T>((m, n, k), b) && a.rs == 1 && b.cs == 1 {
-        // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums.
-        return with_space(&TRANSPOSED, |space| {
-            // Rows that lie a power of two apart would share one set of a cache.
-            let ld = m + 16;
-            let ct = scratch::<T>(space, n.next_multiple_of(8) * ld);
+        // Of a tall a for few columns, packing tiles would be most of the work: cᵀ = bᵀ aᵀ has the same sums. Rows that lie a power of two
+        // apart would share one set of a cache.
+        let ld = m + 16;
+        return with_space(&TRANSPOSED, n.next_multiple_of(8) * ld, |ct: &mut [T]| {
+            if beta != T::ZERO {
+                for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                    // SAFETY: inside c, which this call alone writes.
+                    ct[j * ld + i] = unsafe { *c.at(i, j) };
+                }
+            }
             let (at, bt) = (Mat { rs: a.cs, cs: 1, ..a }, Mat { rs: 1, cs: b.rs, ..b });
-            product(precision, (n, m, k), bt, at, MatMut::new(ct, n, m, ld), (alpha, T::ZERO));
+            // By the vectors, as `alone` says.
+            product(Precision::Full, (n, m, k), bt, at, MatMut::new(ct, n, m, ld), (alpha, beta));
             vectorize(
                 #[inline(always)]
                 || {
@@ -588,11 +569,7 @@ pub fn product<T: GemmReal>(
                                 let columns = 8.min(n - j);
                                 for (r, from) in eight.chunks_exact(8).take(m - i).enumerate() {
                                     let to = std::slice::from_raw_parts_mut(c.at(i + r, j), columns);
-                                    if beta == T::ZERO {
-                                        to.copy_from_slice(&from[..columns]);
-                                    } else {
-                                        to.iter_mut().zip(from).for_each(|(to, &x)| *to = beta.fma(*to, x));
-                                    }
+                                    to.copy_from_slice(&from[..columns]);
                                 }
                             }
                         }
@@ -621,8 +598,7 @@ pub fn product_in_tiles<T: GemmReal>(
 ) {
     assert!(a.cs == 1, "rows that do not lie along k");
     let (form, columns, threads) = (Form::Tiles(precision), Columns::all(n), rayon::current_num_threads());
-    with_space(&PANELS, |space| {
-        let packed = scratch::<T>(space, packed_len::<T>(form, k, columns));
+    with_space(&PANELS, packed_len::<T>(form, k, columns), |packed: &mut [T]| {
         // SAFETY: the caller's k × n.
         unsafe { pack(form, b, k, columns, packed) };
         let (packed, each) = (&*packed, rows_per_task(m, 2 * TILED, threads));
@@ -725,9 +701,8 @@ fn panels_block<T: GemmReal>(
     alpha: T,
     threads: usize,
 ) {
-    with_space(&PANELS, |packed| {
-        let len = |o: &Output<T>| packed_len::<T>(Form::Panels, depth, Columns::all(o.n));
-        let panels = scratch::<T>(packed, outputs.iter().map(len).sum());
+    let len = |o: &Output<T>| packed_len::<T>(Form::Panels, depth, Columns::all(o.n));
+    with_space(&PANELS, outputs.iter().map(len).sum(), |panels: &mut [T]| {
         let mut rest = &mut *panels;
         for o in outputs {
             let (front, behind) = rest.split_at_mut(len(o));
@@ -760,9 +735,8 @@ fn tiles_block(
     outputs: &[Output<f32>],
     threads: usize,
 ) -> bool {
-    with_space(&PANELS, |packed| {
-        let len = |o: &Output<f32>| amx::packed_len(precision, depth, Columns::all(o.n));
-        let packed = scratch::<f32>(packed, outputs.iter().map(len).sum());
+    let len = |o: &Output<f32>| amx::packed_len(precision, depth, Columns::all(o.n));
+    with_space(&PANELS, outputs.iter().map(len).sum(), |packed: &mut [f32]| {
         let (mut rest, mut infinite) = (&mut *packed, false);
         for o in outputs {
             let (front, behind) = rest.split_at_mut(len(o));
@@ -804,11 +778,12 @@ unsafe fn tile_rows_of(
     let precision = precision.allowed();
     for i in (i0..i1).step_by(MC) {
         let height = MC.min(i1 - i);
+        let len = amx::packed_rows_len(precision, MC, depth);
         // SAFETY: inside a and c, as promised, and inside the scratch.
-        with_space(&ROWS, |space| unsafe {
+        with_space(&ROWS, len, |packed_a: &mut [f32]| unsafe {
+            let packed_a = packed_a.as_mut_ptr();
             let a_block = Mat { ptr: a.at(i, k0), ..a };
             let rows = |c: MatMut<f32>| [Rows { m: height, a: a_block, c: MatMut { ptr: c.at(i, 0), ..c } }];
-            let packed_a = scratch::<f32>(space, amx::packed_rows_len(precision, MC, depth)).as_mut_ptr();
             let infinite = amx::pack_rows(precision, &rows(outputs[0].c), depth, packed_a);
             let mut b = packed;
             for o in outputs {
@@ -864,8 +839,7 @@ unsafe fn rows_of<T: GemmReal>(
     (part, parts): (usize, usize),
 ) {
     let nr = T::set().nr;
-    with_space(&ROWS, |space| {
-        let packed = scratch::<T>(space, packed_rows_len(MC, depth));
+    with_space(&ROWS, packed_rows_len(MC, depth), |packed: &mut [T]| {
         for i in (i0..i1).step_by(MC) {
             let height = MC.min(i1 - i);
             // SAFETY: inside a and c, as promised, and inside the scratch.

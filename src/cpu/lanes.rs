@@ -241,6 +241,37 @@ pub fn softmax(log: bool, x: &[f32], y: &mut [f32]) {
     }
 }
 
+/// Sixteen by sixteen: rows become columns.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub fn transpose(rows: &[__m512; 16]) -> [__m512; 16] {
+    let (mut two, mut four) = ([_mm512_setzero_pd(); 16], [_mm512_setzero_ps(); 16]);
+    for i in 0..8 {
+        let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+        two[2 * i] = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+        two[2 * i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+    }
+    for i in 0..4 {
+        for half in 0..2 {
+            let (a, b) = (two[4 * i + half], two[4 * i + half + 2]);
+            four[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            four[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    // Quarters of the rows 4 i to 4 i + 3 now hold the columns q, q + 4, q + 8 and q + 12.
+    let mut columns = [_mm512_setzero_ps(); 16];
+    for q in 0..4 {
+        let (a, b, c, d) = (four[q], four[4 + q], four[8 + q], four[12 + q]);
+        let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (even_behind, odd_behind) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        columns[q] = _mm512_shuffle_f32x4::<0x88>(even, even_behind);
+        columns[q + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd_behind);
+        columns[q + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even_behind);
+        columns[q + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_behind);
+    }
+    columns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

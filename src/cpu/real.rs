@@ -64,7 +64,7 @@ pub trait Real:
     const NEG_INFINITY: Self;
     /// The nearest value.
     fn of(value: f64) -> Self;
-    /// `self · a + b`: fused where the instruction set has it, as everything inside [`super::simd::vectorize`] may assume.
+    /// `self · a + b`, rounded once on every processor.
     fn fma(self, a: Self, b: Self) -> Self;
     /// eˣ
     fn exp(self) -> Self;

@@ -358,11 +358,9 @@ pub fn greatest_magnitude(x: &Buffer) -> Result<f64> {
 pub fn sum_of_powers(p: f64, x: &Buffer) -> Result<f64> {
     with_dtype!(float "sum_of_powers", x.dtype(), T => {
         let x = x.slice::<T>();
-        let mut powers = vec![0.0f64; x.len()];
-        split::over(&mut powers, |start, powers| {
-            powers.iter_mut().zip(&x[start..]).for_each(|(power, x)| *power = x.to_f64().abs().powf(p));
-        });
-        Ok(all::<f64, Sum>(&powers))
+        Ok(sum_of::<f64>(x.len(), |range, powers| {
+            powers.iter_mut().zip(&x[range]).for_each(|(power, x)| *power = x.to_f64().abs().powf(p));
+        }))
     })
 }
 

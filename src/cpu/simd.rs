@@ -28,30 +28,31 @@ pub fn isa() -> Isa {
             Ok("avx512") => Isa::Avx512,
             _ => Isa::Amx,
         };
-        wanted.min(detect())
+        wanted.min(detect(wanted))
     })
 }
 
 #[cfg(target_arch = "x86_64")]
-fn detect() -> Isa {
+fn detect(wanted: Isa) -> Isa {
     use std::arch::is_x86_feature_detected as has;
     // All that `avx2` below lets the compiler use.
     if !(has!("avx2") && has!("fma") && has!("f16c") && has!("bmi2")) {
         Isa::Portable
     } else if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
-        if super::amx::available() { Isa::Amx } else { Isa::Avx512 }
+        // Asking for tiles changes the process: only where they are wanted.
+        if wanted == Isa::Amx && super::amx::available() { Isa::Amx } else { Isa::Avx512 }
     } else {
         Isa::Avx2
     }
 }
 
 #[cfg(target_arch = "aarch64")]
-fn detect() -> Isa {
+fn detect(_: Isa) -> Isa {
     Isa::Neon
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn detect() -> Isa {
+fn detect(_: Isa) -> Isa {
     Isa::Portable
 }
 

@@ -1,9 +1,10 @@
 //! Losses against classes.
 
-use super::{Reduction, builder, expand, incoming, only, ratio, total};
+use super::{Reduction, builder, incoming, only, total};
 use crate::{
     error::{Error, Result},
-    kernel::{ClassLoss, Reduce},
+    kernel::{Binary, ClassLoss, Reduce},
+    ops::elementwise::binary,
     shape::Shape,
     storage,
     tape::Var,
@@ -110,7 +111,7 @@ impl NllLoss {
         };
 
         let mut log = x.to_dtype(dtype.wide())?;
-        if smoothing.is_some() {
+        if smoothing.is_some() && log.numel() > 0 {
             let mut y = log.like(log.shape())?;
             storage::softmax(true, (outer, classes, inner), log.storage(), y.storage_mut()?)?;
             log = y;
@@ -130,7 +131,7 @@ impl NllLoss {
             Reduction::Sum => (total(Reduce::Sum, &each)?, None),
             Reduction::Mean => {
                 let divisor = total(Reduce::Sum, &weights)?;
-                (ratio(&total(Reduce::Sum, &each)?, &divisor)?, Some(divisor))
+                (binary(op, Binary::Div, &total(Reduce::Sum, &each)?, &divisor)?, Some(divisor))
             }
         };
 
@@ -139,12 +140,13 @@ impl NllLoss {
         let outputs = input.tape().record_own(op, &[input], vec![y.to_dtype(dtype)?], move |gradients| {
             let mut dy = incoming(op, gradients)?.to_dtype(dtype.wide())?;
             if let Some(divisor) = divisor {
-                dy = ratio(&dy, &divisor)?;
+                dy = binary(op, Binary::Div, &dy, &divisor)?;
             }
-            if dy.shape() != &samples {
-                dy = expand(&dy, &samples)?;
-            }
+            dy = dy.expanded(&samples)?;
             let mut dx = dy.like(shape)?;
+            if dx.numel() == 0 {
+                return Ok(vec![Some(dx.to_dtype(dtype)?)]);
+            }
             let factors = weight.as_ref().map(Tensor::storage);
             storage::class_loss_backward(&loss, target.storage(), factors, dy.storage(), dx.storage_mut()?)?;
             if let Some(log) = probabilities {

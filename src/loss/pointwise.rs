@@ -1,10 +1,12 @@
 //! Losses of each element of a prediction against a target of the same shape.
 
-use super::{Reduction, Target, builder, expand, incoming, only, scaled, total};
+use super::{Reduction, Target, builder, incoming, only, total};
 use crate::{
     device::Device,
+    dtype::DType,
     error::{Error, Result},
     kernel::{PointwiseLoss, Reduce},
+    ops::elementwise::scaled,
     shape::Shape,
     storage,
     tape::Var,
@@ -187,7 +189,9 @@ impl SmoothL1Loss {
         if !(self.beta >= 0.0 && self.beta.is_finite()) {
             return Err(Error::argument(OP, format!("beta {}", self.beta), "a finite beta of 0 or above"));
         }
-        Run::new(OP, PointwiseLoss::SmoothL1 { beta: self.beta }, self.reduction).of(input, target)
+        // What the arithmetic of the dtype has no number for is 0: L1.
+        let beta = if input.dtype() == DType::F64 { self.beta } else { f64::from(self.beta as f32) };
+        Run::new(OP, PointwiseLoss::SmoothL1 { beta }, self.reduction).of(input, target)
     }
 }
 
@@ -323,17 +327,17 @@ impl Run<'_> {
             }
             Reduced::Sum => total(Reduce::Sum, &each()?)?,
             Reduced::Mean => total(Reduce::Mean, &each()?)?,
-            Reduced::BatchMean => scaled(scale, &total(Reduce::Sum, &each()?)?)?,
+            Reduced::BatchMean => scaled(op, total(Reduce::Sum, &each()?)?, scale)?,
         };
 
         let (for_input, for_target) = (input.requires_grad(), target.requires_grad());
         let outputs = input.tape().record_own(op, &[input, target], vec![y.to_dtype(dtype)?], move |gradients| {
             let mut dy = incoming(op, gradients)?.to_dtype(dtype.wide())?;
             if reduction != Reduced::None {
-                dy = scaled(scale, &dy)?;
+                dy = scaled(op, dy, scale)?;
                 // The CPU takes one for all.
                 if dy.device() != Device::Cpu {
-                    dy = expand(&dy, &shape)?;
+                    dy = dy.expanded(&shape)?;
                 }
             }
             let mut dx = if for_input { Some(x.like(&shape)?) } else { None };
@@ -366,6 +370,6 @@ impl Run<'_> {
             ));
         }
         let weight = weight.to_dtype(x.dtype().wide())?;
-        Ok(Some(if weight.shape() == x.shape() { weight } else { expand(&weight, x.shape())? }))
+        weight.expanded(x.shape()).map(Some)
     }
 }

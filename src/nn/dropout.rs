@@ -64,6 +64,8 @@ impl Dropout {
         if !self.training.is_training() || self.p == 0.0 {
             return Ok(x.clone());
         }
+        // What is refused draws no mask.
+        x.tensor().expect_float("dropout")?;
         let (seed, stream) = self.masks.draw();
         x.dropout(self.p, seed, stream)
     }

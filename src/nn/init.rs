@@ -123,7 +123,7 @@ pub fn orthogonal(parameter: &Parameter, gain: f64, rng: &mut Philox) -> Result<
 fn fans(parameter: &Parameter) -> Result<(f64, f64)> {
     match *parameter.shape() {
         [out, input, ref rest @ ..] if out > 0 && input > 0 => {
-            let field = rest.iter().product::<usize>() as f64;
+            let field = rest.iter().map(|&n| n as f64).product::<f64>();
             Ok((input as f64 * field, out as f64 * field))
         }
         _ => Err(Error::shape("nn::init", parameter.shape(), "a weight (out, in, …)")),

@@ -103,6 +103,9 @@ impl Layer {
         c0: Option<&Var>,
     ) -> Result<(PackedSequence, Var, Option<Var>)> {
         packed.check(op)?;
+        if packed.data.dims().len() != 2 {
+            return Err(Error::shape(op, packed.data.shape(), "packed data (rows, input_size)"));
+        }
         let permute = |state: &Var, order: &Option<Vec<usize>>| match order {
             Some(order) => state.index_select(1, &super::packed::index(order, state)?),
             None => Ok(state.clone()),
@@ -152,7 +155,7 @@ impl Layer {
             return Err(Error::shape(op, x.shape(), "at least one step"));
         }
         let training = self.training.is_training();
-        let dropout_seed = if training && self.drops() { self.masks.draw_seed() } else { 0 };
+        let dropout_seed = &|| if training && self.drops() { self.masks.draw_seed() } else { 0 };
         let parameters: Vec<Var> = self.parameters.iter().map(|(_, p)| x.tape().parameter(p)).collect();
         let call = Call {
             op,

@@ -157,7 +157,9 @@ pub fn pack_padded_sequence(
     let batch_sizes: Vec<usize> = (0..longest).map(|t| order.partition_point(|&b| lengths[b] > t)).collect();
     let row = |t: usize, b: usize| if batch_first { b * seq + t } else { t * batch + b };
     let rows: Vec<usize> = (0..longest).flat_map(|t| order[..batch_sizes[t]].iter().map(move |&b| row(t, b))).collect();
-    let data = take_rows(x, &[seq * batch], rest, &rows, None, &[rows.len()])?;
+    // Only without features there may be more of them.
+    let all = Shape::checked_numel(&[seq, batch], OP)?;
+    let data = take_rows(x, &[all], rest, &rows, None, &[rows.len()])?;
     Ok(PackedSequence { data, batch_sizes, sorted_indices, unsorted_indices })
 }
 
@@ -183,12 +185,13 @@ pub fn pad_packed_sequence(
             format!("at least the longest length, {longest}"),
         ));
     }
-    // Before a list of as many rows is made.
+    // Of no features too: a list of as many rows is made.
+    Shape::checked_numel(&[seq, batch], OP)?;
     Shape::checked_numel(&[&[seq, batch], &packed.data.dims()[1..]].concat(), OP)?;
     let (lengths, offsets) = (packed.lengths(), packed.offsets());
     let place = |b: usize| packed.unsorted_indices.as_ref().map_or(b, |places| places[b]);
     let row = |t: usize, b: usize| (t < lengths[b]).then(|| offsets[t] + place(b));
-    let y = padded(&packed.data, (seq, batch), batch_first, padding_value, row)?;
+    let y = padded(OP, &packed.data, (seq, batch), batch_first, padding_value, row)?;
     Ok((y, lengths))
 }
 
@@ -239,12 +242,13 @@ pub fn pad_sequence(sequences: &[Var], batch_first: bool, padding_value: f64) ->
             return Err(Error::shape(OP, sequence.shape(), "(L, …)"));
         };
         offsets.push(rows);
-        rows += length;
+        // Too many for memory: `concat` says so.
+        rows = usize::saturating_add(rows, length);
     }
     let joined = Var::concat(sequences, 0)?;
     let seq = sequences.iter().map(|s| s.dims()[0]).max().unwrap_or(0);
     let row = |t: usize, b: usize| (t < sequences[b].dims()[0]).then(|| offsets[b] + t);
-    padded(&joined, (seq, sequences.len()), batch_first, padding_value, row)
+    padded(OP, &joined, (seq, sequences.len()), batch_first, padding_value, row)
 }
 
 /// Packs sequences `(Lᵢ, …)`: PyTorch's `pack_sequence`.
@@ -259,6 +263,7 @@ pub fn pack_sequence(sequences: &[Var], enforce_sorted: bool) -> Result<PackedSe
 
 /// A padded batch out of the rows of `x`: the one that `row` names for step t of sequence b, or padding.
 fn padded(
+    op: &'static str,
     x: &Var,
     (seq, batch): (usize, usize),
     batch_first: bool,
@@ -268,10 +273,17 @@ fn padded(
     let (rows, rest) = (x.dims()[0], &x.dims()[1..]);
     // The row of padding stands behind the others.
     let at = |t, b| row(t, b).unwrap_or(rows);
-    let (lead, order): (_, Vec<usize>) = if batch_first {
-        ([batch, seq], (0..batch).flat_map(|b| (0..seq).map(move |t| (t, b))).map(|(t, b)| at(t, b)).collect())
+    let mut order = Vec::new();
+    order.try_reserve_exact(seq.saturating_mul(batch)).map_err(|_| {
+        let got = format!("{seq} steps of {batch} sequences");
+        Error::shape(op, got, "no more than memory holds")
+    })?;
+    let lead = if batch_first {
+        order.extend((0..batch).flat_map(|b| (0..seq).map(move |t| (t, b))).map(|(t, b)| at(t, b)));
+        [batch, seq]
     } else {
-        ([seq, batch], (0..seq).flat_map(|t| (0..batch).map(move |b| (t, b))).map(|(t, b)| at(t, b)).collect())
+        order.extend((0..seq).flat_map(|t| (0..batch).map(move |b| (t, b))).map(|(t, b)| at(t, b)));
+        [seq, batch]
     };
     let padding = order.contains(&rows).then_some(padding_value);
     take_rows(x, &[rows], rest, &order, padding, &lead)

@@ -17,13 +17,13 @@
 //! ```
 
 mod dropout;
-mod elementwise;
+pub(crate) mod elementwise;
 mod extents;
 mod index;
 mod mask;
 mod matmul;
 pub(crate) mod recurrent;
-mod reduce;
+pub(crate) mod reduce;
 mod shape;
 mod slice;
 mod softmax;

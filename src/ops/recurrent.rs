@@ -48,7 +48,8 @@ pub(crate) struct Call<'a> {
     pub lead: Dims,
     /// Dropout between layers is applied, whether or not anything is recorded.
     pub training: bool,
-    pub dropout_seed: u64,
+    /// Draws the masks' seed, once nothing is refused any more; 0 where there are none.
+    pub dropout_seed: &'a dyn Fn() -> u64,
     /// On the CPU: weights that stay packed between calls.
     pub kept: &'a Arc<KeptWeights>,
 }
@@ -86,6 +87,7 @@ pub(crate) fn recurrent(
         None
     };
     let steps = call.steps;
+    let dropout_seed = (call.dropout_seed)();
     {
         let mut workspace = scratch(plan.workspace_len())?;
         let weights = bufs(parameters.iter().map(Var::tensor))?;
@@ -101,7 +103,7 @@ pub(crate) fn recurrent(
                 y: buf_mut(&mut y)?,
                 hn: buf_mut(&mut hn)?,
                 cn: cn.as_mut().map(buf_mut).transpose()?,
-                dropout_seed: call.dropout_seed,
+                dropout_seed,
                 workspace: buf_mut(&mut workspace)?,
                 reserve: reserve.as_mut().map(buf_mut).transpose()?,
             },
@@ -113,7 +115,7 @@ pub(crate) fn recurrent(
         op,
         plan,
         steps,
-        dropout_seed: call.dropout_seed,
+        dropout_seed,
         reserve,
         x: x.tensor().clone(),
         h0: h0.map(|h| h.tensor().clone()),

@@ -22,11 +22,6 @@ pub(crate) fn reduce(op: Reduce, dims: Dims, x: &Tensor, shape: impl Into<Shape>
     Ok(y)
 }
 
-/// The dtype that sums of this one are computed in where more than one kernel takes part.
-pub(crate) fn wide(dtype: DType) -> DType {
-    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
-}
-
 /// Holds numbers of a dtype inside its finite range.
 pub(crate) fn finite(dtype: DType) -> Unary {
     let high = match dtype {
@@ -51,7 +46,7 @@ pub(crate) fn sum_to(mut gradient: Tensor, shape: &Shape) -> Result<Tensor> {
     let dtype = gradient.dtype();
     let runs = (0..dims.len()).filter(|&i| stretched[i] && (i == 0 || !stretched[i - 1])).count();
     if runs > 1 {
-        gradient = gradient.to_dtype(wide(dtype))?;
+        gradient = gradient.to_dtype(dtype.wide())?;
     }
     let mut end = dims.len();
     while end > 0 {
@@ -76,11 +71,11 @@ pub(crate) fn reduced(shape: &Shape, axis: usize, keepdim: bool) -> Shape {
 fn arg_max(op: &'static str, x: &Tensor, axis: usize, shape: Shape) -> Result<Tensor> {
     x.expect_float(op)?;
     let dims = x.shape().around(axis);
+    if dims.1 == 0 {
+        return Err(Error::shape(op, format!("axis {axis} of {}", x.shape()), "an axis with elements"));
+    }
     let mut index = Tensor::uninit(shape, DType::I64, x.device())?;
     if index.numel() > 0 {
-        if dims.1 == 0 {
-            return Err(Error::shape(op, format!("axis {axis} of {}", x.shape()), "an axis with elements"));
-        }
         storage::arg_max(dims, x.storage(), index.storage_mut()?)?;
     }
     Ok(index)
@@ -175,7 +170,7 @@ impl Var {
             let others = unary_backward(Unary::Relu, &below, &numbers)?;
             let mask = unary(OP, Unary::Affine { scale: -1.0, shift: 1.0 }, &others)?;
             // A count of ties has more digits than a half-precision number.
-            let real = wide(x.dtype());
+            let real = x.dtype().wide();
             let count = reduce(Reduce::Sum, (1, x.numel(), 1), &mask.to_dtype(real)?, ())?;
             let share = binary(OP, Binary::Div, &dy.to_dtype(real)?, &count)?.to_dtype(dy.dtype())?;
             binary(OP, Binary::Mul, &mask, &share)

@@ -137,6 +137,15 @@ impl Tensor {
     }
 }
 
+/// `Err` for more parts than a list of them could have, as only a tensor without elements may have.
+fn expect_listed(op: &'static str, parts: usize) -> Result<()> {
+    if parts <= u32::MAX as usize {
+        Ok(())
+    } else {
+        Err(Error::argument(op, format!("{parts} parts"), format!("at most {}", u32::MAX)))
+    }
+}
+
 impl Var {
     /// `len` elements from `start` along `axis`.
     ///
@@ -216,10 +225,10 @@ impl Var {
     }
 
     /// Splits into `chunks` stretches of `axis`, all of one length but for a shorter last one; as in PyTorch there are
-    /// fewer of them where that length does not leave enough, and of an empty axis one. One entry on the tape, however many.
+    /// fewer of them where that length does not leave enough, but of an empty axis all. One entry on the tape, however many.
     ///
     /// # Errors
-    /// No chunks, an axis outside the rank.
+    /// No chunks or more than 2³² of them, an axis outside the rank.
     pub fn chunk(&self, chunks: usize, axis: isize) -> Result<Vec<Var>> {
         const OP: &str = "chunk";
         let axis = self.shape().axis(axis, OP)?;
@@ -228,8 +237,10 @@ impl Var {
         }
         let n = self.dims()[axis];
         let len = n.div_ceil(chunks).max(1);
-        let count = n.div_ceil(len).max(1);
-        self.apart(OP, axis, (0..count).map(|i| (i * len, len.min(n - i * len))).collect(), false)
+        let count = if n == 0 { chunks } else { n.div_ceil(len) };
+        expect_listed(OP, count)?;
+        let stretch = |i: usize| if n == 0 { (0, 0) } else { (i * len, len.min(n - i * len)) };
+        self.apart(OP, axis, (0..count).map(stretch).collect(), false)
     }
 
     /// The slices along `axis`, which is dropped: one [`select`](Self::select) per index, and one entry on the tape for
@@ -241,10 +252,7 @@ impl Var {
         const OP: &str = "unbind";
         let axis = self.shape().axis(axis, OP)?;
         let n = self.dims()[axis];
-        // Only a tensor without elements has an axis longer than the list of its parts could be.
-        if n > u32::MAX as usize {
-            return Err(Error::argument(OP, format!("{n} parts"), format!("at most {}", u32::MAX)));
-        }
+        expect_listed(OP, n)?;
         self.apart(OP, axis, (0..n).map(|i| (i, 1)).collect(), true)
     }
 

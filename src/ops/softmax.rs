@@ -5,7 +5,7 @@ use crate::{
     kernel::{Binary, Reduce, Unary},
     ops::{
         elementwise::{binary, unary},
-        reduce::{finite, reduce, reduced, wide},
+        reduce::{finite, reduce, reduced},
     },
     storage,
     tape::Var,
@@ -60,7 +60,7 @@ impl Var {
         let kept = reduced(&shape, axis, true);
         let dims = shape.around(axis);
 
-        let x = self.tensor().to_dtype(wide(dtype))?;
+        let x = self.tensor().to_dtype(dtype.wide())?;
         // Held finite, so that x − max is not ∞ − ∞.
         let finite = finite(x.dtype());
         let max = unary(OP, finite, &reduce(Reduce::Max, dims, &x, &kept)?)?;

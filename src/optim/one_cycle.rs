@@ -207,6 +207,10 @@ impl Rate for OneCycleLr {
         self.cycle_momentum.then(|| self.anneal.between(at(from), at(to), part))
     }
 
+    fn momenta(&self) -> Option<(f64, f64)> {
+        self.cycle_momentum.then_some((self.base_momentum, self.max_momentum))
+    }
+
     fn last(&self) -> Option<u64> {
         Some(self.total_steps)
     }

@@ -45,6 +45,9 @@ pub trait Optim: HasParameters {
     fn momenta(&self) -> Option<Vec<f64>>;
     /// Sets the momentum (or β₁) of all groups.
     fn set_momentum(&mut self, momentum: f64) -> Result<()>;
+    /// `Err` where [`set_momentum`](Self::set_momentum) would be one.
+    #[doc(hidden)]
+    fn takes_momentum(&self, momentum: f64) -> Result<()>;
     /// All it would need to go on.
     fn state(&self) -> State;
     /// Goes on from a state.
@@ -239,7 +242,10 @@ impl<A: Algorithm> Optimizer<A> {
         }
         let mut rows = self.rows();
         // Who goes by another clock from here on has to know how many steps the old one has counted.
-        if self.clocks.as_ref().is_some_and(Clocks::is_unsure) && !self.members().map(|m| m.clock).eq(rows.1.clone()) {
+        let left = |clocks: &Clocks| {
+            clocks.settings.device() != device || !self.members().map(|m| m.clock).eq(rows.1.iter().copied())
+        };
+        if self.clocks.as_ref().is_some_and(|clocks| clocks.is_unsure() && left(clocks)) {
             self.settle()?;
             rows = self.rows();
         }
@@ -399,7 +405,9 @@ impl<A: Algorithm> Optimizer<A> {
                 format!("one for each of {groups}"),
             ));
         }
-        self.change(|options, group| *options.rate_mut() = lrs[group])
+        let changed = self.changed(|options, group| *options.rate_mut() = lrs[group])?;
+        self.replace(changed);
+        Ok(())
     }
 
     /// The momentum of each group (β₁ for Adam and AdamW), `None` for Adagrad.
@@ -412,25 +420,36 @@ impl<A: Algorithm> Optimizer<A> {
     /// # Errors
     /// [`Error::Argument`] for Adagrad, which has none, and for one outside its range; nothing is changed then.
     pub fn set_momentum(&mut self, momentum: f64) -> Result<()> {
+        let changed = self.with_momentum(momentum)?;
+        self.replace(changed);
+        Ok(())
+    }
+
+    /// The settings of all groups with another momentum.
+    fn with_momentum(&self, momentum: f64) -> Result<Vec<A>> {
         if self.momenta().is_none() {
             return Err(Error::argument("set_momentum", A::NAME, "an optimizer with a momentum or betas"));
         }
-        self.change(|options, _| {
+        self.changed(|options, _| {
             if let Some(slot) = options.momentum_mut() {
                 *slot = momentum;
             }
         })
     }
 
-    /// Changes the settings of all groups, or of none if one would be out of range.
-    fn change(&mut self, edit: impl Fn(&mut A, usize)) -> Result<()> {
-        let mut changed: Vec<A> = self.groups.iter().map(|g| g.options.clone()).collect();
-        for (i, options) in changed.iter_mut().enumerate() {
-            edit(options, i);
+    /// The settings of all groups, edited; `Err` if one would be out of range.
+    fn changed(&self, edit: impl Fn(&mut A, usize)) -> Result<Vec<A>> {
+        let edited = |(i, group): (usize, &Group<A>)| {
+            let mut options = group.options.clone();
+            edit(&mut options, i);
             options.check()?;
-        }
-        self.groups.iter_mut().zip(changed).for_each(|(g, options)| g.options = options);
-        Ok(())
+            Ok(options)
+        };
+        self.groups.iter().enumerate().map(edited).collect()
+    }
+
+    fn replace(&mut self, options: Vec<A>) {
+        self.groups.iter_mut().zip(options).for_each(|(g, options)| g.options = options);
     }
 
     /// All that the optimizer would need to go on, bit for bit: as numbers `group.{g}.{setting}`,
@@ -567,6 +586,9 @@ impl<A: Algorithm> Optim for Optimizer<A> {
     }
     fn set_momentum(&mut self, momentum: f64) -> Result<()> {
         self.set_momentum(momentum)
+    }
+    fn takes_momentum(&self, momentum: f64) -> Result<()> {
+        self.with_momentum(momentum).map(drop)
     }
     fn state(&self) -> State {
         self.state()

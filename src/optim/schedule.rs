@@ -31,6 +31,11 @@ pub trait Rate {
         None
     }
 
+    /// The least and the greatest momentum that it sets, where it does.
+    fn momenta(&self) -> Option<(f64, f64)> {
+        None
+    }
+
     /// The last step that it is made for.
     fn last(&self) -> Option<u64> {
         None
@@ -42,7 +47,8 @@ pub trait Rate {
 /// Made by `over`, which sets the rates of step 0 as PyTorch's constructors do; then [`step`](Self::step) after each
 /// epoch or each optimizer step, whichever the rate is counted in. Every rate is computed from the one that its group
 /// started from, so nothing drifts: what else has set the rate in between is overwritten. So two schedules of one optimizer do not
-/// multiply, as they do in PyTorch's recursive forms: the last one that is stepped sets the rate. One after the other they are a
+/// multiply, as they do in PyTorch's recursive forms: the last one that is stepped sets the rate. And what a group starts from is the rate
+/// that it has then, not PyTorch's `initial_lr`: one that is made behind another starts from what that has set. One after the other they are a
 /// [`SequentialLr`](super::SequentialLr), a product is a [`LambdaLr`].
 ///
 /// ```
@@ -72,6 +78,11 @@ impl<R: Rate> Schedule<R> {
     pub fn new(rate: R, optimizer: &mut dyn Optim) -> Result<Self> {
         let lrs = optimizer.lrs();
         rate.check(lrs.len())?;
+        // What would be refused in the middle of a run is refused here.
+        if let Some((least, greatest)) = rate.momenta() {
+            optimizer.takes_momentum(least)?;
+            optimizer.takes_momentum(greatest)?;
+        }
         let base = lrs.iter().enumerate().map(|(group, &lr)| rate.base(group, lr)).collect();
         let schedule = Schedule { rate, base, step: 0 };
         schedule.apply(0, optimizer)?;
@@ -135,10 +146,15 @@ impl<R: Rate> Schedule<R> {
     /// Goes on from a state, and sets the optimizer's rates to those of its step.
     ///
     /// # Errors
-    /// [`Error::Argument`] for the state of another schedule, [`Error::StateDict`] for one of fewer groups.
+    /// [`Error::Argument`] for the state of another schedule, [`Error::StateDict`] for one of fewer groups or more.
     pub fn load_state(&mut self, state: &State, optimizer: &mut dyn Optim) -> Result<()> {
         const OP: &str = "Schedule::load_state";
         state.expect_kind(OP, R::NAME)?;
+        let known = self.state().numbers;
+        let unexpected: Vec<_> = state.numbers.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
+        if !unexpected.is_empty() {
+            return Err(Error::StateDict { op: OP, missing: Vec::new(), unexpected, misshaped: Vec::new() });
+        }
         let base =
             (0..self.base.len()).map(|group| state.number(OP, &format!("base.{group}"))).collect::<Result<_>>()?;
         let loaded = std::mem::replace(&mut self.base, base);

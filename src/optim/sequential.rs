@@ -11,6 +11,7 @@ trait Part: Send + Sync {
     fn check(&self, groups: usize) -> Result<()>;
     fn rate(&self, lr: f64, group: usize, step: u64) -> f64;
     fn momentum(&self, step: u64) -> Option<f64>;
+    fn momenta(&self) -> Option<(f64, f64)>;
     fn last(&self) -> Option<u64>;
 }
 
@@ -26,6 +27,9 @@ impl<R: Rate + Send + Sync> Part for R {
     }
     fn momentum(&self, step: u64) -> Option<f64> {
         Rate::momentum(self, step)
+    }
+    fn momenta(&self) -> Option<(f64, f64)> {
+        Rate::momenta(self)
     }
     fn last(&self) -> Option<u64> {
         Rate::last(self)
@@ -113,6 +117,14 @@ impl Rate for SequentialLr {
     fn momentum(&self, step: u64) -> Option<f64> {
         let (part, step) = self.at(step);
         part.momentum(step)
+    }
+
+    fn momenta(&self) -> Option<(f64, f64)> {
+        let all = self.parts.iter().filter_map(|(_, part)| part.momenta());
+        // Not f64::min, which passes NaN over.
+        let lesser = |a: f64, b: f64| if b < a || b.is_nan() { b } else { a };
+        let greater = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+        all.reduce(|a, b| (lesser(a.0, b.0), greater(a.1, b.1)))
     }
 
     fn last(&self) -> Option<u64> {

@@ -72,7 +72,9 @@ impl Net {
             dropout: d.dropout > 0.0,
             extra: extents(plan, 0, 0).extra(),
             half: d.dtype.size() == 2,
-            parameters: (0..d.num_layers).map(|l| d.directions() * d.layer_numels(l).sum::<usize>()).sum(),
+            // Layers above the first are alike.
+            parameters: d.directions()
+                * (d.layer_numels(0).sum::<usize>() + (d.num_layers - 1) * d.layer_numels(1).sum::<usize>()),
         }
     }
 
@@ -117,20 +119,21 @@ fn few_units(plan: &Plan) -> bool {
     batch < 16 && batch.saturating_mul(d.cell.gates() * d.hidden_size * d.output_size()) < 36 << 10
 }
 
-fn pack_lens(plan: &Plan) -> (usize, usize) {
-    fn of<T: GemmReal>(plan: &Plan) -> (usize, usize) {
-        let layers = (0..plan.descriptor().num_layers).map(|l| extents(plan, l, 0));
-        let lens = layers.map(|e| (e.pack_len::<T>(false), e.pack_len::<T>(true)));
-        lens.fold((0, 0), |most, len| (most.0.max(len.0), most.1.max(len.1)))
+/// Room for a pass's packed weights of any one layer and direction.
+fn pack_len(plan: &Plan, backward: bool) -> usize {
+    fn of<T: GemmReal>(plan: &Plan, backward: bool) -> usize {
+        // Layers above the first are alike.
+        let layers = 0..plan.descriptor().num_layers.min(2);
+        layers.map(|l| extents(plan, l, 0).pack_len::<T>(backward)).max().unwrap_or(0)
     }
-    if plan.compute_dtype() == DType::F64 { of::<f64>(plan) } else { of::<f32>(plan) }
+    if plan.compute_dtype() == DType::F64 { of::<f64>(plan, backward) } else { of::<f32>(plan, backward) }
 }
 
 pub(super) fn workspace_len(plan: &Plan) -> usize {
     let net = Net::of(plan);
     let rows = plan.shape().seq * net.batch;
     let d = net.directions;
-    let (forward_pack, backward_pack) = pack_lens(plan);
+    let (forward_pack, backward_pack) = (pack_len(plan, false), pack_len(plan, true));
     let parameters = if net.half { align(net.parameters) } else { 0 };
     let states = d * (align(net.batch * net.output) + align(net.batch * net.hidden));
     let forward = parameters + d * (align(4 * net.hidden) + align(forward_pack)) + states;
@@ -246,7 +249,7 @@ fn with_order<R>(plan: &Plan, sequence: Sequence<'_>, body: impl FnOnce(&Order<'
         Layout::BatchMajor => (1, seq),
     };
     let mut gaps = false;
-    let mut identity = strides.1 == 1;
+    let mut identity = strides.1 == 1 || batch == 1;
     match sequence {
         Sequence::Lengths(lengths) if lengths.iter().any(|&n| n < seq) => {
             gaps = true;
@@ -360,7 +363,13 @@ fn as_half<S: Store<Real: GemmReal>>(plan: &Plan, layer: usize) -> bool {
 }
 
 impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
-    fn new(plan: &'a Plan, given: &'a [Buf<'a>], space: &mut Space<'a, S::Real>) -> Self {
+    /// But for the matrices that `unused` names by kind, layer and direction.
+    fn new(
+        plan: &'a Plan,
+        given: &'a [Buf<'a>],
+        space: &mut Space<'a, S::Real>,
+        unused: impl Fn(ParameterKind, usize, usize) -> bool,
+    ) -> Self {
         let mut staged: &'a [S::Real] = &[];
         if !is_real::<S>() {
             let all = space.take(given.iter().map(Buf::len).sum());
@@ -368,11 +377,11 @@ impl<'a, S: Store<Real: GemmReal>> Parameters<'a, S> {
             let (mut at, mut rest) = (0, given.iter());
             for layer in 0..d.num_layers {
                 let half = as_half::<S>(plan, layer);
-                let sizes = (0..d.directions()).flat_map(|_| d.layer_sizes(layer));
-                for ((kind, numel), buf) in sizes.zip(&mut rest) {
+                let of = |direction| d.layer_sizes(layer).map(move |(kind, numel)| (kind, numel, direction));
+                for ((kind, numel, direction), buf) in (0..d.directions()).flat_map(of).zip(&mut rest) {
                     let matrix =
                         matches!(kind, ParameterKind::WeightIh | ParameterKind::WeightHh | ParameterKind::WeightHr);
-                    if !(matrix && half) {
+                    if !(matrix && (half || unused(kind, layer, direction))) {
                         widen(buf.host::<S>(), &mut all[at..][..numel]);
                     }
                     at += numel;
@@ -490,22 +499,45 @@ fn over(
     }
 }
 
+/// The extents of a layer and direction in so many parts, its number, and which parameters are its own.
+fn of_layer(plan: &Plan, (l, d, parts): (usize, usize, usize)) -> (Extents, (usize, Range<usize>)) {
+    let (first, _) = first_parameter(plan, l, d);
+    let range = first..first + plan.descriptor().layer_numels(l).count();
+    (Extents { parts, ..extents(plan, l, d) }, (l * plan.descriptor().directions() + d, range))
+}
+
+/// For each layer and direction the packed weights that are kept, and of what extents they are. Empty where nothing was looked for.
+type Found = SmallVec<[Option<(Extents, Arc<Buffer>)>; 4]>;
+
+/// Looks, of halves, for what need not be widened.
+fn found<S: Store<Real: GemmReal>>(plan: &Plan, parts: usize, keep: Option<Keep<'_>>, backward: bool) -> Found {
+    let Some(keep) = keep.filter(|_| !is_real::<S>()) else { return Found::new() };
+    let d = plan.descriptor();
+    let all = (0..d.num_layers).flat_map(|l| (0..d.directions()).map(move |d| (l, d, parts)));
+    all.map(|layer| {
+        let (e, place) = of_layer(plan, layer);
+        keep.found::<S::Real>(place, &e, backward)
+    })
+    .collect()
+}
+
 /// The packed weights of a layer and direction for one pass, and of what extents they are: kept ones, or those that it packs into `space`.
 fn packed<'a, T: GemmReal>(
     plan: &Plan,
     (l, d, parts): (usize, usize, usize),
     weights: &Weights<'_, T>,
-    keep: Option<Keep<'_>>,
+    (keep, found): (Option<Keep<'_>>, &Found),
     backward: bool,
     space: &'a mut [T],
 ) -> (Extents, PackedWeights<'a, T>) {
-    let e = Extents { parts, ..extents(plan, l, d) };
-    if let Some(keep) = keep {
-        let (first, _) = first_parameter(plan, l, d);
-        let range = first..first + plan.descriptor().layer_numels(l).count();
-        if let Some((e, buffer)) = keep.packed((l * plan.descriptor().directions() + d, range), &e, weights, backward) {
-            return (e, PackedWeights::Kept(buffer));
-        }
+    if let Some(Some((e, buffer))) = found.get(l * plan.descriptor().directions() + d) {
+        return (*e, PackedWeights::Kept(buffer.clone()));
+    }
+    let (e, place) = of_layer(plan, (l, d, parts));
+    if let Some(keep) = keep
+        && let Some((e, buffer)) = keep.packed(place, &e, weights, backward)
+    {
+        return (e, PackedWeights::Kept(buffer));
     }
     pack_weights(&e, weights, backward, space);
     (e, PackedWeights::Here(space))
@@ -543,9 +575,12 @@ fn forward_ordered<S: Store<Real: GemmReal>>(
     let keep = keep.filter(|_| Keep::pays(plan.shape(), training));
     let mut space = Space(call.workspace.host_mut::<S::Real>());
     let mut reserve = Space(call.reserve.as_mut().map_or(&mut [][..], BufMut::host_mut::<S::Real>));
-    let parameters = Parameters::<S>::new(plan, call.parameters, &mut space);
+    let division = divide(plan, steps);
+    let found = found::<S>(plan, division.1, keep, false);
+    let is_found = |_, layer: usize, d| found.get(layer * directions + d).is_some_and(Option::is_some);
+    let parameters = Parameters::<S>::new(plan, call.parameters, &mut space, is_found);
     let bias = pair(&mut space, directions, 4 * net.hidden);
-    let mut pack_space = pair(&mut space, directions, pack_lens(plan).0);
+    let mut pack_space = pair(&mut space, directions, pack_len(plan, false));
     let h = pair(&mut space, directions, net.batch * net.output);
     let mut c = pair(&mut space, directions, net.batch * net.hidden);
     let staging = if training { &mut reserve } else { &mut space }.take(rows * net.input);
@@ -560,7 +595,6 @@ fn forward_ordered<S: Store<Real: GemmReal>>(
     let mut cn = call.cn.as_mut().map(BufMut::host_mut::<S>);
     let state = |i: usize, width: usize| i * net.batch * width..(i + 1) * net.batch * width;
 
-    let division = divide(plan, steps);
     // In training: the output of the layer below, in the reserve.
     let mut below: &[S::Real] = x;
     // Without training the last layer writes where the caller wants it, where that is how rows lie.
@@ -590,7 +624,7 @@ fn forward_ordered<S: Store<Real: GemmReal>>(
             fill_bias(&extents(plan, l, d), &weights[d], bias[d]);
         }
         let packed = by_direction(directions, &mut pack_space, |d, space| {
-            packed(plan, (l, d, division.1), &weights[d], keep, false, space)
+            packed(plan, (l, d, division.1), &weights[d], (keep, &found), false, space)
         });
         let (shared_gates, shared_extra) = (shared(layer_gates), shared(layer_extra));
         let (shared_c, shared_y) = (shared(&mut c), Shared::new(&mut *y));
@@ -658,9 +692,15 @@ fn backward_ordered<S: Store<Real: GemmReal>>(
     let keep = keep.filter(|_| Keep::pays(plan.shape(), true));
     let mut space = Space(call.workspace.host_mut::<S::Real>());
     let mut reserve = Space(call.reserve.host_mut::<S::Real>());
-    let parameters = Parameters::<S>::new(plan, call.parameters, &mut space);
+    let division = divide(plan, steps);
+    let found = found::<S>(plan, division.1, keep, true);
+    // The gradient of what came in takes W_ih where it lies.
+    let is_found = |kind, layer: usize, d| {
+        kind != ParameterKind::WeightIh && found.get(layer * directions + d).is_some_and(Option::is_some)
+    };
+    let parameters = Parameters::<S>::new(plan, call.parameters, &mut space, is_found);
     let staged_gradients = space.take(if is_real::<S>() { 0 } else { net.parameters });
-    let mut pack_space = pair(&mut space, directions, pack_lens(plan).1);
+    let mut pack_space = pair(&mut space, directions, pack_len(plan, true));
     let mut dh = pair(&mut space, directions, net.batch * net.output);
     let mut dc = pair(&mut space, directions, net.batch * net.hidden);
     let h_first = pair(&mut space, directions, net.batch * net.output);
@@ -684,7 +724,6 @@ fn backward_ordered<S: Store<Real: GemmReal>>(
         packed_rows::<S>(order, dy, width, &mut *upper);
     }
     // Layers from the last to the first: each takes its reserve off the end.
-    let division = divide(plan, steps);
     let mut rest = reserve.0;
     let layer_len = |last: bool| {
         directions * (align(rows * net.gates) + align(rows * net.cells()) + align(rows * net.extra))
@@ -715,7 +754,7 @@ fn backward_ordered<S: Store<Real: GemmReal>>(
         }
         {
             let packed = by_direction(directions, &mut pack_space, |d, space| {
-                packed(plan, (l, d, division.1), &weights[d], keep, true, space)
+                packed(plan, (l, d, division.1), &weights[d], (keep, &found), true, space)
             });
             let (gates, extra) = (shared(&mut own.gates), shared(&mut own.extra));
             let (dh, dc) = (shared(&mut dh), shared(&mut dc));

@@ -33,6 +33,24 @@ struct Entry {
     packed: Vec<(Vec<Operand>, Arc<Buffer>)>,
 }
 
+impl Entry {
+    /// What is kept of these parameters as a call of such extents wants it; what was used last then.
+    fn find<T: GemmReal>(
+        &mut self,
+        versions: &[u64],
+        extents: Extents,
+        backward: bool,
+    ) -> Option<(Extents, Arc<Buffer>)> {
+        let operands = || (0..extents.parts).flat_map(|part| extents.operands::<T>(backward, part));
+        let at = self.packed.iter().position(|(of, _)| of.iter().copied().eq(operands()))?;
+        if self.versions[..] != *versions {
+            return None;
+        }
+        self.packed[at..].rotate_left(1);
+        self.packed.last().map(|(_, packed)| (extents, packed.clone()))
+    }
+}
+
 /// The weights of one network, as they were packed for a pass forward and one backward.
 #[derive(Default)]
 pub(crate) struct KeptWeights([Mutex<Vec<Entry>>; 2]);
@@ -69,6 +87,17 @@ impl Keep<'_> {
         }
     }
 
+    /// The packed weights as [`packed`](Self::packed) answers them, where they are there already.
+    pub fn found<T: GemmReal>(
+        &self,
+        (index, range): (usize, std::ops::Range<usize>),
+        extents: &Extents,
+        backward: bool,
+    ) -> Option<(Extents, Arc<Buffer>)> {
+        let extents = Extents { kept: true, ..*extents };
+        lock(&self.weights.0[usize::from(backward)]).get_mut(index)?.find::<T>(&self.versions[range], extents, backward)
+    }
+
     /// The packed weights of the `index`-th layer and direction, whose parameters are those of `range`, where they are kept; and of what
     /// extents they are.
     pub fn packed<T: GemmReal>(
@@ -92,9 +121,8 @@ impl Keep<'_> {
                 *entry = Entry { versions: Versions::from_slice(versions), packed: Vec::new() };
                 return None;
             }
-            if let Some(at) = entry.packed.iter().position(|(of, _)| of.iter().copied().eq(operands())) {
-                entry.packed[at..].rotate_left(1);
-                return entry.packed.last().map(|(_, packed)| (extents, packed.clone()));
+            if let Some(found) = entry.find::<T>(versions, extents, backward) {
+                return Some(found);
             }
         }
         // Unlocked: while this thread waits for others that pack, it may begin on another call of the same module.

@@ -514,7 +514,7 @@ pub struct PersistentPlan {
 impl PersistentPlan {
     /// Divides the work, where the device has room for all of it at once.
     ///
-    /// A block keeps the weights of up to 16 units in shared memory: forward their gates' rows of W_hh, backward their columns. The
+    /// A block keeps the weights of some units in shared memory: forward the gates' rows of W_hh of up to 16, backward the columns of up to 32. The
     /// blocks that share out the units of a layer, and of both directions, run at the same time, one to a multiprocessor.
     ///
     /// # Errors
@@ -552,6 +552,9 @@ impl PersistentPlan {
         let (major, minor) = device.capability;
         if major < 8 {
             return refuse(format!("compute capability {major}.{minor}: the tensor cores' products need 8.0"));
+        }
+        if device.multiprocessors == 0 {
+            return refuse("the device has no multiprocessors".into());
         }
         if !device.cooperative {
             return refuse("the device cannot promise to run all blocks of a launch at once".into());

@@ -635,4 +635,19 @@ mod tests {
         d.hidden_size = 0;
         assert!(Plan::on_cpu(&d, shape, Layout::TimeMajor).is_err());
     }
+
+    /// Layers above the first are alike, and none is counted by itself.
+    #[test]
+    fn a_network_of_many_layers_is_planned_at_once() {
+        let mut d = Descriptor::new(Cell::Lstm, 1, 1);
+        let shape = Shape { seq: 1, batch: 1 };
+        let lens = |layers, d: &mut Descriptor| {
+            d.num_layers = layers;
+            let plan = Plan::new(d, shape, &Device::Cpu).unwrap();
+            (plan.workspace_len(), plan.reserve_len())
+        };
+        let [two, three, four, many] = [2, 3, 4, 1 << 40].map(|layers| lens(layers, &mut d));
+        assert_eq!((four.0 - three.0, four.1 - three.1), (three.0 - two.0, three.1 - two.1));
+        assert!(many.1 > 1 << 40);
+    }
 }

@@ -72,6 +72,27 @@ fn a_scaler_of_two_optimizers() {
     });
 }
 
+/// Steps that the device has skipped are known to it alone; what moves to another device takes the count along.
+#[test]
+fn skipped_steps_and_a_move() -> Result<()> {
+    if !gpu() {
+        return Ok(());
+    }
+    for (from, to) in [(CPU, GPU), (GPU, CPU)] {
+        let w = Parameter::new(Tensor::zeros([3], DType::F32, &from)?);
+        let mut adam = Adam::new(0.1).over([&w])?;
+        let mut step = |device: &Device, skip: f64| {
+            w.set_grad(Some(Tensor::ones([3], DType::F32, device)?))?;
+            adam.step_unless(&Tensor::full((), skip, DType::F32, device)?)
+        };
+        [1.0, 1.0, 1.0, 0.0].into_iter().try_for_each(|skip| step(&from, skip))?;
+        w.set_value(w.value().to_device(&to)?)?;
+        step(&to, 0.0)?;
+        assert_eq!(adam.state().numbers["state.0.step"], 2.0, "from {from} to {to}");
+    }
+    Ok(())
+}
+
 /// A weight of 1 takes the gradient as it is, to the bit.
 #[test]
 fn first_moments_without_memory() -> Result<()> {

@@ -168,6 +168,48 @@ fn lengths() -> Result<()> {
     Ok(())
 }
 
+/// What is refused draws no mask: the next one is that of a run without it.
+#[test]
+fn a_refused_call_draws_no_mask() -> Result<()> {
+    let tape = Tape::new();
+    let lstm = Lstm::new(4, 3).num_layers(2).dropout(0.5).init(&DEVICE, &mut rng())?;
+    let dropout = Dropout::new(0.5).init(&DEVICE, &mut rng())?;
+    let states = || (lstm.generator_states(), dropout.generator_states());
+    let before = states();
+    let h = LstmState { h: var(&tape, &[2, 9, 3]), c: var(&tape, &[2, 3, 3]) };
+    assert!(lstm.forward(&var(&tape, &[2, 3, 4]), Some(&h)).is_err());
+    assert!(dropout.forward(&tape.constant(Tensor::new([1i64], &DEVICE)?)).is_err());
+    assert_eq!(states(), before);
+    lstm.forward(&var(&tape, &[2, 3, 4]), None)?;
+    dropout.forward(&var(&tape, &[2]))?;
+    assert!(states().0 != before.0 && states().1 != before.1);
+    Ok(())
+}
+
+/// Packed data have two axes, and a batch has no more steps than memory could hold.
+#[test]
+fn packed_extents() -> Result<()> {
+    let tape = Tape::new();
+    let gru = Gru::new(4, 3).init(&DEVICE, &mut rng())?;
+    let packed = pack_padded_sequence(&var(&tape, &[3, 2, 4]), &[3, 2], false, true)?;
+    for shape in [&[5, 1, 4][..], &[5, 2, 2]] {
+        let data = if shape[1] == 1 { packed.data.reshape(shape)? } else { var(&tape, shape) };
+        match gru.forward_packed(&PackedSequence { data, ..packed.clone() }, None) {
+            Err(error) => assert!(error.to_string().starts_with("GRU"), "{error}"),
+            Ok(_) => panic!("accepted: {shape:?}"),
+        }
+    }
+    refused!(pad_packed_sequence(&packed, false, 0.0, Some(1 << 44)), Shape);
+    let nothing =
+        pack_padded_sequence(&tape.constant(Tensor::zeros([3, 2, 0], DType::F32, &DEVICE)?), &[3, 2], false, true)?;
+    refused!(pad_packed_sequence(&nothing, false, 0.0, Some(usize::MAX)), Shape);
+    let huge = tape.constant(Tensor::zeros([1 << 63, 2, 0], DType::F32, &DEVICE)?);
+    refused!(pack_padded_sequence(&huge, &[1, 1], false, true), Shape);
+    let long = tape.constant(Tensor::zeros([usize::MAX, 0], DType::F32, &DEVICE)?);
+    refused!(pad_sequence(&[long.clone(), long], false, 0.0), Shape);
+    Ok(())
+}
+
 #[test]
 fn a_failed_call_leaves_the_module_usable() -> Result<()> {
     let tape = Tape::new();

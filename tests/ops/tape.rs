@@ -127,6 +127,12 @@ fn a_frozen_parameter_gets_nothing() {
     frozen.set_requires_grad(true);
     Tape::new().parameter(&frozen).backward().unwrap();
     assert_eq!(f64s(frozen.grad()), [1.0]);
+    // As in PyTorch, what counts is whether it is frozen when gradients arrive.
+    let tape = Tape::new();
+    let loss = tape.parameter(&frozen).mul(&tape.parameter(&free)).unwrap();
+    frozen.set_requires_grad(false);
+    loss.backward().unwrap();
+    assert_eq!((f64s(frozen.grad()), f64s(free.grad())), (vec![1.0], vec![4.0]));
 }
 
 #[test]
@@ -277,6 +283,15 @@ fn a_gradient_that_is_not_like_its_input_is_refused() {
     }
     let rounded = tensor(&[1.0; 3], 3).to_dtype(DType::F32).unwrap();
     assert_eq!(refused(rounded).unwrap_err(), "all: wrong dtype: got a gradient of float32, want float64");
+}
+
+#[test]
+fn a_gradient_for_each_input() {
+    let tape = Tape::new();
+    let (a, b) = (tape.variable(count([3])), tape.variable(count([3])));
+    let y = tape.record("pair", &[&a, &b], vec![tensor(&[1.0], ())], |_| Ok(vec![None])).unwrap();
+    let error = y[0].backward().unwrap_err().to_string();
+    assert!(error.starts_with("pair: 1 gradients of 2 inputs"), "{error}");
 }
 
 #[test]

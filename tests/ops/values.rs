@@ -139,6 +139,9 @@ fn ties_and_nan_in_maxima() {
 
 #[test]
 fn nothing_to_reduce() {
+    let none = tensor::<f64>(&[], [0, 0]);
+    assert!(none.argmax(0).is_err() && tensor::<f64>(&[], [2, 0]).argmax(0).is_ok());
+
     let none = constant(&[] as &[f64], [0, 3]);
     assert_eq!(none.sum().unwrap().item().unwrap(), 0.0);
     assert!(none.mean().unwrap().item().unwrap().is_nan());

@@ -67,6 +67,43 @@ fn rates_and_momenta_together_or_not_at_all() -> Result<()> {
     Ok(())
 }
 
+/// What an optimizer would refuse in the middle of a run is refused when it begins.
+#[test]
+fn momenta_are_tried_at_the_start() -> Result<()> {
+    let w = parameter(&[0.0]);
+    let cycle = || OneCycleLr::new(0.1, 1000);
+    for cycle in [cycle().base_momentum(1.5), cycle().max_momentum(-0.5), cycle().base_momentum(f64::NAN)] {
+        let mut adam = Adam::new(0.1).over([&w])?;
+        let before = (adam.lrs(), adam.momenta());
+        assert!(matches!(cycle.clone().over(&mut adam), Err(Error::Argument { .. })));
+        let later = SequentialLr::new(LambdaLr::warmup(4)).then(4, cycle);
+        assert!(matches!(later.over(&mut adam), Err(Error::Argument { .. })));
+        assert_eq!((adam.lrs(), adam.momenta()), before);
+    }
+    let mut nesterov = Sgd::new(0.1).momentum(0.9).nesterov(true).over([&w])?;
+    assert!(cycle().base_momentum(0.0).over(&mut nesterov).is_err());
+    let mut adagrad = Adagrad::new(0.1).over([&w])?;
+    assert!(SequentialLr::new(LambdaLr::warmup(4)).then(4, cycle()).over(&mut adagrad).is_err());
+    assert!(cycle().cycle_momentum(false).over(&mut adagrad).is_ok());
+    Ok(())
+}
+
+#[test]
+fn a_state_of_more_groups_is_refused() -> Result<()> {
+    let [a, b] = [parameter(&[0.0]), parameter(&[1.0])];
+    let mut two = Sgd::new(0.1).over([&a])?;
+    two.add_group([b], |sgd| sgd.lr(0.2))?;
+    let state = StepLr::new(2, 0.5).over(&mut two)?.state();
+    let mut one = Sgd::new(0.1).over([&a])?;
+    let mut schedule = StepLr::new(2, 0.5).over(&mut one)?;
+    match schedule.load_state(&state, &mut one) {
+        Err(Error::StateDict { unexpected, .. }) => assert_eq!(unexpected, ["base.1"]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((one.lrs(), schedule.steps()), (vec![0.1], 0));
+    Ok(())
+}
+
 /// The rates of PyTorch 2's SequentialLR over LinearLR-like warm-up, half a cosine and steps.
 #[test]
 fn one_rate_after_another() -> Result<()> {

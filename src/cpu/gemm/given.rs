@@ -6,7 +6,7 @@
 
 use super::{
     GemmReal, KC, Mat, MatMut, Output, PANELS, ROWS, Rows, micro::Tile, pack_into, pack_rows, packed_rows_len, pass,
-    rows_per_task, scratch, with_space,
+    rows_per_task, with_space,
 };
 use crate::cpu::split;
 #[cfg(target_arch = "x86_64")]
@@ -59,8 +59,8 @@ pub unsafe fn block_given<T: GemmReal>(
         }
     }
     let nr = T::set().nr;
-    with_space(&PANELS, |space| {
-        let panel = scratch::<T>(space, nr * KC.min(k)).as_mut_ptr();
+    with_space(&PANELS, nr * KC.min(k), |panel: &mut [T]| {
+        let panel = panel.as_mut_ptr();
         for j in (0..n).step_by(nr) {
             for k0 in (0..k).step_by(KC) {
                 let (depth, columns) = (KC.min(k - k0), nr.min(n - j));
@@ -78,8 +78,7 @@ pub unsafe fn block_given<T: GemmReal>(
 
 /// Products of few rows, over ranges of columns: each b is read once, as it lies.
 pub fn few_rows<T: GemmReal>((m, k): (usize, usize), a: Mat<T>, outputs: &[Output<T>], threads: usize) {
-    with_space(&ROWS, |space| {
-        let packed = scratch::<T>(space, packed_rows_len(m, k));
+    with_space(&ROWS, packed_rows_len(m, k), |packed: &mut [T]| {
         // SAFETY: the caller's m × k; the scratch has the room.
         unsafe { pack_rows((m, k), a, packed.as_mut_ptr()) };
         let packed = &*packed;
@@ -132,6 +131,7 @@ mod avx512 {
     use std::{arch::x86_64::*, mem::MaybeUninit};
 
     use super::{KC, Mat, MatMut};
+    use crate::cpu::lanes::transpose;
 
     /// `c = a × b`, or `c += a × b`: n, k; a, k-major; b; c.
     type Kernel = unsafe fn((usize, usize), *const f32, Mat<f32>, MatMut<f32>, bool);
@@ -155,37 +155,6 @@ mod avx512 {
     /// The first n of sixteen.
     fn first(n: usize) -> u16 {
         ((1u32 << n.min(16)) - 1) as u16
-    }
-
-    /// Sixteen by sixteen: rows become columns.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn turn(rows: &[__m512; 16]) -> [__m512; 16] {
-        let (mut two, mut four) = ([_mm512_setzero_pd(); 16], [_mm512_setzero_ps(); 16]);
-        for i in 0..8 {
-            let (a, b) = (rows[2 * i], rows[2 * i + 1]);
-            two[2 * i] = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
-            two[2 * i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
-        }
-        for i in 0..4 {
-            for half in 0..2 {
-                let (a, b) = (two[4 * i + half], two[4 * i + half + 2]);
-                four[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-                four[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-            }
-        }
-        // Quarters of the rows 4 i to 4 i + 3 now hold the columns q, q + 4, q + 8 and q + 12.
-        let mut columns = [_mm512_setzero_ps(); 16];
-        for q in 0..4 {
-            let (a, b, c, d) = (four[q], four[4 + q], four[8 + q], four[12 + q]);
-            let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-            let (even_behind, odd_behind) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
-            columns[q] = _mm512_shuffle_f32x4::<0x88>(even, even_behind);
-            columns[q + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd_behind);
-            columns[q + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even_behind);
-            columns[q + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_behind);
-        }
-        columns
     }
 
     /// `acc[i] += a[i] b` of `some` numbers along k; b's are vectors of columns.
@@ -223,7 +192,7 @@ mod avx512 {
                         for i in 0..16 {
                             lines[i] = _mm512_loadu_ps(b.at(p, j + i));
                         }
-                        multiply(16, a.add(p * M), &turn(&lines), &mut acc);
+                        multiply(16, a.add(p * M), &transpose(&lines), &mut acc);
                         p += 16;
                     }
                     while p < end {
@@ -231,7 +200,7 @@ mod avx512 {
                         for i in 0..count {
                             lines[i] = _mm512_maskz_loadu_ps(first(some), b.at(p, j + i));
                         }
-                        multiply(some, a.add(p * M), &turn(&lines), &mut acc);
+                        multiply(some, a.add(p * M), &transpose(&lines), &mut acc);
                         p += some;
                     }
                     for i in 0..M {

@@ -1,6 +1,9 @@
 //! The kernel of the interface: products of buffers.
 
-use super::{GemmReal, Mat, MatMut, PARALLEL, Precision, WIDE, product, scratch, with_space};
+use super::{
+    GemmReal, Mat, MatMut, PARALLEL, Precision, product,
+    space::{WIDE, with_space},
+};
 use crate::{
     cpu::{
         Buffer,
@@ -38,8 +41,8 @@ pub(super) fn batched<S: Store<Real: GemmReal>>(g: &Gemm, a: &[S], b: &[S], c: &
         if S::DTYPE == <S::Real as crate::dtype::Element>::DTYPE {
             run(bytemuck::cast_slice(a), bytemuck::cast_slice(b), bytemuck::cast_slice_mut(c));
         } else {
-            with_space(&WIDE, |space| {
-                let (x, rest) = scratch::<S::Real>(space, a.len() + b.len() + c.len()).split_at_mut(a.len());
+            with_space(&WIDE, a.len() + b.len() + c.len(), |space: &mut [S::Real]| {
+                let (x, rest) = space.split_at_mut(a.len());
                 let (y, z) = rest.split_at_mut(b.len());
                 widen(a, x);
                 widen(b, y);

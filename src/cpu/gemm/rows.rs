@@ -4,7 +4,7 @@
 use super::PANELS;
 use super::{
     Columns, Form, GemmReal, Mat, MatMut, Precision, ROWS, block, block_of_one, given::block_given, pack_rows,
-    packed_len, packed_rows_len, scratch, with_space,
+    packed_len, packed_rows_len, with_space,
 };
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::amx;
@@ -90,8 +90,7 @@ pub unsafe fn gemm_rows<T: GemmReal>(
     if let [Rows { m: 1, a, .. }] = rows {
         return run(a.ptr);
     }
-    with_space(&ROWS, |space| {
-        let packed = scratch::<T>(space, packed_rows_len(rows.iter().map(|r| r.m).sum(), k));
+    with_space(&ROWS, packed_rows_len(rows.iter().map(|r| r.m).sum(), k), |packed: &mut [T]| {
         let mut at = 0;
         // SAFETY: as above; the scratch has the room.
         unsafe {
@@ -116,11 +115,10 @@ pub(super) unsafe fn in_tiles<T: GemmReal>(
     accumulate: bool,
 ) {
     #[cfg(target_arch = "x86_64")]
-    with_space(&ROWS, |space| {
+    with_space(&ROWS, rows.iter().map(|r| amx::packed_rows_len(precision, r.m, k)).sum(), |packed: &mut [f32]| {
         let (b, precision) = (bytemuck::cast_slice::<T, f32>(b), precision.allowed());
         // SAFETY: the rows of f32, which T is.
         let f32_rows = unsafe { std::slice::from_raw_parts(rows.as_ptr().cast::<Rows<f32>>(), rows.len()) };
-        let packed = scratch::<f32>(space, rows.iter().map(|r| amx::packed_rows_len(precision, r.m, k)).sum());
         // SAFETY: the caller's; the scratch has the room.
         unsafe {
             let infinite = amx::pack_rows(precision, f32_rows, k, packed.as_mut_ptr());
@@ -205,9 +203,8 @@ impl WithoutParts {
 #[cfg(target_arch = "x86_64")]
 unsafe fn by_vectors(k: usize, columns: Columns, rows: &[Rows<f32>], b: &[f32], accumulate: bool) {
     let (beta, count) = (if accumulate { 1.0 } else { 0.0 }, rows.iter().map(|r| r.m).sum());
-    with_space(&PANELS, |space| {
-        let panel_len = packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL));
-        let space = scratch::<f32>(space, panel_len + packed_rows_len(count, k));
+    let panel_len = packed_len::<f32>(Form::Panels, k, Columns::all(amx::PANEL));
+    with_space(&PANELS, panel_len + packed_rows_len(count, k), |space: &mut [f32]| {
         let (unpacked, packed) = space.split_at_mut(panel_len);
         let mut at = 0;
         for r in rows {

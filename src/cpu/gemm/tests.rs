@@ -95,8 +95,8 @@ fn packed_operands() {
     }
 }
 
-/// Factors of two parts of bf16, each of eight bits and rounded to nearest, are wrong by 2⁻¹⁸ at most, and so is what is left out, the
-/// product of the second parts; what exact products are wrong by comes on top.
+/// Factors of two parts of bf16, each of eight bits and rounded to nearest, are wrong by 2⁻¹⁷ at most, and what is left out, the product of
+/// the second parts, is 2⁻¹⁶ of the whole; what exact products are wrong by comes on top. The worst factors, 1 + 2⁻⁸ − 2⁻¹⁷, are among them.
 #[test]
 fn rough_tiles() {
     if isa() != Isa::Amx {
@@ -105,7 +105,10 @@ fn rough_tiles() {
     let mut rng = Philox::seed(11);
     let mut worst = 0f64;
     for (m, n, k) in [(16, 32, 32), (40, 70, 100), (33, 200, 224)] {
-        let (a, b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+        let (mut a, mut b) = (random::<f32>(m * k, &mut rng), random::<f32>(k * n, &mut rng));
+        let bad = 1.0 + 2f32.powi(-8) - 2f32.powi(-17);
+        a[..k].fill(bad);
+        b.iter_mut().step_by(n).for_each(|b| *b = bad);
         let mut packed = vec![0.0; packed_len::<f32>(Form::Tiles(Precision::Full), k, Columns::all(n))];
         // SAFETY: b is k × n.
         unsafe {
@@ -119,13 +122,63 @@ fn rough_tiles() {
             let terms = (0..k).map(|p| a[i * k + p] as f64 * b[p * n + j] as f64);
             let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
             let error = (got[i * n + j] as f64 - sum).abs();
-            let bound = 3.01 * size * 2f64.powi(-18) + 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
+            let bound = size * 2f64.powi(-15) + 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
             assert!(error <= bound, "{m}×{n}×{k} at {i},{j}: {error}, at most {bound}");
             worst = worst.max(error / size);
         }
     }
     // Not the exact ones.
     assert!(worst > 2f64.powi(-22), "{worst}");
+}
+
+/// Factors of f16 lose nothing in two parts, also where what matters is the product of the second ones.
+#[test]
+fn tiles_of_sixteen_bits() {
+    if isa() != Isa::Amx {
+        return skipped("no AMX");
+    }
+    let form = Form::Tiles(Precision::Sixteen);
+    for (m, n, k) in [(16, 32, 32), (40, 70, 100), (33, 200, 224)] {
+        // All but 2⁻¹⁶ of each two products cancel.
+        let alternate = |p: usize, even: f32, odd: f32| if p.is_multiple_of(2) { even } else { odd };
+        let small = 1.0 + 2f32.powi(-8);
+        let a: Vec<f32> = (0..m * k).map(|i| alternate(i % k, small, -1.0 - 2f32.powi(-7))).collect();
+        let b: Vec<f32> = (0..k * n).map(|i| alternate(i / n, small, 1.0)).collect();
+        let mut packed = vec![0.0; packed_len::<f32>(form, k, Columns::all(n))];
+        // SAFETY: b is k × n.
+        unsafe { pack(form, Source::Real(Mat::new(&b, k, n, n, 1)), k, Columns::all(n), &mut packed) };
+        let mut got = vec![0f32; m * n];
+        let rows = [Rows::raw(m, (a.as_ptr(), k), (got.as_mut_ptr(), n))];
+        // SAFETY: m rows of each.
+        unsafe { gemm_rows(k, Columns::all(n), &rows, Second::Packed(form, &packed), false, false) };
+        let want = (k / 2) as f64 * 2f64.powi(-16);
+        let bound = 4.0 * f32::EPSILON as f64 * (k as f64).sqrt();
+        assert!(
+            bound < want / 10.0 && got.iter().all(|&x| (x as f64 - want).abs() <= bound),
+            "{m}×{n}×{k}: {}, {want}",
+            got[0]
+        );
+    }
+}
+
+/// Rows of a tall product have the bits that they have in one of fewer rows, which takes another way: of f32 added to what is there, and of
+/// what was bf16.
+#[test]
+fn rows_of_tall_products() {
+    let mut rng = Philox::seed(13);
+    for (precision, n, k, few, many) in [(Precision::Full, 32, 200, 64, 65), (Precision::Half, 24, 64, 48, 49)] {
+        let (a, b) = (random::<f32>(k * many, &mut rng), random::<f32>(k * n, &mut rng));
+        let before = random::<f32>(many * n, &mut rng);
+        for beta in [0.0, 1.0, 0.5] {
+            let run = |m: usize| {
+                let mut c = before[..m * n].to_vec();
+                let (a, b) = (Mat::new(&a, m, 1, k, many), Mat::new(&b, k, n, n, 1));
+                product(precision, (m, n, k), a, b, MatMut::new(&mut c, m, n, n), (1.0, beta));
+                c
+            };
+            assert!(run(many)[..few * n] == run(few)[..], "{precision:?}, {beta}");
+        }
+    }
 }
 
 /// In one part a product is that of the factors rounded to bf16, by [`f32_and_f64`]'s bound, and infinities and NaN are what they are

@@ -185,7 +185,7 @@ pub struct Extents {
     pub precision: Precision,
 }
 
-/// Units of a part are a multiple of this, but for the last part: whole panels of every instruction set.
+/// Units of a part are a multiple of this, but for the last part: whole tiles of AMX, and no panel reaches beyond them by much.
 pub const LINE: usize = 32;
 
 impl Extents {
