@@ -109,7 +109,7 @@ impl Device {
 
     /// Gives memory of a GPU, and the pinned host memory beside it, that is kept to be used again back to the driver. Waits
     /// for the device. On the CPU: what dropped tensors have left, up to 1 GiB, back to the system; but for what other threads keep of small
-    /// ones for themselves, each at most 16 MiB.
+    /// ones for themselves, each at most 16 MiB, and as much of packing space.
     ///
     /// In a process with `GATEFOLD_NO_CUDA_MEMORY_CACHING=1` nothing on a GPU is kept: each buffer is an allocation of the driver's
     /// own, of its exact size, for memory checkers. It needs a driver with memory pools and is slow.

@@ -80,20 +80,10 @@ pub fn binary(
         Binary::Div => abi::BINARY_DIV,
     };
     let name = float("binary", y.dtype())?;
-    let (context, size) = (y.context(), y.dtype().size());
+    let context = y.context();
     each_walk(&Walk::new(shape, [strides_a, strides_b]), [0; 2], 0, &mut |walk, begin, at| {
-        let count = walk.shape.iter().product::<usize>();
-        let p = abi::Binary {
-            a: a.address() + (begin[0] * size) as u64,
-            b: b.address() + (begin[1] * size) as u64,
-            y: y.address() + (at * size) as u64,
-            count: count as u64,
-            extent: extents(&walk.shape),
-            stride_a: extents(&walk.strides[0]),
-            stride_b: extents(&walk.strides[1]),
-            rank: walk.shape.len() as u32,
-            op,
-        };
+        let p = pair(walk, begin, at, [a, b, y], op);
+        let count = p.count as usize;
         // The flat kernel wants whole vectors, which only the beginning of a buffer is sure to have.
         let flat = p.rank <= 1 && p.stride_a[0] <= 1 && p.stride_b[0] <= 1 && count == y.len();
         if flat {
@@ -104,14 +94,12 @@ pub fn binary(
     })
 }
 
+/// What launches for a walk, given where in its arrays and in y it begins.
+type Part<'a, const N: usize> = dyn FnMut(&Walk<N>, [usize; N], usize) -> Result<()> + 'a;
+
 /// Calls `launch` once, or where there are more dimensions than a kernel walks through once for each index of the outermost ones: with the
 /// dimensions that are left, and in elements where each of the arrays then begins, and y.
-fn each_walk<const N: usize>(
-    walk: &Walk<N>,
-    begin: [usize; N],
-    y: usize,
-    launch: &mut dyn FnMut(&Walk<N>, [usize; N], usize) -> Result<()>,
-) -> Result<()> {
+fn each_walk<const N: usize>(walk: &Walk<N>, begin: [usize; N], y: usize, launch: &mut Part<'_, N>) -> Result<()> {
     if walk.shape.len() <= abi::MAX_RANK {
         return launch(walk, begin, y);
     }
@@ -120,6 +108,22 @@ fn each_walk<const N: usize>(
     let step = inner.shape.iter().product::<usize>();
     (0..extent)
         .try_for_each(|i| each_walk(&inner, std::array::from_fn(|n| begin[n] + i * strides[n]), y + i * step, launch))
+}
+
+/// What a kernel of two arguments takes of a walk that begins there.
+fn pair(walk: &Walk<2>, begin: [usize; 2], at: usize, [a, b, y]: [&Buffer; 3], op: u32) -> abi::Binary {
+    let place = |buffer: &Buffer, at: usize| buffer.address() + (at * buffer.dtype().size()) as u64;
+    abi::Binary {
+        a: place(a, begin[0]),
+        b: place(b, begin[1]),
+        y: place(y, at),
+        count: walk.shape.iter().product::<usize>() as u64,
+        extent: extents(&walk.shape),
+        stride_a: extents(&walk.strides[0]),
+        stride_b: extents(&walk.strides[1]),
+        rank: walk.shape.len() as u32,
+        op,
+    }
 }
 
 fn extents(dims: &[usize]) -> [u64; abi::MAX_RANK] {
@@ -144,20 +148,10 @@ pub fn compare(
         Compare::Gt => abi::COMPARE_GT,
         Compare::Ge => abi::COMPARE_GE,
     };
-    let (context, size) = (y.context(), a.dtype().size());
+    let context = y.context();
     each_walk(&Walk::new(shape, [strides_a, strides_b]), [0; 2], 0, &mut |walk, begin, at| {
-        let count = walk.shape.iter().product::<usize>();
-        let p = abi::Binary {
-            a: a.address() + (begin[0] * size) as u64,
-            b: b.address() + (begin[1] * size) as u64,
-            y: y.address() + at as u64,
-            count: count as u64,
-            extent: extents(&walk.shape),
-            stride_a: extents(&walk.strides[0]),
-            stride_b: extents(&walk.strides[1]),
-            rank: walk.shape.len() as u32,
-            op,
-        };
+        let p = pair(walk, begin, at, [a, b, y], op);
+        let count = p.count as usize;
         context.launch("compare", suffix(a.dtype()), &context.spread(count), &p)
     })
 }

@@ -173,39 +173,10 @@ macro_rules! network {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                print(f, $torch, &self.0)
+                self.0.descriptor.print(f, $torch, self.0.batch_first, false)
             }
         }
     };
-}
-
-/// As PyTorch prints it: what has its default value is left out, and so is the nonlinearity.
-fn print(f: &mut fmt::Formatter<'_>, name: &str, layer: &Layer) -> fmt::Result {
-    let d = &layer.descriptor;
-    write!(f, "{name}({}, {}", d.input_size, d.hidden_size)?;
-    if d.proj_size > 0 {
-        write!(f, ", proj_size={}", d.proj_size)?;
-    }
-    if d.num_layers != 1 {
-        write!(f, ", num_layers={}", d.num_layers)?;
-    }
-    if !d.bias {
-        f.write_str(", bias=False")?;
-    }
-    if layer.batch_first {
-        f.write_str(", batch_first=True")?;
-    }
-    if d.dropout != 0.0 {
-        write!(f, ", dropout={:?}", d.dropout)?;
-    }
-    if d.bidirectional {
-        f.write_str(", bidirectional=True")?;
-    }
-    f.write_str(match d.cell {
-        Cell::LstmPeephole => ", peephole=True)",
-        Cell::GruResetBefore => ", reset_after=False)",
-        _ => ")",
-    })
 }
 
 /// The forward calls of the networks whose state is h alone.

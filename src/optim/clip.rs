@@ -141,7 +141,7 @@ fn join(norms: &[f64], p: f64) -> f64 {
 }
 
 /// Each parameter once: a shared one has one gradient.
-fn unique(parameters: &(impl HasParameters + ?Sized)) -> Vec<Parameter> {
+pub(super) fn unique(parameters: &(impl HasParameters + ?Sized)) -> Vec<Parameter> {
     let mut seen = HashSet::new();
     parameters.parameters().into_iter().filter(|p| seen.insert(p.id())).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{
     Optim,
+    clip::unique,
     state::{State, whole},
 };
 use crate::{
@@ -138,13 +139,12 @@ impl GradScaler {
     /// [`Error::Argument`] where it has been done since the last [`update`](Self::update); [`Error::Device`] for gradients on another device.
     pub fn unscale(&mut self, parameters: &(impl HasParameters + ?Sized)) -> Result<()> {
         const OP: &str = "GradScaler::unscale";
-        let mut seen = HashSet::new();
-        let parameters: Vec<Parameter> = parameters.parameters().into_iter().filter(|p| seen.insert(p.id())).collect();
-        if seen.iter().any(|id| self.unscaled.contains_key(id)) {
+        let parameters = unique(parameters);
+        if parameters.iter().any(|p| self.unscaled.contains_key(&p.id())) {
             return Err(Error::argument(OP, "gradients that are unscaled already", "once between two updates"));
         }
         let look = self.look(OP, &parameters, true)?;
-        self.unscaled.extend(seen.into_iter().map(|id| (id, look)));
+        self.unscaled.extend(parameters.iter().map(|p| (p.id(), look)));
         Ok(())
     }
 

@@ -211,13 +211,15 @@ impl Descriptor {
 
 /// In PyTorch's words, `LSTM(100, 20, num_layers=4)`: what has its default value is left out. The variants that PyTorch does not
 /// print or have are named too.
-impl fmt::Display for Descriptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.cell {
-            Cell::Rnn(_) => "RNN",
-            Cell::Lstm | Cell::LstmPeephole => "LSTM",
-            Cell::Gru | Cell::GruResetBefore => "GRU",
-        };
+impl Descriptor {
+    /// As PyTorch prints a module of that name; PyTorch leaves `nonlinearity` out.
+    pub(crate) fn print(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        name: &str,
+        batch_first: bool,
+        nonlinearity: bool,
+    ) -> fmt::Result {
         write!(f, "{name}({}, {}", self.input_size, self.hidden_size)?;
         if self.proj_size > 0 {
             write!(f, ", proj_size={}", self.proj_size)?;
@@ -228,18 +230,31 @@ impl fmt::Display for Descriptor {
         if !self.bias {
             f.write_str(", bias=False")?;
         }
+        if batch_first {
+            f.write_str(", batch_first=True")?;
+        }
         if self.dropout != 0.0 {
             write!(f, ", dropout={:?}", self.dropout)?;
         }
         if self.bidirectional {
             f.write_str(", bidirectional=True")?;
         }
-        match self.cell {
-            Cell::Rnn(Nonlinearity::Relu) => f.write_str(", nonlinearity=relu")?,
-            Cell::LstmPeephole => f.write_str(", peephole=True")?,
-            Cell::GruResetBefore => f.write_str(", reset_after=False")?,
-            _ => {}
-        }
-        f.write_str(")")
+        f.write_str(match self.cell {
+            Cell::Rnn(Nonlinearity::Relu) if nonlinearity => ", nonlinearity=relu)",
+            Cell::LstmPeephole => ", peephole=True)",
+            Cell::GruResetBefore => ", reset_after=False)",
+            _ => ")",
+        })
+    }
+}
+
+impl fmt::Display for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.cell {
+            Cell::Rnn(_) => "RNN",
+            Cell::Lstm | Cell::LstmPeephole => "LSTM",
+            Cell::Gru | Cell::GruResetBefore => "GRU",
+        };
+        self.print(f, name, false, true)
     }
 }

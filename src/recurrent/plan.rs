@@ -291,7 +291,7 @@ impl Plan {
 
     /// The type of workspace and reserve: f64 for f64, f32 for everything else.
     pub fn compute_dtype(&self) -> DType {
-        if self.descriptor.dtype == DType::F64 { DType::F64 } else { DType::F32 }
+        self.descriptor.dtype.wide()
     }
 
     /// Elements of scratch that a call needs.
