@@ -46,7 +46,7 @@ fn compare(name: &'static str, op: Compare, a: &Tensor, b: Operand<'_>) -> Resul
         Operand::Tensor(b) => b,
         Operand::Number(value) => {
             number = Tensor::full((), value, a.dtype(), &a.device())?;
-            // A half of a whole number is none: 2 ≥ 1.5, and not only 2 ≥ 1.
+            // As an integer it would be another number, and the answer another.
             if !a.dtype().is_float() && number.item()? != value {
                 return Err(Error::argument(name, value, format!("a number that {} holds", a.dtype())));
             }

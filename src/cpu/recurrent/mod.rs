@@ -185,7 +185,7 @@ pub struct Extents {
     pub precision: Precision,
 }
 
-/// Units of a part are a multiple of this, but for the last part: whole tiles of AMX, and no panel reaches beyond them by much.
+/// Units of a part are a multiple of this, but for the last part: whole tiles of AMX.
 pub const LINE: usize = 32;
 
 impl Extents {
