@@ -41,7 +41,7 @@ pub struct Tensor {
 /// Nested arrays, slices and vectors of one element type: what [`Tensor::new`] takes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no number of a tensor, nor an array of some",
-    note = "numbers are f32, f64, f16, bf16, and i64 for classes and indices: write 1f32 or 1i64"
+    note = "numbers are f32, f64, f16, bf16, i64 for classes and indices, and u8 for masks: write 1f32 or 1i64"
 )]
 pub trait Nested {
     /// The element type at the bottom.
@@ -61,7 +61,7 @@ macro_rules! nested_scalar {
         }
     )*};
 }
-nested_scalar!(f64, f32, half::f16, half::bf16, u32, i64);
+nested_scalar!(f64, f32, half::f16, half::bf16, u32, i64, u8);
 
 impl<T: Nested> Nested for [T] {
     type Element = T::Element;
@@ -166,7 +166,7 @@ impl Tensor {
     /// The whole numbers of a range, in order, of shape `[len]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a number that the dtype does not hold exactly, such as 257 in bfloat16.
+    /// [`Error::Argument`] for a number that the dtype does not hold exactly, such as 257 in bfloat16; [`Error::Shape`] for more than memory holds.
     pub fn arange(range: Range<i64>, dtype: DType, device: &Device) -> Result<Self> {
         // The ends are those that are farthest from 0: of floats, whole numbers between those that are held are too where they are below
         // the significand's end.
@@ -458,11 +458,11 @@ impl Tensor {
         if self.dtype().is_float() { Ok(()) } else { Err(Error::dtype(op, self.dtype(), "a floating-point dtype")) }
     }
 
-    /// Integer indices as i64 (u32 is converted), `Err` for floats.
+    /// Integer indices as i64 (others are converted), `Err` for floats.
     pub(crate) fn as_index(&self, op: &'static str) -> Result<Tensor> {
         match self.dtype() {
-            DType::I64 | DType::U32 => self.to_dtype(DType::I64),
-            other => Err(Error::dtype(op, other, "int64 or uint32 indices")),
+            DType::I64 | DType::U32 | DType::U8 => self.to_dtype(DType::I64),
+            other => Err(Error::dtype(op, other, "int64, uint32 or uint8 indices")),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     device::Device,
+    dtype::DType,
     error::{Error, Result},
     shape::Shape,
     tape::Var,
@@ -205,7 +206,7 @@ pub fn pad_packed_sequence(
 /// ```
 ///
 /// # Errors
-/// A length above `seq`; a device that is not there.
+/// A length above `seq`; more steps than memory holds; a device that is not there.
 pub fn length_mask(lengths: &[usize], seq: usize, batch_first: bool, device: &Device) -> Result<Tensor> {
     const OP: &str = "length_mask";
     if let Some(length) = lengths.iter().find(|&&length| length > seq) {
@@ -213,6 +214,10 @@ pub fn length_mask(lengths: &[usize], seq: usize, batch_first: bool, device: &De
     }
     let batch = lengths.len();
     Shape::checked_numel(&[seq, batch], OP)?;
+    if batch == 0 {
+        let shape = if batch_first { [0, seq] } else { [seq, 0] };
+        return Tensor::zeros(shape, DType::U8, device);
+    }
     let mut mask = Vec::new();
     let wanted = mask.try_reserve_exact(seq * batch);
     wanted.map_err(|_| Error::shape(OP, format!("{seq} steps of {batch} sequences"), "no more than memory holds"))?;

@@ -111,7 +111,8 @@ impl Tensor {
     }
 
     /// The `k` greatest along `axis`, from the greatest down, and their indices (int64): a NaN before all others, of equal ones the first.
-    /// With k the extent of the axis that is a stable sort.
+    /// With k the extent of the axis that is a stable sort: on a CPU, for on a GPU each place is another two passes over the axis, which suits the few
+    /// best of many.
     ///
     /// # Errors
     /// An axis outside the rank, more than it has, an integer dtype.
@@ -185,7 +186,8 @@ impl Var {
     }
 
     /// The elements along `axis` at an index (int64 or uint32) that has the shape of `self` but for its extent there: see
-    /// [`Tensor::gather`]. An element taken several times gets the sum of the gradients, in the order of the index.
+    /// [`Tensor::gather`]. An element taken several times gets the sum of the gradients, in the order of the index. On a GPU each element looks through
+    /// the index for that: of few picks from an axis, not of as many as it has.
     ///
     /// The last state of each sequence of a batch, from padded outputs:
     /// ```

@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use crate::{
-    dtype::DType,
+    dtype::{DType, Element, with_dtype},
     error::{Error, Result},
     kernel::Compare,
     ops::reduce::sum_to,
@@ -34,22 +34,24 @@ impl<'a> From<&'a Var> for Operand<'a> {
     }
 }
 
-impl From<f64> for Operand<'_> {
-    fn from(number: f64) -> Self {
-        Operand::Number(number)
-    }
+macro_rules! numbers {
+    ($($t:ty),*) => {$(
+        impl From<$t> for Operand<'_> {
+            fn from(number: $t) -> Self {
+                Operand::Number(number.into())
+            }
+        }
+    )*};
 }
+// Those that f64 holds.
+numbers!(f64, f32, i32, u32, u8);
 
 fn compare(name: &'static str, op: Compare, a: &Tensor, b: Operand<'_>) -> Result<Tensor> {
     let number;
     let b = match b {
         Operand::Tensor(b) => b,
         Operand::Number(value) => {
-            number = Tensor::full((), value, a.dtype(), &a.device())?;
-            // As an integer it would be another number, and the answer another.
-            if !a.dtype().is_float() && number.item()? != value {
-                return Err(Error::argument(name, value, format!("a number that {} holds", a.dtype())));
-            }
+            number = scalar(name, value, a)?;
             &number
         }
     };
@@ -84,8 +86,15 @@ fn select(name: &'static str, mask: &Tensor, a: &Tensor, b: &Tensor) -> Result<T
     Ok(y)
 }
 
-fn number(value: f64, like: &Tensor) -> Result<Tensor> {
-    Tensor::full((), value, like.dtype(), &like.device())
+/// A number beside a tensor; `Err` where it would be another one as an integer. The device is not asked.
+fn scalar(name: &'static str, value: f64, like: &Tensor) -> Result<Tensor> {
+    let dtype = like.dtype();
+    let held = with_dtype!(dtype, T => <T as Element>::from_f64(value).to_f64() == value);
+    // 2⁶³ is the nearest number of f64 to the greatest of int64, and is none of them.
+    if !dtype.is_float() && (!held || value >= 2f64.powi(63)) {
+        return Err(Error::argument(name, value, format!("a number that {dtype} holds")));
+    }
+    Tensor::full((), value, dtype, &like.device())
 }
 
 fn filled(x: &Tensor, mask: &Tensor, value: f64) -> Result<Tensor> {
@@ -95,7 +104,7 @@ fn filled(x: &Tensor, mask: &Tensor, value: f64) -> Result<Tensor> {
     if Shape::broadcast(x.shape(), mask.shape(), OP)? != *x.shape() {
         return Err(Error::shape(OP, mask.shape(), format!("a mask that broadcasts to {}", x.shape())));
     }
-    select(OP, mask, &number(value, x)?, x)
+    select(OP, mask, &scalar(OP, value, x)?, x)
 }
 
 /// Comparisons give a mask: uint8, 1 where they hold and 0 elsewhere. With a NaN all but [`ne`](Tensor::ne) are 0.
@@ -105,7 +114,7 @@ impl Tensor {
     /// ```
     /// use gatefold::{Device, Tensor};
     /// let x = Tensor::new([1.0f32, 2.0, 3.0], &Device::Cpu)?;
-    /// assert_eq!(x.eq(2.0)?.to_vec::<u8>()?, [0, 1, 0]);
+    /// assert_eq!(x.eq(2)?.to_vec::<u8>()?, [0, 1, 0]);
     /// assert_eq!(x.ge(&x.flip(0)?)?.to_vec::<u8>()?, [0, 1, 1]);
     /// # Ok::<(), gatefold::Error>(())
     /// ```
@@ -172,7 +181,7 @@ impl Tensor {
     pub fn logical_and(&self, other: &Tensor) -> Result<Tensor> {
         const OP: &str = "logical_and";
         expect_mask(OP, other, self)?;
-        select(OP, self, &compare(OP, Compare::Ne, other, Operand::Number(0.0))?, &number(0.0, other)?)
+        select(OP, self, &compare(OP, Compare::Ne, other, Operand::Number(0.0))?, &scalar(OP, 0.0, other)?)
     }
 
     /// 1 where one of the masks is not 0, or both, broadcast.
@@ -182,10 +191,11 @@ impl Tensor {
     pub fn logical_or(&self, other: &Tensor) -> Result<Tensor> {
         const OP: &str = "logical_or";
         expect_mask(OP, other, self)?;
-        select(OP, self, &number(1.0, other)?, &compare(OP, Compare::Ne, other, Operand::Number(0.0))?)
+        select(OP, self, &scalar(OP, 1.0, other)?, &compare(OP, Compare::Ne, other, Operand::Number(0.0))?)
     }
 
-    /// `self` where the mask is not 0, `other` elsewhere, all three broadcast (PyTorch's `self.where(mask, other)`); of any dtype.
+    /// `self` where the mask is not 0, `other` elsewhere, all three broadcast (PyTorch's `self.where(mask, other)`, not a method of the mask
+    /// as in candle); of any dtype.
     ///
     /// # Errors
     /// A mask that is not of uint8, shapes that do not broadcast, differing dtypes or devices.
@@ -196,7 +206,7 @@ impl Tensor {
     /// `value` where the mask is not 0, `self` elsewhere; the mask broadcasts to the shape of `self`. Of any dtype.
     ///
     /// # Errors
-    /// A mask that is not of uint8 or does not broadcast to the shape, differing devices.
+    /// A mask that is not of uint8 or does not broadcast to the shape, differing devices, a number that an integer dtype does not hold.
     pub fn masked_fill(&self, mask: &Tensor, value: f64) -> Result<Tensor> {
         filled(self, mask, value)
     }
@@ -216,7 +226,7 @@ impl Var {
         let to_b = other.requires_grad().then(|| other.shape().clone());
         let mask = mask.clone();
         self.derive(OP, &[self, other], value, move |dy| {
-            let zero = number(0.0, &dy)?;
+            let zero = scalar(OP, 0.0, &dy)?;
             let da = to_a.map(|shape| sum_to(select(OP, &mask, &dy, &zero)?, &shape)).transpose()?;
             let db = to_b.map(|shape| sum_to(select(OP, &mask, &zero, &dy)?, &shape)).transpose()?;
             Ok(smallvec![da, db])
@@ -248,6 +258,6 @@ impl Var {
         self.tensor().expect_float(OP)?;
         let filled = filled(self.tensor(), mask, value)?;
         let mask = mask.clone();
-        self.derive_one(OP, filled, move |dy| select(OP, &mask, &number(0.0, &dy)?, &dy))
+        self.derive_one(OP, filled, move |dy| select(OP, &mask, &scalar(OP, 0.0, &dy)?, &dy))
     }
 }

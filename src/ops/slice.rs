@@ -228,7 +228,7 @@ impl Var {
     /// fewer of them where that length does not leave enough, but of an empty axis all. One entry on the tape, however many.
     ///
     /// # Errors
-    /// No chunks or more than 2³² of them, an axis outside the rank.
+    /// No chunks, more than 65,536 of an empty axis, an axis outside the rank.
     pub fn chunk(&self, chunks: usize, axis: isize) -> Result<Vec<Var>> {
         const OP: &str = "chunk";
         let axis = self.shape().axis(axis, OP)?;
@@ -238,6 +238,10 @@ impl Var {
         let n = self.dims()[axis];
         let len = n.div_ceil(chunks).max(1);
         let count = if n == 0 { chunks } else { n.div_ceil(len) };
+        // Parts of nothing cost memory too.
+        if n == 0 && count > 1 << 16 {
+            return Err(Error::argument(OP, format!("{count} chunks of an empty axis"), "at most 65536"));
+        }
         expect_listed(OP, count)?;
         let stretch = |i: usize| if n == 0 { (0, 0) } else { (i * len, len.min(n - i * len)) };
         self.apart(OP, axis, (0..count).map(stretch).collect(), false)

@@ -47,7 +47,10 @@ pub trait Optim: HasParameters {
     fn set_momentum(&mut self, momentum: f64) -> Result<()>;
     /// `Err` where [`set_momentum`](Self::set_momentum) would be one.
     #[doc(hidden)]
-    fn takes_momentum(&self, momentum: f64) -> Result<()>;
+    fn takes_momentum(&self, momentum: f64) -> Result<()> {
+        let _ = momentum;
+        Ok(())
+    }
     /// All it would need to go on.
     fn state(&self) -> State;
     /// Goes on from a state.

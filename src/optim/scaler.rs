@@ -115,7 +115,7 @@ impl GradScaler {
     /// loss of bf16 is the scale rounded to bf16, exact for powers of two, as all are that come of the defaults.
     ///
     /// # Errors
-    /// [`Error::DType`] for a loss of f16, which cannot hold the scale: convert what it is computed from to f32 first.
+    /// [`Error::DType`] for a loss of integers, or of f16, which cannot hold the scale: convert what it is computed from to f32 first.
     pub fn scale(&mut self, loss: &Var) -> Result<Var> {
         const OP: &str = "GradScaler::scale";
         if matches!(loss.dtype(), DType::F16 | DType::I64 | DType::U32 | DType::U8) {

@@ -31,7 +31,8 @@ pub trait Rate {
         None
     }
 
-    /// The least and the greatest momentum that it sets, where it does.
+    /// The least and the greatest momentum that it sets, where it does: tried on the optimizer when it starts. To be overridden together with
+    /// [`momentum`](Self::momentum).
     fn momenta(&self) -> Option<(f64, f64)> {
         None
     }

@@ -209,8 +209,6 @@ impl Descriptor {
     }
 }
 
-/// In PyTorch's words, `LSTM(100, 20, num_layers=4)`: what has its default value is left out. The variants that PyTorch does not
-/// print or have are named too.
 impl Descriptor {
     /// As PyTorch prints a module of that name; PyTorch leaves `nonlinearity` out.
     pub(crate) fn print(
@@ -248,6 +246,8 @@ impl Descriptor {
     }
 }
 
+/// In PyTorch's words, `LSTM(100, 20, num_layers=4)`: what has its default value is left out. The variants that PyTorch does not
+/// print or have are named too.
 impl fmt::Display for Descriptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.cell {

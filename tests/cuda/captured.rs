@@ -161,6 +161,41 @@ fn replays_are_the_steps_themselves() {
     });
 }
 
+/// Masks, comparisons with numbers and picks are made on the device: nothing of them is read while a step is recorded.
+#[test]
+fn masks_inside_of_a_step() {
+    if !gpu() {
+        return;
+    }
+    let run = |captured: bool| {
+        let out = Linear::new(3, 4).init(&GPU, &mut Philox::seed(3)).unwrap();
+        let (mut optimizer, mut step) = (Sgd::new(0.1).over([&out]).unwrap(), CapturedStep::new());
+        let body = |[x, y]: [&Tensor; 2], optimizer: &mut Optimizer<Sgd>| {
+            let scores = out.forward(&Tape::new().constant(x.clone()))?;
+            let padding = y.ne(3)?.logical_and(&y.ge(0)?)?.logical_not()?.unsqueeze(-1)?;
+            let leaky = scores.where_cond(&scores.tensor().gt(0)?, &scores.mul_scalar(0.1)?)?;
+            let chosen = leaky.masked_fill(&padding, 0.0)?.gather(1, &y.unsqueeze(-1)?)?;
+            let loss = chosen.sum()?.add(&leaky.topk(2, -1)?.0.sum()?)?;
+            optimizer.zero_grad();
+            loss.backward()?;
+            optimizer.step()?;
+            Ok([loss.into_tensor()])
+        };
+        let losses: Vec<u64> = (0..STEPS)
+            .map(|i| {
+                let [x, y] = batch(2 * i % 4, DType::F32);
+                let x = x.select(0, 0).unwrap();
+                let result =
+                    if captured { step.run([&x, &y], &mut optimizer, body) } else { body([&x, &y], &mut optimizer) };
+                result.unwrap()[0].item().unwrap().to_bits()
+            })
+            .collect();
+        assert_eq!(step.is_recorded(), captured && crate::caching());
+        losses
+    };
+    assert_eq!(run(true), run(false));
+}
+
 /// Dropout stands between layers: of one it draws nothing, recorded or not.
 #[test]
 fn one_layer_with_dropout() {

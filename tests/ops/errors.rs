@@ -236,6 +236,7 @@ fn indices_and_arguments() {
     argument(x.clamp(f64::NAN, 1.0), "clamp");
     argument(x.clamp(0.0, f64::NAN), "clamp");
     argument(x.chunk(0, 0), "chunk");
+    argument(constant::<f64>(&[], [0, 2]).chunk(usize::MAX, 0), "chunk");
 }
 
 /// Bounds that are infinite in the dtype would be numbers of the tensor.

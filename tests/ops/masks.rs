@@ -25,6 +25,8 @@ fn comparisons() {
     let (big, one) = (1i64 << 53, tensor(&[(1i64 << 53) + 1], [1, 1]));
     let all = tensor(&[big, big + 1, big + 2], [3, 1]);
     assert_eq!((all.lt(&one).unwrap().dims(), bytes(all.lt(&one))), (&[3, 1][..], vec![1, 0, 0]));
+    assert_eq!(bytes(tensor(&[i64::MIN, i64::MAX], 2).le(-(2f64.powi(63)))), [1, 0]);
+    assert_eq!(bytes(x.ge(1.0f32)), bytes(x.ge(1)));
     assert_eq!(tensor(&[1u32, 2], [2, 1]).ge(&tensor(&[1u32, 2, 3], 3)).unwrap().dims(), [2, 3]);
     // A number is rounded to the dtype of what it is compared with, as 0.1 is there.
     let tenth = tensor(&[<bf16 as Element>::from_f64(0.1)], 1);
@@ -49,8 +51,10 @@ fn masks_of_masks() {
     let first = length_mask(&[2, 0, 3], 3, true, &Device::Cpu).unwrap();
     assert_eq!(bytes(mask.transpose(0, 1)), first.to_vec::<u8>().unwrap());
     assert!(matches!(length_mask(&[4], 3, true, &Device::Cpu), Err(Error::Argument { .. })));
+    assert_eq!(length_mask(&[], usize::MAX, false, &Device::Cpu).unwrap().dims(), [usize::MAX, 0]);
     assert!(length_mask(&[usize::MAX >> 8; 2], usize::MAX >> 8, true, &Device::Cpu).is_err());
-    // Printed, cast and moved as any other.
+    // Printed, cast and moved as any other; classes of files of bytes.
+    assert_eq!(Tensor::new([[1u8, 0]], &Device::Cpu).unwrap().one_hot(2, DType::F32).unwrap().dims(), [1, 2, 2]);
     assert_eq!(format!("{a:?}"), "tensor([0, 0, 1, 7], dtype=torch.uint8)");
     assert_eq!(
         tensor(&[-1.0, 0.5, 300.0, f64::NAN], 4).to_dtype(DType::U8).unwrap().to_vec::<u8>().unwrap(),
@@ -121,7 +125,13 @@ fn refusals() {
     assert_eq!(name(x.le(&mask)), "le: wrong dtype");
     assert_eq!(name(mask.gt(0.5)), "gt: invalid argument");
     assert_eq!(name(mask.lt(f64::NAN)), "lt: invalid argument");
-    assert_eq!(name(mask.eq(256.0)), "eq: invalid argument");
+    assert_eq!(name(mask.eq(256)), "eq: invalid argument");
+    assert_eq!(name(tensor(&[i64::MAX], 1).lt(2f64.powi(63))), "lt: invalid argument");
+    let whole = tensor(&[1i64, 2], 2);
+    for value in [f64::NEG_INFINITY, f64::NAN, 0.5, 1e19] {
+        assert_eq!(name(whole.masked_fill(&mask, value)), "masked_fill: invalid argument");
+    }
+    assert_eq!(name(mask.masked_fill(&mask, -1.0)), "masked_fill: invalid argument");
     assert_eq!(name(x.logical_not()), "logical_not: wrong dtype");
     assert_eq!(name(mask.logical_and(&x)), "logical_and: wrong dtype");
     assert_eq!(name(x.logical_and(&mask)), "logical_and: wrong dtype");
