@@ -1,6 +1,7 @@
 use super::{interface::batched, rows::in_tiles, *};
 use crate::{
     cpu::{
+        real::Real,
         simd::{Isa, isa},
         testing::skipped,
     },
