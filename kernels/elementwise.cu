@@ -92,28 +92,38 @@ __device__ __forceinline__ void binary(const Binary& p) {
 }
 KERNEL_FLOATS(binary, Binary)
 
-// As `binary`, a and b at any strides. A thread owns elements of y, a grid apart.
-template <class T, class Index>
-__device__ __forceinline__ void binary_walk(const Binary& p) {
-    using C = compute_t<T>;
-    with_binary<C>(p.op, [&](auto f) {
-        FOR_EACH(i, p.count) {
-            Index rest = Index(i);
-            uint64_t from_a = 0, from_b = 0;
-            for (int d = int(p.rank) - 1; d >= 0; --d) {
-                Index extent = Index(p.extent[d]), next = rest / extent, here = rest - next * extent;
-                from_a += here * p.stride_a[d], from_b += here * p.stride_b[d];
-                rest = next;
-            }
-            at<T>(p.y)[i] = narrow<T>(f(widen(at<const T>(p.a)[from_a]), widen(at<const T>(p.b)[from_b])));
-        }
-    });
+// Calls step(d, index) for each dimension of the i-th place of a walk, the last first.
+template <class Index, class P, class Step>
+__device__ __forceinline__ void dimensions(const P& p, uint64_t i, Step step) {
+    Index rest = Index(i);
+    for (int d = int(p.rank) - 1; d >= 0; --d) {
+        Index extent = Index(p.extent[d]), next = rest / extent;
+        step(d, rest - next * extent);
+        rest = next;
+    }
 }
+
+// Calls run(i, walk) for this thread's places of a walk, a grid apart; walk(step) goes through their dimensions.
+template <class P, class Run>
+__device__ __forceinline__ void each_place(const P& p, Run run) {
+    // Division is slow in 64 bits.
+    if (p.count >> 32) {
+        FOR_EACH(i, p.count) run(i, [&](auto step) { dimensions<uint64_t>(p, i, step); });
+    } else {
+        FOR_EACH(i, p.count) run(i, [&](auto step) { dimensions<uint32_t>(p, i, step); });
+    }
+}
+
+// As `binary`, a and b at any strides. A thread owns elements of y, a grid apart.
 template <class T>
 __device__ __forceinline__ void binary_strided(const Binary& p) {
-    // Division is slow in 64 bits.
-    if (p.count >> 32) binary_walk<T, uint64_t>(p);
-    else binary_walk<T, uint32_t>(p);
+    with_binary<compute_t<T>>(p.op, [&](auto f) {
+        each_place(p, [&](uint64_t i, auto walk) {
+            uint64_t from_a = 0, from_b = 0;
+            walk([&](int d, uint64_t here) { from_a += here * p.stride_a[d], from_b += here * p.stride_b[d]; });
+            at<T>(p.y)[i] = narrow<T>(f(widen(at<const T>(p.a)[from_a]), widen(at<const T>(p.b)[from_b])));
+        });
+    });
 }
 KERNEL_FLOATS(binary_strided, Binary)
 
@@ -136,15 +146,11 @@ __device__ __forceinline__ int64_t widen(int64_t x) { return x; }
 // and a byte out.
 template <class T>
 __device__ __forceinline__ void compare(const Binary& p) {
-    FOR_EACH(i, p.count) {
-        uint64_t rest = i, from_a = 0, from_b = 0;
-        for (int d = int(p.rank) - 1; d >= 0; --d) {
-            uint64_t next = rest / p.extent[d], here = rest - next * p.extent[d];
-            from_a += here * p.stride_a[d], from_b += here * p.stride_b[d];
-            rest = next;
-        }
+    each_place(p, [&](uint64_t i, auto walk) {
+        uint64_t from_a = 0, from_b = 0;
+        walk([&](int d, uint64_t here) { from_a += here * p.stride_a[d], from_b += here * p.stride_b[d]; });
         at<uint8_t>(p.y)[i] = holds(p.op, widen(at<const T>(p.a)[from_a]), widen(at<const T>(p.b)[from_b]));
-    }
+    });
 }
 KERNEL_FLOATS(compare, Binary)
 KERNEL(compare_u32, Binary) { compare<uint32_t>(p); }
@@ -154,15 +160,13 @@ KERNEL(compare_u8, Binary) { compare<uint8_t>(p); }
 // mask, a, b at any strides -> y [count]. A thread owns elements of y, a grid apart. Moves one element and a byte in and one out.
 template <class W>
 __device__ __forceinline__ void select(const Select& p) {
-    FOR_EACH(i, p.count) {
-        uint64_t rest = i, mask = 0, from_a = 0, from_b = 0;
-        for (int d = int(p.rank) - 1; d >= 0; --d) {
-            uint64_t next = rest / p.extent[d], here = rest - next * p.extent[d];
+    each_place(p, [&](uint64_t i, auto walk) {
+        uint64_t mask = 0, from_a = 0, from_b = 0;
+        walk([&](int d, uint64_t here) {
             mask += here * p.stride_mask[d], from_a += here * p.stride_a[d], from_b += here * p.stride_b[d];
-            rest = next;
-        }
+        });
         at<W>(p.y)[i] = at<const uint8_t>(p.mask)[mask] ? at<const W>(p.a)[from_a] : at<const W>(p.b)[from_b];
-    }
+    });
 }
 KERNEL(select_b8, Select) { select<uint8_t>(p); }
 KERNEL(select_b16, Select) { select<uint16_t>(p); }

@@ -68,27 +68,40 @@ KERNEL(reduce_columns_part_bf16, Reduce) { columns<bf16, f32, f32>(p); }
 KERNEL(reduce_columns_join_f16, Reduce) { columns<f32, f16, f32>(p); }
 KERNEL(reduce_columns_join_bf16, Reduce) { columns<f32, bf16, f32>(p); }
 
+// What a team joins in while it looks for a greatest element.
+template <class C>
+struct Places {
+    C values[32];
+    long long places[32];
+};
+
+// The greatest of n elements, `apart` from each other, among those that `left` leaves, and where the first is that equals it or is NaN. A team
+// reads them twice.
+template <class C, class T, class Left>
+__device__ __forceinline__ long long greatest(const Team& team, const T* x, uint64_t n, uint64_t apart, C& max, Left left) {
+    auto* shared = dynamic_shared<Places<C>>();
+    max = -INFINITY;
+    for (uint64_t i = team.lane; i < n; i += team.width) {
+        C value = widen(x[i * apart]);
+        if (left(value, i)) max = Max()(max, value);
+    }
+    max = team.reduce(max, C(-INFINITY), shared->values, Max());
+    long long found = INT64_MAX;
+    for (uint64_t i = team.lane; i < n && found == INT64_MAX; i += team.width) {
+        C value = widen(x[i * apart]);
+        if (left(value, i) && (value == max || value != value)) found = (long long)i;
+    }
+    return team.reduce(found, (long long)INT64_MAX, shared->places, Min());
+}
+
 // inner = 1: x [outer, n] -> index [outer], of the first NaN, else of the first maximum. A team owns a row and reads it twice.
 template <class T>
 __device__ __forceinline__ void arg_max_rows(const ArgMax& p) {
-    using C = compute_t<T>;
-    struct Shared {
-        C values[32];
-        long long places[32];
-    };
-    auto* shared = dynamic_shared<Shared>();
     Team team;
     for (uint64_t row = team.first; row < p.outer; row += team.step) {
-        auto x = at<const T>(p.x) + row * p.n;
-        C max = -INFINITY;
-        for (uint64_t i = team.lane; i < p.n; i += team.width) max = Max()(max, widen(x[i]));
-        max = team.reduce(max, C(-INFINITY), shared->values, Max());
-        long long found = INT64_MAX;
-        for (uint64_t i = team.lane; i < p.n && found == INT64_MAX; i += team.width) {
-            C value = widen(x[i]);
-            if (value == max || value != value) found = (long long)i;
-        }
-        found = team.reduce(found, (long long)INT64_MAX, shared->places, Min());
+        compute_t<T> max;
+        auto all = [](compute_t<T>, uint64_t) { return true; };
+        long long found = greatest(team, at<const T>(p.x) + row * p.n, p.n, 1, max, all);
         if (team.lane == 0) at<int64_t>(p.index)[row] = found == INT64_MAX ? 0 : found;
     }
 }
@@ -117,11 +130,6 @@ KERNEL_FLOATS(arg_max_columns, ArgMax)
 template <class T>
 __device__ __forceinline__ void top_k(const TopK& p) {
     using C = compute_t<T>;
-    struct Shared {
-        C values[32];
-        long long places[32];
-    };
-    auto* shared = dynamic_shared<Shared>();
     Team team;
     for (uint64_t column = team.first; column < p.outer * p.inner; column += team.step) {
         uint64_t outer = column / p.inner, inner = column % p.inner;
@@ -136,18 +144,8 @@ __device__ __forceinline__ void top_k(const TopK& p) {
             return value < last || (value == last && later);
         };
         for (uint64_t place = 0; place < p.count; ++place) {
-            C max = -INFINITY;
-            for (uint64_t i = team.lane; i < p.n; i += team.width) {
-                C value = widen(x[i * p.inner]);
-                if (left(value, i)) max = Max()(max, value);
-            }
-            max = team.reduce(max, C(-INFINITY), shared->values, Max());
-            long long found = INT64_MAX;
-            for (uint64_t i = team.lane; i < p.n && found == INT64_MAX; i += team.width) {
-                C value = widen(x[i * p.inner]);
-                if (left(value, i) && (value == max || value != value)) found = (long long)i;
-            }
-            found = team.reduce(found, (long long)INT64_MAX, shared->places, Min());
+            C max;
+            long long found = greatest(team, x, p.n, p.inner, max, left);
             last = max, before = found;
             if (team.lane == 0) at<int64_t>(p.index)[(outer * p.count + place) * p.inner + inner] = found;
         }

@@ -196,12 +196,12 @@ fn of_nothing() -> Result<()> {
 /// In f32 this β is 0.
 #[test]
 fn a_beta_below_the_least_number() -> Result<()> {
-    for (dtype, slope) in [(DType::F32, 1.0), (DType::F16, 1.0), (DType::F64, 1.0)] {
+    for dtype in [DType::F32, DType::F16, DType::F64] {
         let tape = Tape::new();
         let x = tape.variable(Tensor::full([2], 3.0, dtype, &CPU)?);
         let loss = SmoothL1Loss::new().beta(1e-46).reduction(Reduction::Sum);
         loss.forward(&x, &Tensor::zeros([2], dtype, &CPU)?)?.backward()?;
-        assert_eq!(x.grad().unwrap().to_f64_vec()?, [slope; 2], "{dtype}");
+        assert_eq!(x.grad().unwrap().to_f64_vec()?, [1.0; 2], "{dtype}");
     }
     Ok(())
 }

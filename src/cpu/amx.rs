@@ -5,7 +5,8 @@
 //! less. Sums are rounded less often than in a chain of fused multiply-adds; a test holds errors to the same bound.
 //! (G. Henry, P. T. P. Tang & A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 //! Computations", 2019, section 2.) Where factors may be rounded (`Device::allow_tf32`) three of the products are made, of two parts each; where
-//! they are of f16, or of results that are, all four of these; and where they are of bf16, or of results that are, one: of the first part, all that is packed then, rounded to nearest even.
+//! they are of f16, or of results that are, all four of these; and where they are of bf16, or of results that are, one: of the first part,
+//! all that is packed then, rounded to nearest even.
 //! Tiles take numbers below 2⁻¹²⁶, and so parts below it, for zero.
 //!
 //! A step is 32 numbers along k. Of 16 rows of a, or columns of b, it is one tile of 16 × 16 pairs for each part: of a a row of
